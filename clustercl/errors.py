@@ -1,0 +1,21 @@
+"""Errors that a user can act on: one sentence each, with the exit code the command line gives them."""
+
+
+class ClusterclError(Exception):
+    """Base of all errors that are reported as one sentence, without a traceback."""
+
+    exit_code = 1
+
+
+class DataError(ClusterclError):
+    """A file, folder or list does not hold what was wanted of it."""
+
+
+class RunError(ClusterclError):
+    """A run cannot start, go on or finish."""
+
+
+class UsageError(ClusterclError):
+    """The request itself is wrong: an option, a setting or their combination."""
+
+    exit_code = 2

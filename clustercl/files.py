@@ -1,0 +1,58 @@
+"""Writing files so that a kill at any moment leaves either the old file or the new one, never half of one."""
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path` with the same ending; renamed onto it on success, removed on failure."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The ending stays last because nibabel and numpy choose the format by it.
+    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield aside
+        with open(aside, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    with atomic(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, content) -> None:
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path | str):
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write_csv(path: Path | str, header: Sequence[str], rows: Iterable[Sequence]) -> None:
+    with atomic(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def save_npy(path: Path | str, array) -> None:
+    import numpy as np
+
+    with atomic(path) as aside, open(aside, "wb") as file:
+        np.save(file, array)
+
+
+def save_torch(path: Path | str, content) -> None:
+    import torch
+
+    with atomic(path) as aside:
+        torch.save(content, aside)

@@ -1,0 +1,80 @@
+"""Progress and log lines on standard error: a bar on a terminal, plain lines in a log file."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+SECONDS_BETWEEN_LINES = 5.0
+
+
+def say(text: str) -> None:
+    """Print one log line to standard error, above a bar that may be running."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        tqdm.write(text, file=sys.stderr)
+    else:
+        print(text, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Counts work that takes longer than two seconds.
+
+    On a terminal a tqdm bar; elsewhere a line now and then with count, rate and time left. `note` is shown behind it.
+    """
+
+    def __init__(self, label: str, total: int, unit: str = "it", start: int = 0, quiet: bool = False):
+        self.label, self.total, self.unit, self.start, self.quiet = label, total, unit, start, quiet
+        self.count, self.note, self.bar = start, "", None
+        self.began = self.last_line = time.monotonic()
+        if not quiet and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self.bar = tqdm(desc=label, total=total, unit=unit, initial=start, file=sys.stderr, dynamic_ncols=True)
+
+    def update(self, amount: int = 1, note: str | None = None) -> None:
+        self.count += amount
+        if note is not None:
+            self.note = note
+        if self.bar is not None:
+            if note is not None:
+                self.bar.set_postfix_str(note, refresh=False)
+            self.bar.update(amount)
+        elif not self.quiet and time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+            self._line()
+
+    def _line(self) -> None:
+        self.last_line = now = time.monotonic()
+        rate = (self.count - self.start) / max(now - self.began, 1e-9)
+        left = (self.total - self.count) / rate if rate > 0 else float("inf")
+        note = f", {self.note}" if self.note else ""
+        print(
+            f"{self.label}: {self.count}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, {left:.0f} s left{note}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        elif not self.quiet and time.monotonic() - self.began >= SECONDS_BETWEEN_LINES:
+            self._line()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *exc) -> None:
+        self.close()
+
+
+def track(
+    iterable: Iterable[T], label: str, total: int | None = None, unit: str = "it", quiet: bool = False
+) -> Iterator[T]:
+    """Yield from `iterable`, showing progress; `total` defaults to its length."""
+    total = len(iterable) if total is None else total
+    with Progress(label, total, unit, quiet=quiet) as progress:
+        for item in iterable:
+            yield item
+            progress.update()
