@@ -1,0 +1,60 @@
+# Two commands do everything: make demo, make test. All live in .venv and build/, both removed by make clean.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# torch is the one large download; PIP_ARGS passes options on, for example an index that holds its CPU build.
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP_ARGS ?=
+DEMO ?= runs/demo
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help install build demo test ctest pytest lint bench wheel clean
+help:
+	@echo "make demo     install into .venv, then train skin and heart on demo data through all stages"
+	@echo "make test     install into .venv, then run the C++ and Python tests"
+	@echo "make install  only install; make build rebuilds the extension after a change in csrc/"
+	@echo "make lint, make bench, make wheel, make clean"
+
+$(VENV)/installed: constraints.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "clustercl needs Python 3.11 or newer, found " + sys.version)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install -q $(PIP_ARGS) -c constraints.txt torch
+	$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["dev"], sep="\n")' > $(VENV)/requirements.txt
+	$(PIP) install -q $(PIP_ARGS) -c constraints.txt -r $(VENV)/requirements.txt
+	touch $@
+
+$(VENV)/built: $(VENV)/installed setup.py CMakeLists.txt $(wildcard csrc/kernels/* csrc/bindings/*)
+	$(PIP) install -q --no-build-isolation --no-deps -e .
+	touch $@
+
+install build: $(VENV)/built
+
+demo: $(VENV)/built
+	clustercl train --task skin --preset tiny --out $(DEMO)/skin
+	clustercl train --task heart --preset tiny --out $(DEMO)/heart
+	clustercl report $(DEMO)/skin
+	clustercl report $(DEMO)/heart
+
+test: ctest pytest
+
+ctest: $(VENV)/installed
+	cmake -S . -B build/ctest -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja
+	cmake --build build/ctest
+	ctest --test-dir build/ctest --output-on-failure
+
+pytest: $(VENV)/built
+	python -m pytest
+
+lint: $(VENV)/installed
+	ruff check .
+	ruff format --check .
+
+bench: $(VENV)/built
+	clustercl bench loss
+	clustercl bench linkage
+
+wheel: $(VENV)/installed
+	$(PIP) wheel -q --no-build-isolation --no-deps -w dist .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info clustercl/_C*.so

@@ -1,0 +1,23 @@
+"""Loads the compiled kernels once; says why when they cannot be had."""
+
+from importlib import import_module
+from types import ModuleType
+
+import torch  # noqa: F401  (its libraries must be loaded before the extension that links to them)
+
+MISSING: str | None = None
+_C: ModuleType | None = None
+try:
+    _C = import_module("clustercl._C")
+except ImportError as error:
+    MISSING = f"the compiled extension clustercl._C could not be loaded ({error})"
+
+
+def available() -> bool:
+    """Whether the compiled kernels are there; `MISSING` says why not."""
+    return _C is not None
+
+
+def build_info() -> dict:
+    """Version, torch and compiler of the build, whether CUDA kernels are in it, and the CPU instruction set in use."""
+    return {"missing": MISSING} if _C is None else _C.build_info()

@@ -1,0 +1,22 @@
+// Every op's schema on one screen, and the Python module itself.
+#include <pybind11/pybind11.h>
+
+#include "../kernels/dispatch.h"
+#include "common.h"
+
+STABLE_TORCH_LIBRARY(clustercl, m) {
+}
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Compiled kernels of clustercl; importing it registers torch.ops.clustercl.*";
+  m.def("build_info", [] {
+    pybind11::dict info;
+    info["version"] = CLUSTERCL_VERSION;
+    info["torch"] = CLUSTERCL_BUILT_WITH_TORCH;
+    info["compiler"] = __VERSION__;
+    info["cuda"] = static_cast<bool>(CLUSTERCL_WITH_CUDA);
+    info["cuda_reason"] = CLUSTERCL_CUDA_REASON;
+    info["cpu"] = clustercl::isa_name(clustercl::cpu_isa());
+    return info;
+  }, "What this binary was built with, and the instruction set that it uses on this CPU.");
+}
