@@ -1,0 +1,106 @@
+"""The `clustercl` command: finds the subcommands, turns errors into one sentence and an exit code."""
+
+import os
+import sys
+from importlib import import_module
+
+import click
+
+# Every command sits in a module of its own, imported when it is asked for, so that --help stays instant.
+COMMANDS = {
+    "train": "train",
+    "autoencode": "stages",
+    "cluster": "stages",
+    "pretrain": "stages",
+    "finetune": "stages",
+    "evaluate": "evaluate",
+    "predict": "predict",
+    "report": "report",
+    "data": "data",
+    "bench": "bench",
+    "info": "info",
+}
+
+
+class LazyGroup(click.Group):
+    def list_commands(self, ctx):
+        return list(COMMANDS)
+
+    def get_command(self, ctx, name):
+        if name not in COMMANDS:
+            return None
+        module = import_module(f"clustercl.cli.{COMMANDS[name]}")
+        return getattr(module, name if COMMANDS[name] != name else "command")
+
+    def resolve_command(self, ctx, args):
+        if args and args[0] not in COMMANDS:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else "; clustercl --help lists the commands"
+            raise click.UsageError(f"there is no command '{args[0]}'{hint}")
+        return super().resolve_command(ctx, args)
+
+
+def print_version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value:
+        from clustercl import __version__
+
+        click.echo(f"clustercl {__version__}")
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=print_version, help="Show it.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error; allowed anywhere on the line.")
+def cli(debug: bool):
+    """Learn from images that nobody labelled, then segment with the few that somebody did.
+
+    \b
+    Start here:
+      clustercl train --task skin --preset tiny --out runs/first     (demo data, minutes on two cores)
+      clustercl train --task heart --data MMWHS --gpus 4 --out runs/heart
+    """
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point: exit 0, 1 on bad data or a failed run, 2 on bad usage, 130 on Ctrl-C."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv
+    argv = [word for word in argv if word != "--debug"]
+    try:
+        sys.exit(run(argv, debug))
+    except BrokenPipeError:  # the reader of a pipe (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def run(argv: list[str], debug: bool = False) -> int:
+    """Run one command line and return its exit code; `debug` lets exceptions through."""
+    from clustercl.errors import ClusterclError
+
+    try:
+        return cli.main(argv, prog_name="clustercl", standalone_mode=False) or 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("clustercl: stopped; started again with the same --out a run goes on where it stopped", err=True)
+        return 130
+    except click.ClickException as error:
+        if debug:
+            raise
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        raise
+    except ClusterclError as error:
+        if debug:
+            raise
+        click.echo(f"clustercl: {error}", err=True)
+        return error.exit_code
+    except Exception as error:
+        if debug:
+            raise
+        text = " ".join(str(error).split()) or "no further word"
+        click.echo(f"clustercl: {type(error).__name__}: {text} (--debug shows where)", err=True)
+        return 1

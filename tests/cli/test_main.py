@@ -1,0 +1,96 @@
+"""What every command shares: help, exit codes, one sentence instead of a traceback."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from clustercl.cli.main import COMMANDS, cli, main
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(name):
+    result = CliRunner().invoke(cli, [name, "--help"])
+    assert result.exit_code == 0, result.output
+    text = result.output
+    if "COMMAND [ARGS]" in text:  # a group: its subcommands hold the examples
+        group = cli.get_command(None, name)
+        for sub in group.commands:
+            text = CliRunner().invoke(cli, [name, sub, "--help"]).output
+            assert f"clustercl {name} {sub}" in text
+    else:
+        assert f"clustercl {name}" in text
+
+
+def exit_code(argv, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    return stop.value.code, capsys.readouterr()
+
+
+def test_unknown_command_names_the_nearest(capsys):
+    code, printed = exit_code(["trian"], capsys)
+    assert code == 2
+    assert "did you mean 'train'?" in printed.err
+    assert printed.out == ""
+
+
+def test_unknown_option_is_usage(capsys):
+    code, printed = exit_code(["info", "--nonsense"], capsys)
+    assert code == 2
+    assert "--nonsense" in printed.err
+
+
+def test_errors_are_one_sentence_without_traceback(monkeypatch, capsys):
+    from clustercl.cli import info
+    from clustercl.errors import DataError, UsageError
+
+    for error, code, text in [
+        (DataError("a.png is broken"), 1, "clustercl: a.png is broken\n"),
+        (UsageError("--gpus 4, but 0 are visible"), 2, "clustercl: --gpus 4, but 0 are visible\n"),
+        (ZeroDivisionError("by\nzero"), 1, "clustercl: ZeroDivisionError: by zero (--debug shows where)\n"),
+        (KeyboardInterrupt(), 130, "goes on where it stopped"),
+    ]:
+
+        def fail(error=error):
+            raise error
+
+        monkeypatch.setattr(info, "collect", fail)
+        got, printed = exit_code(["info"], capsys)
+        assert got == code
+        assert text in printed.err
+        assert "Traceback" not in printed.err
+
+
+def test_debug_lets_the_exception_through(monkeypatch):
+    from clustercl.cli import info
+
+    def fail():
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(info, "collect", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["info", "--debug"])
+
+
+def test_version(clustercl):
+    done = clustercl("--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith("clustercl 0.")
+
+
+def test_info_json_is_json_alone(clustercl):
+    done = clustercl("info", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["versions"]["torch"]
+    assert found["kernels"]["cpu"].startswith("compiled")
+
+
+def test_info_tells_of_a_forced_instruction_set(clustercl, monkeypatch):
+    monkeypatch.setenv("CLUSTERCL_CPU", "portable")
+    assert "portable (forced by CLUSTERCL_CPU=portable)" in clustercl("info").stdout
+    monkeypatch.setenv("CLUSTERCL_CPU", "sse9")
+    done = clustercl("info")
+    assert done.returncode == 1
+    assert "CLUSTERCL_CPU must be portable, avx2 or avx512, got 'sse9'" in done.stderr
