@@ -1,0 +1,1 @@
+"""Data: finding cases, reading, preparing, splits, units, feeds, augmentation. Import the modules you need."""

@@ -1,0 +1,57 @@
+"""Lists: a CSV that names images and label maps, for data in no known layout."""
+
+import csv
+from pathlib import Path
+
+from clustercl.data.layouts import Fault, Found, stem
+from clustercl.errors import DataError
+
+SPLITS = {"train": "train", "training": "train", "validation": "validation", "val": "validation", "test": "test"}
+COLUMNS = ("image", "label", "mask", "group", "split", "id")
+
+
+def read_list(path: Path) -> tuple[list[Found], list[Fault]]:
+    """Rows of a CSV with the columns image, label or mask, and optionally group, split, id; more columns are ignored.
+
+    Paths are relative to the CSV. An empty label means unlabelled; an empty group means the id; an id left out is the
+    image's name. Files that are missing come back as faults; a list that cannot be understood is a DataError.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such list: wanted a CSV file with the columns image,label")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: the list is not UTF-8 text: wanted a CSV file with the columns image,label") from None
+    lines = text.splitlines()
+    header = lines[0] if lines else ""
+    rows = csv.DictReader(lines, delimiter=";" if ";" in header and "," not in header else ",")
+    names = {(name or "").strip().lower(): name for name in rows.fieldnames or []}
+    if "image" not in names or len({"label", "mask"} & set(names)) == 2:
+        raise DataError(f"{path}: line 1 must name the columns image and label (or mask), and optionally group, split, "
+                        f"id; it says {header[:80]!r}")  # fmt: skip
+    found: list[Found] = []
+    faults: list[Fault] = []
+    for row in rows:
+        cell = {name: (row.get(names[name]) or "").strip() if name in names else "" for name in COLUMNS}
+        where = f"{path}, line {rows.line_num}"
+        if not any(cell.values()):
+            continue
+        if not cell["image"]:
+            faults.append(Fault(path, f"{where}: no image named: fill in the column image or remove the line"))
+            continue
+        if cell["split"] and cell["split"].lower() not in SPLITS:
+            faults.append(Fault(path, f"{where}: split {cell['split']!r} is none of train, validation, test"))
+            continue
+        image, label = path.parent / cell["image"], cell["label"] or cell["mask"]
+        label = path.parent / label if label else None
+        missing = [file for file in (image, label) if file is not None and not file.is_file()]
+        if missing:
+            kind = "image" if missing[0] is image else "label"
+            faults.append(Fault(missing[0], f"{missing[0]}: the {kind} named in {where} does not exist: add the file "
+                                            "or correct the list"))  # fmt: skip
+            continue
+        split = SPLITS[cell["split"].lower()] if cell["split"] else None
+        found.append(Found(cell["id"] or stem(image), image, label, cell["group"], split))
+    if not found and not faults:
+        raise DataError(f"{path}: the list names no image: add lines below the header")
+    return found, faults

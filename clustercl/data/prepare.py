@@ -1,0 +1,193 @@
+"""From files to what the network sees, and from the network's probabilities back onto the original grid.
+
+Resampling convention: the field of view is kept, that is the outer faces of the first and last voxel stay where they
+are, and values belong to voxel centres (torch's align_corners=False). An axis of n voxels of s mm becomes
+round(n s / wanted) voxels, so that over the whole axis the spacing obtained is off by less than half a voxel;
+`grid_affine` says where the centres lie. Shrinking is anti-aliased, labels are taken from the nearest voxel.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from clustercl.data.cases import Case
+from clustercl.data.read import Volume, read_pair, read_source
+from clustercl.data.settings import DataSettings
+from clustercl.data.task import Task
+from clustercl.data.workers import in_threads
+from clustercl.errors import UsageError
+
+
+@dataclass
+class Geometry:
+    """The grid a case came on: spatial shape in the file's own axis order; affine and spacing (mm) for volumes,
+    None and (1, 1) for photographs."""
+
+    shape: tuple[int, ...]
+    affine: np.ndarray | None
+    spacing: tuple[float, ...]
+
+
+@dataclass
+class Prepared:
+    """image (c, *spatial): uint8 for photographs (a quarter of the memory), float32 for volumes; label uint8 (*spatial)
+    with indices 0..k. Volumes are in RAS order; smaller than the patch they may be, who crops pads."""
+
+    case: Case
+    image: torch.Tensor
+    label: torch.Tensor | None
+    geometry: Geometry
+
+
+def prepare_case(case: Case, task: Task, settings: DataSettings, with_label: bool = True) -> Prepared:
+    """Read, check, reorient to RAS, resample and normalise one case."""
+    source, index = read_pair(case, task) if with_label else (read_source(case, task), None)
+    image, geometry = prepare_image_array(source, task, settings)
+    label = None if index is None else prepare_label_array(index, geometry, tuple(image.shape[1:]))
+    return Prepared(case, image, label, geometry)
+
+
+def prepare_cases(
+    cases: Sequence[Case],
+    task: Task,
+    settings: DataSettings,
+    with_label: bool = True,
+    label: str = "reading",
+    quiet: bool = False,
+) -> list[Prepared]:
+    """`prepare_case` for all, in threads, in the given order; the first case in order that fails raises its error."""
+    return in_threads(lambda case: prepare_case(case, task, settings, with_label), cases, label, "case", quiet)
+
+
+def prepare_image_array(
+    source: np.ndarray | Volume, task: Task, settings: DataSettings
+) -> tuple[torch.Tensor, Geometry]:
+    """A photograph (h, w, 3) uint8 or a Volume to the tensor (c, *spatial) of `Prepared.image` and its geometry."""
+    if task.spatial_dims == 2:
+        if settings.intensity != "auto":
+            raise UsageError(
+                f"data.intensity={settings.intensity} applies to volumes; task {task.name} has photographs"
+            )
+        picture = torch.tensor(source).permute(2, 0, 1)
+        resized = resample(picture, (settings.size, settings.size))
+        return resized, Geometry(tuple(source.shape[:2]), None, (1.0, 1.0))
+    geometry = Geometry(tuple(source.array.shape), source.affine, source.spacing)
+    upright = np.ascontiguousarray(_to_ras(source.array, source.affine), np.float32)
+    image = resample(torch.from_numpy(upright)[None], grid_shape(geometry, settings))
+    return normalise(image, settings), geometry
+
+
+def prepare_label_array(index: np.ndarray, geometry: Geometry, shape: tuple[int, ...]) -> torch.Tensor:
+    """A label map in the file's order, uint8, to `shape` by nearest neighbour (after turning volumes to RAS)."""
+    if geometry.affine is not None:
+        index = _to_ras(index, geometry.affine)
+    for axis, (old, new) in enumerate(zip(index.shape, shape)):
+        # The old voxel that the new voxel's centre lies in.
+        index = index.take(((np.arange(new) + 0.5) * old / new).astype(np.int64), axis=axis)
+    return torch.from_numpy(np.ascontiguousarray(index))
+
+
+def normalise(image: torch.Tensor, settings: DataSettings) -> torch.Tensor:
+    """Intensities of a volume (1, x, y, z) float32 as `settings.intensity` says."""
+    if settings.intensity == "zscore":
+        return (image - image.mean()) / image.std(correction=0).clamp_min(1e-6)
+    if settings.intensity == "minmax":
+        low, high = image.amin(), image.amax()
+        return (image - low) / (high - low).clamp_min(1e-6)
+    low, high = settings.hu_window
+    return (image.clamp(low, high) - low) / (high - low)
+
+
+def to_float(images: torch.Tensor) -> torch.Tensor:
+    """Prepared images, one or a batch, as float32 in the network's range: uint8 is divided by 255."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+
+
+def restore(probabilities: torch.Tensor, geometry: Geometry, settings: DataSettings) -> np.ndarray:
+    """Probabilities (k+1, *prepared spatial) to class indices, uint8, in the original shape and axis order.
+
+    Resampled linearly, class by class, so that no more than three maps of the original size are held at once.
+    """
+    axes = None if geometry.affine is None else _axes_from_ras(geometry.affine)
+    shape = geometry.shape if axes is None else _ras_shape(geometry)
+    best = index = None
+    for number, channel in enumerate(probabilities):
+        values = resample(channel[None].detach().float().cpu(), shape)[0]
+        if best is None:
+            best, index = values, torch.zeros(shape, dtype=torch.uint8)
+        else:
+            better = values > best
+            index[better] = number
+            torch.maximum(best, values, out=best)
+    if axes is None:
+        return index.numpy()
+    from nibabel.orientations import apply_orientation
+
+    return np.ascontiguousarray(apply_orientation(index.numpy(), axes))
+
+
+def resample(image: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """(c, *spatial) to (c, *shape): linear between centres, anti-aliased where an axis shrinks; uint8 or float."""
+    from torch.nn.functional import interpolate
+
+    shape = tuple(shape)
+    if tuple(image.shape[1:]) == shape:
+        return image.clone()
+    if len(shape) == 2:
+        return interpolate(image[None], shape, mode="bilinear", align_corners=False, antialias=True)[0]
+    # Torch has no anti-aliased trilinear mode; the filter is separable, so two planar passes are the same.
+    channels, x, _, _ = image.shape
+    if tuple(image.shape[2:]) != shape[1:]:
+        image = interpolate(image, shape[1:], mode="bilinear", align_corners=False, antialias=True)
+    if x != shape[0]:
+        flat = image.reshape(channels, 1, x, shape[1] * shape[2])
+        size = (shape[0], shape[1] * shape[2])
+        image = interpolate(flat, size, mode="bilinear", align_corners=False, antialias=True)
+    return image.reshape(channels, *shape)
+
+
+def grid_shape(geometry: Geometry, settings: DataSettings) -> tuple[int, ...]:
+    """Shape in RAS order of a volume at `settings.spacing`."""
+    extent = (count * size for count, size in zip(_ras_shape(geometry), _ras_spacing(geometry)))
+    return tuple(max(1, round(length / wanted)) for length, wanted in zip(extent, settings.spacing))
+
+
+def grid_affine(geometry: Geometry, shape: Sequence[int]) -> np.ndarray:
+    """Affine (4, 4) of the prepared grid of that shape: its voxel indices to the mm of the original's affine."""
+    from nibabel.orientations import inv_ornt_aff, io_orientation
+
+    affine = geometry.affine @ inv_ornt_aff(io_orientation(geometry.affine), geometry.shape)
+    factor = np.array(_ras_shape(geometry)) / np.array(shape)
+    scale = np.diag([*factor, 1.0])
+    scale[:3, 3] = (factor - 1) / 2  # the first centre lies half a new voxel inside the outer face
+    return affine @ scale
+
+
+def _to_ras(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Axes permuted and flipped to the closest right, anterior, superior order; oblique grids are not rotated."""
+    from nibabel.orientations import apply_orientation, io_orientation
+
+    return apply_orientation(array, io_orientation(affine))
+
+
+def _axes_from_ras(affine: np.ndarray) -> np.ndarray:
+    from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
+
+    return ornt_transform(axcodes2ornt("RAS"), io_orientation(affine))
+
+
+def _ras_shape(geometry: Geometry) -> tuple[int, ...]:
+    return tuple(geometry.shape[axis] for axis in _ras_order(geometry))
+
+
+def _ras_spacing(geometry: Geometry) -> tuple[float, ...]:
+    return tuple(geometry.spacing[axis] for axis in _ras_order(geometry))
+
+
+def _ras_order(geometry: Geometry) -> list[int]:
+    """For each axis of the RAS order, the axis of the file that it came from."""
+    from nibabel.orientations import io_orientation
+
+    return np.argsort(io_orientation(geometry.affine)[:, 0]).tolist()

@@ -1,0 +1,131 @@
+"""Reading photographs, masks and volumes; every fault of a file is a DataError that names it."""
+
+import gzip
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from clustercl.data.cases import Case
+from clustercl.data.task import Task
+from clustercl.errors import DataError
+
+AFFINE_TOLERANCE_MM = 1e-3
+
+
+@dataclass
+class Volume:
+    """array (x, y, z) as stored, with its scale factor applied; affine (4, 4) from voxel indices to mm in RAS."""
+
+    array: np.ndarray
+    affine: np.ndarray
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size along each array axis in mm."""
+        return tuple(float(value) for value in np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
+
+
+def read_image(path: Path) -> np.ndarray:
+    """A photograph as uint8 (h, w, 3), turned upright by its EXIF tag; grey, palette, CMYK, 16-bit and transparent
+    pictures are converted."""
+    return _picture(path, "RGB")
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A mask as uint8 (h, w), grey values as stored; colour pictures become their luminance."""
+    return _picture(path, "L")
+
+
+def _picture(path: Path, mode: str) -> np.ndarray:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    _must_exist(path)
+    try:
+        with Image.open(path) as picture:
+            upright = ImageOps.exif_transpose(picture)
+            if upright.mode.startswith("I;16") or upright.mode == "I":
+                # Pillow would cut 16-bit values off at 255.
+                upright = Image.fromarray((np.asarray(upright).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
+            return np.asarray(upright.convert(mode))
+    except UnidentifiedImageError:
+        raise DataError(f"{path}: this is no image that can be read (JPEG, PNG, BMP, TIFF): replace the file") from None
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: the image is too large to be opened safely ({error}): shrink it") from None
+    except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: the image is broken or cut short ({error}): copy or download it again") from None
+
+
+def read_volume(path: Path) -> Volume:
+    """A NIfTI volume (.nii, .nii.gz); three axes, a valid affine and finite values or DataError."""
+    import nibabel
+
+    _must_exist(path)
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        raise DataError(f"{path}: wanted a NIfTI volume (.nii or .nii.gz): convert it, or correct the list")
+    try:
+        image = nibabel.Nifti1Image.from_filename(path)
+        shape = image.shape
+        if len(shape) != 3:
+            raise DataError(f"{path}: wanted a volume with three axes, got shape {shape}: store each time point or "
+                            "channel as a file of its own")  # fmt: skip
+        if not (image.header["sform_code"] or image.header["qform_code"]):
+            raise DataError(f"{path}: the header holds no affine (sform and qform codes are 0), so orientation and "
+                            "spacing are unknown: write it again with its affine")  # fmt: skip
+        affine = np.asarray(image.affine, np.float64)
+        array = np.asarray(image.dataobj)
+    except nibabel.filebasedimages.ImageFileError:
+        raise DataError(f"{path}: this is no NIfTI file although it is named as one: replace the file") from None
+    except (gzip.BadGzipFile, nibabel.spatialimages.HeaderDataError) as error:
+        raise DataError(f"{path}: the file is no valid NIfTI ({error}): replace it") from None
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise DataError(f"{path}: the volume is broken or cut short ({error}): copy or download it again") from None
+    if array.dtype.kind not in "iufb":
+        raise DataError(f"{path}: wanted one real number per voxel, got data type {array.dtype}: convert the volume")
+    if not array.size:
+        raise DataError(f"{path}: the volume holds no voxel, its shape is {shape}: replace the file")
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        raise DataError(f"{path}: the affine cannot be inverted, so voxels have no place: write it again")
+    if array.dtype == np.float64:
+        array = array.astype(np.float32)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise DataError(f"{path}: the volume holds values that are not finite (NaN or inf): replace them")
+    return Volume(array, affine)
+
+
+def read_source(case: Case, task: Task) -> np.ndarray | Volume:
+    """The image of a case: uint8 (h, w, 3) for photographs, a Volume for volumes."""
+    return read_image(case.image) if task.spatial_dims == 2 else read_volume(case.image)
+
+
+def read_pair(case: Case, task: Task) -> tuple[np.ndarray | Volume, np.ndarray | None]:
+    """Image and label indices 0..k (uint8, the image's own spatial shape and axis order) of a case; None: no label.
+
+    DataError where they differ in size, or in affine by more than 1e-3 mm, or where a label value is no class.
+    """
+    image = read_source(case, task)
+    if case.label is None:
+        return image, None
+    if task.spatial_dims == 2:
+        stored, shape = read_mask(case.label), image.shape[:2]
+        sizes = f"{stored.shape[1]} x {stored.shape[0]} pixels", f"{shape[1]} x {shape[0]}"
+    else:
+        label = read_volume(case.label)
+        stored, shape = label.array, image.array.shape
+        sizes = "x".join(map(str, stored.shape)) + " voxels", "x".join(map(str, shape))
+    if stored.shape != shape:
+        raise DataError(f"{case.label}: the mask has {sizes[0]}, its image {case.image} has {sizes[1]}: replace the "
+                        "mask by one of the image's size")  # fmt: skip
+    if task.spatial_dims == 3:
+        apart = float(np.abs(label.affine - image.affine).max())
+        if apart > AFFINE_TOLERANCE_MM:
+            raise DataError(f"{case.label}: its affine differs from that of {case.image} by {apart:.3g} mm (at most "
+                            f"{AFFINE_TOLERANCE_MM:g}): resample the label onto the image, or correct its "
+                            "header")  # fmt: skip
+    return image, task.to_index(stored, case.label)
+
+
+def _must_exist(path: Path) -> None:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file: check the path")
