@@ -119,8 +119,7 @@ class LabelledFeed:
             voxels = classes[draw.integers(len(classes))]
             centre = np.unravel_index(voxels[draw.integers(len(voxels))], shape)
             origin = [int(min(max(0, at - size // 2), most)) for at, size, most in zip(centre, patch, room)]
-        label = crop(item.label[None], origin, patch)[0]
-        return crop(item.image, origin, patch), label.to(torch.uint8)
+        return crop(item.image, origin, patch), crop(item.label[None], origin, patch, value=0)[0]
 
     def _foreground(self, number: int) -> list[np.ndarray]:
         """Flat indices of voxels of each class present in a volume, evenly thinned; kept from the first use on."""

@@ -2,16 +2,23 @@
 
 import numpy as np
 
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
 
 def mix(seed: int | np.ndarray, part: int | np.ndarray) -> np.ndarray:
-    """Combine integers, element by element, into well-spread int64 seeds >= 0 (SplitMix64's finaliser, Steele 2014)."""
-    with np.errstate(over="ignore"):
-        x = np.asarray(seed).astype(np.int64).view(np.uint64) if np.ndim(seed) else np.uint64(int(seed) % 2**64)
-        part = np.asarray(part).astype(np.int64).view(np.uint64) if np.ndim(part) else np.uint64(int(part) % 2**64)
-        x = (x + np.uint64(0x9E3779B97F4A7C15)) * np.uint64(0xD1342543DE82EF95) + (part + np.uint64(1)) * np.uint64(
-            0x9E3779B97F4A7C15
-        )
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        x = x ^ (x >> np.uint64(31))
-    return np.asarray(x >> np.uint64(1)).astype(np.int64)
+    """Combine integers, element by element, into well-spread int64 seeds >= 0 (SplitMix64, Steele et al. 2014)."""
+    with np.errstate(over="ignore"):  # arithmetic modulo 2**64 is what is wanted
+        return (_scramble(_scramble(_unsigned(seed)) + _unsigned(part)) >> np.uint64(1)).astype(np.int64)
+
+
+def _unsigned(value: int | np.ndarray) -> np.ndarray:
+    if isinstance(value, int):
+        value %= 2**64
+    return np.atleast_1d(np.asarray(value)).astype(np.uint64)
+
+
+def _scramble(x: np.ndarray) -> np.ndarray:
+    x = x + _GOLDEN
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

@@ -11,7 +11,7 @@ from clustercl.data.task import Task, get_task
 from clustercl.errors import DataError, UsageError
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
-# The split of MM-WHS that papers on few labels use: 16 labelled volumes to train with (16, 8, 4 or 2 labels), 4 to test.
+# The split of MM-WHS that papers on few labels use: 16 volumes to train with (16, 8, 4 or 2 labelled), 4 to test.
 PUBLISHED_HEART_TEST = ("1003", "1006", "1012", "1015")
 
 

@@ -48,19 +48,20 @@ def unit_image(prepared: Sequence[Prepared], unit: Unit, settings: DataSettings)
     return to_float(image) if unit.origin is None else crop(image, unit.origin, settings.patch)
 
 
-def crop(image: torch.Tensor, origin: Sequence[int], patch: Sequence[int]) -> torch.Tensor:
-    """A window (c, *patch) float32 of a volume (c, x, y, z), padded at the far end by the volume's smallest value.
+def crop(image: torch.Tensor, origin: Sequence[int], patch: Sequence[int], value: float | None = None) -> torch.Tensor:
+    """A window (c, *patch) of a volume (c, x, y, z); where it reaches beyond the far end it is filled with `value`.
 
-    Air is the smallest value in CT, and what lies outside a scan is most like it whatever the normalisation.
+    By default that is the volume's smallest value: air in CT, and what lies outside a scan is most like air whatever
+    the normalisation.
     """
     window = image[(slice(None), *(slice(start, start + size) for start, size in zip(origin, patch)))]
     if tuple(window.shape[1:]) == tuple(patch):
-        return to_float(window)
-    return pad_to(window, patch, float(image.min()))
+        return window.clone()
+    return pad_to(window, patch, float(image.min()) if value is None else value)
 
 
 def pad_to(image: torch.Tensor, patch: Sequence[int], value: float) -> torch.Tensor:
-    """(c, *spatial) grown to at least `patch` at the far end of each axis, filled with `value`; float32."""
+    """(c, *spatial) grown to at least `patch` at the far end of each axis, filled with `value`."""
     missing = [max(0, size - length) for size, length in zip(patch, image.shape[1:])]
     widths = [width for size in reversed(missing) for width in (0, size)]
-    return torch.nn.functional.pad(to_float(image), widths, value=value)
+    return torch.nn.functional.pad(image, widths, value=value)
