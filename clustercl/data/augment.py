@@ -50,7 +50,7 @@ class Recipe:
 
 # Contrast needs views that differ in what does not matter; a pair (image, label) must stay a likely image. Volumes are
 # not mirrored for segmentation: left and right ventricle are told apart by their side.
-CONTRAST_IMAGES = Recipe(crop=0.5, zoom_out=0.0, aspect=0.2, shift=0.1, rotation=180, flip=0.5, blur=0.5, noise=0.5,
+CONTRAST_IMAGES = Recipe(crop=0.5, aspect=0.2, shift=0.05, rotation=180, flip=0.5, blur=0.5, noise=0.5,
                          gamma=0.4, brightness=0.4, contrast=0.4, colour=0.15, saturation=0.4, cutout=0.5)  # fmt: skip
 CONTRAST_VOLUMES = Recipe(crop=0.35, zoom_out=0.1, aspect=0.1, shift=0.05, rotation=20, flip=0.5, blur=0.5, noise=0.5,
                           gamma=0.4, brightness=0.3, contrast=0.3, cutout=0.5)  # fmt: skip

@@ -120,10 +120,10 @@ def _of_the_whole(task: Task, cases: Sequence[Case], rows: Sequence[Row]) -> lis
     never = [name for name in task.classes if labelled and not any(row.counts[name] for row in labelled)]
     if not never:
         return []
+    maps = f"{len(labelled)} readable label map{'s' * (len(labelled) > 1)}"
     sentence = (
-        f"{', '.join(never)}: {'this class occurs' if len(never) == 1 else 'these classes occur'} in none of the "
-        f"{len(labelled)} label maps, so the network cannot learn {'it' if len(never) == 1 else 'them'}; name the "
-        "classes that do occur with --labels NAME=VALUE,..."
+        f"{', '.join(never)}: nowhere in the {maps}, so the network cannot learn "
+        f"{'this class' if len(never) == 1 else 'these classes'}; name those that do occur with --labels NAME=VALUE,..."
     )
     return [Problem(_parent(cases), "warning", sentence)]
 

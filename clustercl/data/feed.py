@@ -6,7 +6,6 @@ no batch holds an item twice unless the batch is larger than the set, which is t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -137,10 +136,10 @@ def jittered(origin: Sequence[int], shape: Sequence[int], patch: Sequence[int], 
     draw = np.random.default_rng([int(seed), 0])
     result = []
     for start, length, size in zip(origin, shape, patch):
-        gaps = {low: high - low for low, high in pairwise(axis_origins(length, size))}
-        after = gaps.get(start, 0)
-        before = next((gap for low, gap in gaps.items() if low + gap == start), 0)
-        # Strictly less than half a gap, or the neighbour would be as near.
-        low, high = -((before - 1) // 2) if before else 0, (after - 1) // 2 if after else 0
-        result.append(start + int(draw.integers(low, high + 1)))
+        starts = axis_origins(length, size)
+        place = starts.index(start)
+        # Strictly less than half way, or the neighbour would be as near; at the rim as far as the volume reaches.
+        before = (start - starts[place - 1] - 1) // 2 if place else start
+        after = (starts[place + 1] - start - 1) // 2 if starts[place + 1 :] else max(0, length - size) - start
+        result.append(start + int(draw.integers(-before, after + 1)))
     return result

@@ -53,13 +53,13 @@ def stem(path: Path) -> str:
     return name[: -len("_image")] if name.lower().endswith("_image") and len(name) > len("_image") else name
 
 
-def walk(folder: Path) -> list[Path]:
-    """All visible files under `folder` at any depth, sorted; links are followed, each real folder is read once."""
+def walk(folder: Path) -> tuple[list[Path], list[Path]]:
+    """All visible files and folders under `folder`, sorted; links are followed, each real folder is read once."""
     if not folder.exists():
         raise DataError(f"{folder}: no such folder: check the path")
     if not folder.is_dir():
         raise DataError(f"{folder}: wanted a folder, this is a file: give its folder, or a CSV with --list")
-    files, seen = [], set()
+    files, inner, seen = [], [], set()
     for base, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(base)
         if real in seen:
@@ -68,15 +68,16 @@ def walk(folder: Path) -> list[Path]:
         seen.add(real)
         # Archives made on a Mac carry a shadow of each file.
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        inner += [Path(base, name) for name in folders]
         files += [Path(base, name) for name in sorted(names) if not name.startswith(".")]
     if not files:
         raise DataError(f"{folder}: the folder is empty: wanted files such as those of `clustercl data demo`")
-    return files
+    return files, inner
 
 
 def find_layout(task: str, folder: Path) -> tuple[list[Found], list[Fault]]:
     """Images and their label maps under `folder`, and what is wrong. DataError where there is no image at all."""
-    files = walk(folder)
+    files, folders = walk(folder)
     faults: list[Fault] = []
     images = _by_id(files, IMAGE_NAME[task], faults)
     labels = _by_id(files, LABEL_NAME[task], faults)
@@ -85,7 +86,7 @@ def find_layout(task: str, folder: Path) -> tuple[list[Found], list[Fault]]:
             f"{folder}: no file is named as those of task {task} are ({EXAMPLE[task]}): check the folder, or list your "
             "own names in a CSV with the columns image,label and pass it with --list"
         )
-    due = _folders_with_truth(folder, images, labels) if task == "skin" else set()
+    due = _folders_with_truth(folders, images, labels) if task == "skin" else set()
     for key, image in images.items():
         if key not in labels and image.parent in due:
             faults.append(Fault(image, f"{image}: the mask {stem(image)}_segmentation.png is missing from the "
@@ -102,7 +103,9 @@ def find_unlabelled(task: str, folder: Path) -> list[Found]:
     Where some volumes are called *_image.nii.gz, only those are images.
     """
     endings = IMAGE_ENDINGS if task == "skin" else VOLUME_ENDINGS
-    files = [path for path in walk(folder) if path.name.lower().endswith(endings) and not NO_IMAGE.search(stem(path))]
+    files = [
+        path for path in walk(folder)[0] if path.name.lower().endswith(endings) and not NO_IMAGE.search(stem(path))
+    ]
     if task == "heart":
         named = [path for path in files if re.search(r"_image\.nii(\.gz)?$", path.name, re.IGNORECASE)]
         files = named or files
@@ -123,14 +126,16 @@ def _by_id(files: Iterable[Path], pattern: re.Pattern, faults: list[Fault]) -> d
     return result
 
 
-def _folders_with_truth(root: Path, images: dict[str, Path], labels: dict[str, Path]) -> set[Path]:
+def _folders_with_truth(folders: list[Path], images: dict[str, Path], labels: dict[str, Path]) -> set[Path]:
     """Image folders that have a GroundTruth folder of their own: by its name, or as it holds one of their masks."""
-    truths = [Path(base, name) for base, folders, _ in os.walk(root, followlinks=True) for name in folders
-              if "groundtruth" in name.lower() and not re.search(r"part[23]|task[23]", name.lower())]  # fmt: skip
+    other_tasks = re.compile(r"part[23]|task[23]")
+    truths = {
+        path for path in folders if "groundtruth" in path.name.lower() and not other_tasks.search(path.name.lower())
+    }
     keys = {_challenge_part(path.name) for path in truths}
     due = {image.parent for image in images.values() if _challenge_part(image.parent.name) in keys}
     due |= {image.parent for key, image in images.items() if key in labels and labels[key].parent in truths}
-    return due - set(truths)
+    return due - truths
 
 
 def _challenge_part(folder: str) -> tuple[str, ...]:

@@ -23,10 +23,13 @@ class Unit:
 
 
 def axis_origins(length: int, patch: int) -> list[int]:
-    """Where windows of `patch` voxels begin on an axis: every half patch, the last one flush with the end."""
-    if length <= patch:
-        return [0]
-    return [*range(0, length - patch, max(1, patch // 2)), length - patch]
+    """Where windows of `patch` voxels begin on an axis: from end to end, spaced evenly by about half a patch.
+
+    What exceeds the patch by less than a quarter of it gets no window of its own, as that would show almost the same.
+    """
+    excess = max(0, length - patch)
+    steps = round(excess / max(1, patch // 2))
+    return [round(excess * step / steps) for step in range(steps + 1)] if steps else [excess // 2]
 
 
 def make_units(prepared: Sequence[Prepared], task: Task, settings: DataSettings) -> list[Unit]:
