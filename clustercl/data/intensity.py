@@ -64,9 +64,10 @@ def add_noise(images: torch.Tensor, draw: Draw, recipe) -> torch.Tensor:
     """Normal noise on some samples, in units of the sample's standard deviation."""
     strength = draw.uniform(0, recipe.noise_sd)
     chosen = draw.chance(recipe.noise).nonzero()[:, 0]
+    # Drawn even for none: the number of draws must not depend on the batch.
+    noise = draw.normal(images.shape[1:], chosen)
     if not len(chosen):
         return images
-    noise = draw.normal(images.shape[1:], chosen)
     where = chosen.to(images.device)
     part = images[where]
     sd = part.std(tuple(range(1, images.ndim)), keepdim=True, correction=0)

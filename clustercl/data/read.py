@@ -65,7 +65,7 @@ def read_volume(path: Path) -> Volume:
     if not path.name.lower().endswith((".nii", ".nii.gz")):
         raise DataError(f"{path}: wanted a NIfTI volume (.nii or .nii.gz): convert it, or correct the list")
     try:
-        image = nibabel.Nifti1Image.from_filename(path)
+        image = nibabel.load(path)
         shape = image.shape
         if len(shape) != 3:
             raise DataError(f"{path}: wanted a volume with three axes, got shape {shape}: store each time point or "

@@ -1,0 +1,194 @@
+"""Layouts, folders without labels, and lists."""
+
+import pytest
+
+from clustercl.data.cases import discover, find_cases
+from clustercl.data.task import get_task
+from clustercl.errors import DataError, UsageError
+
+SKIN, HEART = get_task("skin"), get_task("heart")
+
+LAYOUTS = {
+    "2016": (
+        "ISBI2016_ISIC_Part1_Training_Data/ISIC_0000001.jpg",
+        "ISBI2016_ISIC_Part1_Training_GroundTruth/ISIC_0000001_Segmentation.png",
+    ),
+    "2017": (
+        "ISIC-2017_Test_v2_Data/ISIC_0000001.jpg",
+        "ISIC-2017_Test_v2_Part1_GroundTruth/ISIC_0000001_segmentation.png",
+    ),
+    "2018 nested twice": (
+        "a/ISIC2018_Task1-2_Training_Input/ISIC2018_Task1-2_Training_Input/ISIC_0000001.jpg",
+        "b/ISIC2018_Task1_Training_GroundTruth/x/ISIC_0000001_segmentation.png",
+    ),
+    "upper case": ("X/isic_0000001.JPG", "Y/ISIC_0000001_SEGMENTATION.PNG"),
+    "PH2": (
+        "PH2 Dataset images/IMD002/IMD002_Dermoscopic_Image/IMD002.bmp",
+        "PH2 Dataset images/IMD002/IMD002_lesion/IMD002_lesion.bmp",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_skin_layouts(name, tmp_path, files):
+    image, label = (tmp_path / part for part in LAYOUTS[name])
+    files.save_picture(image, files.photograph())
+    files.save_picture(label, files.mask())
+    for other in ("IMD002_R1_Label4.bmp", "ISIC_0000001_superpixels.png", "ISIC_0000001_attribute_globules.png"):
+        files.save_picture(tmp_path / "more" / other, files.mask())
+    (tmp_path / "more" / "ISIC_0000001_features.json").write_text("{}")
+    files.save_picture(tmp_path / "__MACOSX" / "ISIC_0000001.jpg", files.photograph())
+    (case,) = find_cases(SKIN, tmp_path)
+    assert (case.image, case.label, case.group) == (image, label, case.id)
+
+
+def test_skin_folder(skin_folder):
+    cases = find_cases(SKIN, skin_folder)
+    assert [case.id[-1] for case in cases] == list("01239")
+    assert [case.label is not None for case in cases] == [True] * 4 + [False]
+
+
+@pytest.mark.parametrize("truth", ["ISIC-2017_Training_Part1_GroundTruth", "my groundtruth"])
+def test_a_missing_mask_is_named(truth, skin_folder):
+    folder = skin_folder / "ISIC-2017_Training_Part1_GroundTruth"
+    folder = folder.rename(skin_folder / truth)
+    (folder / "ISIC_0000002_segmentation.png").unlink()
+    with pytest.raises(DataError, match=r"ISIC_0000002.jpg: the mask ISIC_0000002_segmentation.png is missing"):
+        find_cases(SKIN, skin_folder)
+
+
+def test_an_empty_ground_truth_folder_means_all_masks_are_missing(skin_folder):
+    for path in (skin_folder / "ISIC-2017_Training_Part1_GroundTruth").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match=r"is missing.*\(and 3 more"):
+        find_cases(SKIN, skin_folder)
+
+
+def test_masks_without_images_are_left_out_and_said(skin_folder, capsys):
+    (skin_folder / "ISIC-2017_Training_Data" / "ISIC_0000001.jpg").unlink()
+    assert len(find_cases(SKIN, skin_folder)) == 4
+    assert "1 label files have no image" in capsys.readouterr().err
+
+
+def test_heart_layout(heart_folder):
+    cases = find_cases(HEART, heart_folder)
+    assert [case.id for case in cases] == ["ct_test_2001", "ct_train_1001", "ct_train_1002", "ct_train_1003"]
+    assert [case.label is None for case in cases] == [True, False, False, False]
+
+
+def test_heart_label_may_be_missing(heart_folder):
+    (heart_folder / "ct_train" / "ct_train_1002_label.nii.gz").unlink()
+    assert [case.id for case in find_cases(HEART, heart_folder) if case.label is None] == [
+        "ct_test_2001", "ct_train_1002"]  # fmt: skip
+
+
+def test_missing_empty_and_foreign_folders(tmp_path, files):
+    with pytest.raises(DataError, match=r"nowhere: no such folder"):
+        find_cases(SKIN, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty: the folder is empty"):
+        find_cases(SKIN, tmp_path / "empty")
+    files.save_picture(tmp_path / "foreign" / "holiday.jpg", files.photograph())
+    with pytest.raises(DataError, match=r"foreign: no file is named as.*--list"):
+        find_cases(SKIN, tmp_path / "foreign")
+    with pytest.raises(DataError, match=r"this is a file"):
+        find_cases(SKIN, tmp_path / "foreign" / "holiday.jpg")
+    with pytest.raises(DataError, match=r"foreign: no images"):
+        find_cases(HEART, None, [tmp_path / "foreign"])
+
+
+def test_two_files_with_one_id(skin_folder, files):
+    copy = files.save_picture(skin_folder / "copy" / "ISIC_0000003.png", files.photograph())
+    with pytest.raises(DataError, match=r"ISIC_0000003.jpg and .*copy/ISIC_0000003.png have one id"):
+        find_cases(SKIN, skin_folder)
+    copy.unlink()
+    files.save_picture(skin_folder.parent / "more" / "ISIC_0000003.jpg", files.photograph(seed=5))
+    with pytest.raises(DataError, match=r"ISIC_0000003.jpg and .*more/ISIC_0000003.jpg have one id"):
+        find_cases(SKIN, skin_folder, [skin_folder.parent / "more"])
+
+
+def test_unlabelled_folders_hold_any_image_but_no_mask(skin_folder, heart_folder, tmp_path, files):
+    folder = tmp_path / "more"
+    for name in ("deep/er/a.JPEG", "b.tif", "a_mask.png", "b_segmentation.png"):
+        files.save_picture(folder / name.lower(), files.photograph())
+    cases = find_cases(SKIN, skin_folder, [folder, skin_folder / "ISIC-2017_Test_v2_Data"])  # the second is no news
+    assert [case.id for case in cases if case.label is None] == ["ISIC_0000009", "a", "b"]
+    cases = find_cases(HEART, None, [heart_folder])
+    assert len(cases) == 4 and all(case.label is None for case in cases)
+
+
+def test_folders_that_link_in_a_circle(skin_folder):
+    (skin_folder / "loop").symlink_to(skin_folder)
+    assert len(find_cases(SKIN, skin_folder)) == 5
+
+
+def test_data_and_list_exclude_each_other(tmp_path):
+    with pytest.raises(UsageError, match=r"--data and --list"):
+        find_cases(SKIN, tmp_path, list_csv=tmp_path / "l.csv")
+    with pytest.raises(UsageError, match=r"no data"):
+        find_cases(SKIN, None)
+
+
+def write_list(folder, text, encoding="utf-8"):
+    path = folder / "list.csv"
+    path.write_text(text, encoding=encoding)
+    return path
+
+
+def test_list(skin_folder):
+    data, truth = "ISIC-2017_Training_Data/ISIC_000000", "ISIC-2017_Training_Part1_GroundTruth/ISIC_000000"
+    path = write_list(
+        skin_folder,
+        "Image;mask;group;split;age\n"
+        f"{data}0.jpg;{truth}0_segmentation.png;p1;val;50\n"
+        f"{data}1.jpg;{truth}1_segmentation.png;;;\n\n"
+        f"{data}2.jpg;;p2;train;\n",
+        "utf-8-sig",  # as Excel writes it
+    )
+    first, second, third = find_cases(SKIN, None, list_csv=path)
+    assert (first.group, first.split, first.label.name) == ("p1", "validation", "ISIC_0000000_segmentation.png")
+    assert (second.group, second.split) == ("ISIC_0000001", None)
+    assert (third.label, third.group, third.split) == (None, "p2", "train")
+
+
+def test_list_with_ids(tmp_path, files):
+    for patient in "ab":
+        files.save_picture(tmp_path / patient / "image.png", files.photograph())
+    clash = write_list(tmp_path, "image,label\na/image.png,\nb/image.png,\n")
+    with pytest.raises(DataError, match=r"a/image.png and .*b/image.png have one id, image.*column `id`"):
+        find_cases(SKIN, None, list_csv=clash)
+    path = write_list(tmp_path, "image,label,id\na/image.png,,a\nb/image.png,,b\n")
+    assert [case.id for case in find_cases(SKIN, None, list_csv=path)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "line 1 must name the columns"),
+        ("picture,label\nx,y\n", "line 1 must name the columns image and label"),
+        ("image,label,mask\n", "line 1 must name"),
+        ("image,label\n", "names no image"),
+        ("image,label\nnone.png,\n", r"none.png: the image named in .*list.csv, line 2 does not exist"),
+        ("image,label\nreal.png,none.png\n", r"none.png: the label named in .*list.csv, line 2 does not exist"),
+        ("image,label,split\nreal.png,,maybe\n", "line 2: split 'maybe' is none of"),
+        ("image,label\n,real.png\n", "line 2: no image named"),
+    ],
+)
+def test_bad_lists(text, message, tmp_path, files):
+    files.save_picture(tmp_path / "real.png", files.photograph())
+    with pytest.raises(DataError, match=message):
+        find_cases(SKIN, None, list_csv=write_list(tmp_path, text))
+
+
+def test_list_that_is_no_text(tmp_path, files):
+    with pytest.raises(DataError, match=r"no such list"):
+        find_cases(SKIN, None, list_csv=tmp_path / "none.csv")
+    with pytest.raises(DataError, match=r"not UTF-8"):
+        find_cases(SKIN, None, list_csv=files.save_picture(tmp_path / "p.png", files.photograph()))
+
+
+def test_discover_lists_every_fault(skin_folder):
+    for path in list((skin_folder / "ISIC-2017_Training_Part1_GroundTruth").iterdir())[:2]:
+        path.unlink()
+    cases, faults = discover(SKIN, skin_folder)
+    assert len(cases) == 5 and len(faults) == 2

@@ -1,0 +1,65 @@
+"""The report on a data set."""
+
+import json
+
+import numpy as np
+
+from clustercl.data.cases import discover
+from clustercl.data.check import check_data
+from clustercl.data.task import get_task
+
+SKIN, HEART = get_task("skin"), get_task("heart")
+
+
+def test_a_clean_folder(heart_folder):
+    report = check_data(HEART, *discover(HEART, heart_folder), quiet=True)
+    assert report.problems == [] and report.errors == []
+    assert report.summary["cases"] == 4 and report.summary["unlabelled"] == 1
+    row = report.rows[1]
+    assert (row.case, row.size, row.spacing, row.orientation) == ("ct_train_1001", (12, 14, 10), (1, 1, 1), "RAS")
+    assert row.counts["LV"] == 12 and row.counts["LA"] == 24 and sum(row.counts.values()) == 12 * 14 * 10
+    assert report.rows[0].counts is None
+    plain = json.loads(json.dumps(report.to_dict()))
+    assert plain["summary"]["cases with"]["PA"] == 3 and plain["rows"][1]["size"] == [12, 14, 10]
+    text = report.to_text()
+    assert "12 x 14 x 10" in text and "no problems" in text and "unlabelled: 1" in text
+
+
+def test_every_problem_is_listed_with_its_file(skin_folder, files):
+    images = skin_folder / "ISIC-2017_Training_Data"
+    truth = skin_folder / "ISIC-2017_Training_Part1_GroundTruth"
+    broken = images / "ISIC_0000000.jpg"
+    broken.write_bytes(broken.read_bytes()[:300])
+    files.save_picture(truth / "ISIC_0000001_segmentation.png", files.mask(9, 9))
+    files.save_picture(truth / "ISIC_0000002_segmentation.png", np.zeros((20, 30), np.uint8))
+    (truth / "ISIC_0000003_segmentation.png").unlink()
+    files.save_picture(skin_folder / "ISIC-2017_Test_v2_Data" / "ISIC_0000009.jpg", np.full((20, 30, 3), 7, np.uint8))
+    report = check_data(SKIN, *discover(SKIN, skin_folder), quiet=True)
+    found = {(problem.file.rsplit("/", 1)[-1], problem.severity) for problem in report.problems}
+    assert found == {
+        ("ISIC_0000000.jpg", "error"),
+        ("ISIC_0000001_segmentation.png", "error"),
+        ("ISIC_0000002_segmentation.png", "warning"),
+        ("ISIC_0000003.jpg", "error"),
+        ("ISIC_0000009.jpg", "warning"),
+        (skin_folder.name, "warning"),  # no lesion in what could be read
+    }
+    assert len(report.errors) == 3 and report.summary["unreadable"] == 2
+    assert all(problem.sentence.startswith(problem.file) for problem in report.problems[:-1])
+    assert report.to_text().count("error: ") == 3
+
+
+def test_a_class_that_never_occurs_is_a_warning(heart_folder, files):
+    for path in heart_folder.rglob("*_label.nii.gz"):
+        label = files.hearts()[1]
+        label[label == 600] = 0
+        files.save_volume(path, label)
+    report = check_data(HEART, *discover(HEART, heart_folder), quiet=True)
+    (problem,) = report.problems
+    assert problem.severity == "warning" and problem.sentence.startswith("RV: nowhere in the 3 readable label maps")
+
+
+def test_no_labels_at_all(heart_folder):
+    report = check_data(HEART, *discover(HEART, None, [heart_folder]), quiet=True)
+    assert [problem.severity for problem in report.problems] == ["warning"]
+    assert "none of the 4 cases has a label" in report.problems[0].sentence
