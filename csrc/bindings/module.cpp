@@ -3,12 +3,16 @@
 
 #include "../kernels/dispatch.h"
 #include "common.h"
+#include "linkage.h"
 
 STABLE_TORCH_LIBRARY(clustercl, m) {
+  m.def("pairwise_distances(Tensor x, Tensor y, str metric) -> Tensor");
 }
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled kernels of clustercl; importing it registers torch.ops.clustercl.*";
+  m.def("linkage", &clustercl::linkage_matrix, "(n - 1, 4) linkage matrix of the rows of x", pybind11::arg("x"),
+        pybind11::arg("method"), pybind11::arg("metric"), pybind11::arg("progress"));
   m.def("build_info", [] {
     pybind11::dict info;
     info["version"] = CLUSTERCL_VERSION;

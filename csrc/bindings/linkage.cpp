@@ -1,0 +1,99 @@
+// _C.linkage: NumPy rows -> NumPy linkage matrix. Not a torch op, because a long clustering calls back into Python.
+#include "linkage.h"
+
+#include <chrono>
+#include <exception>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "../kernels/linkage.h"
+#include "common.h"
+
+namespace clustercl {
+
+namespace py = pybind11;
+
+namespace {
+
+// Asked by the kernel without the GIL; ten times a second it takes the GIL, looks for Ctrl-C and tells the progress.
+struct Watch {
+  using Clock = std::chrono::steady_clock;
+  py::object progress;
+  Clock::time_point next = Clock::now() + std::chrono::milliseconds(100);
+  std::exception_ptr error;
+
+  static bool proceed(void* self, std::int64_t merges) {
+    Watch& watch = *static_cast<Watch*>(self);
+    if (Clock::now() < watch.next) return true;
+    const py::gil_scoped_acquire gil;
+    try {
+      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+      if (!watch.progress.is_none()) watch.progress(merges);
+    } catch (...) {
+      watch.error = std::current_exception();
+      return false;
+    }
+    watch.next = Clock::now() + std::chrono::milliseconds(100);
+    return true;
+  }
+};
+
+Linkage method_of(const std::string& name) {
+  if (name == "ward") return Linkage::ward;
+  if (name == "average") return Linkage::average;
+  if (name == "complete") return Linkage::complete;
+  if (name == "single") return Linkage::single;
+  throw py::value_error("linkage: method must be ward, average, complete or single, got '" + name + "'");
+}
+
+}  // namespace
+
+py::array_t<double> linkage_matrix(const py::array& x, const std::string& method_name, const std::string& metric_name,
+                                   const py::object& progress) {
+  const Linkage method = method_of(method_name);
+  if (metric_name != "euclidean" && (metric_name != "cosine" || method == Linkage::ward))
+    throw py::value_error("linkage: metric must be euclidean or, except for ward, cosine, got '" + metric_name + "'");
+  const Metric metric = metric_name == "cosine" ? Metric::cosine : Metric::euclidean;
+  const bool single_precision = py::isinstance<py::array_t<float>>(x);
+  if (x.ndim() != 2 || x.shape(0) < 2 || x.shape(1) < 1 || !(single_precision || py::isinstance<py::array_t<double>>(x)))
+    throw py::value_error("linkage: x must be (n, d) float32 or float64 with n >= 2 and d >= 1");
+  const std::int64_t n = x.shape(0), d = x.shape(1), padded = padded_width(d), item = x.itemsize();
+  if (x.strides(0) % item != 0 || x.strides(1) % item != 0)
+    throw py::value_error("linkage: the strides of x must be whole numbers of its elements");
+
+  py::array_t<double> z({n - 1, std::int64_t{4}});
+  Watch watch{progress, Watch::Clock::now() + std::chrono::milliseconds(100), nullptr};
+  std::int64_t zero = -1;
+  bool memory = true;
+  {
+    const py::gil_scoped_release no_gil;
+    try {
+      const std::unique_ptr<double[]> rows(new double[n * padded]);
+      const std::int64_t row_stride = x.strides(0) / item, column_stride = x.strides(1) / item;
+      if (single_precision)
+        pad_rows(static_cast<const float*>(x.data()), n, d, row_stride, column_stride, rows.get());
+      else
+        pad_rows(static_cast<const double*>(x.data()), n, d, row_stride, column_stride, rows.get());
+      zero = prepare_rows(rows.get(), n, padded, metric);
+      if (zero < 0)
+        linkage(rows.get(), n, padded, method, metric, torch_threads(), Monitor{Watch::proceed, &watch}, z.mutable_data());
+    } catch (const std::bad_alloc&) {
+      memory = false;
+    }
+  }
+  if (watch.error) std::rethrow_exception(watch.error);
+  if (zero >= 0) throw py::value_error("linkage: X row " + std::to_string(zero) + " is all zeros and has no cosine distance");
+  if (!memory) {
+    const bool matrix = method == Linkage::average || method == Linkage::complete;
+    const std::string text = "linkage: " + method_name + " of n = " + std::to_string(n) + " wants " +
+                             std::to_string(8 * (n * padded + (matrix ? n * (n - 1) / 2 : 8 * n))) + " bytes" +
+                             (matrix ? "; ward and single need no matrix of distances" : "");
+    PyErr_SetString(PyExc_MemoryError, text.c_str());
+    throw py::error_already_set();
+  }
+  if (!progress.is_none()) progress(n - 1);
+  return z;
+}
+
+}  // namespace clustercl

@@ -1,0 +1,101 @@
+// Entry of the linkage: brings the data into range, picks the algorithm, writes the merges in SciPy's order.
+#include "linkage.h"
+
+#include <algorithm>
+#include <cmath>
+#include <queue>
+#include <tuple>
+#include <vector>
+
+#include "linkage_parts.h"
+
+namespace clustercl {
+
+namespace {
+
+// Multiplies by a power of two when squares could leave the range of float64; the exponent that brings heights back.
+int scale(double* rows, std::int64_t count) {
+  double largest = 0.0;
+  for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, std::fabs(rows[i]));
+  if (largest == 0.0 || (largest < 1e100 && largest > 1e-100)) return 0;
+  int exponent;
+  std::frexp(largest, &exponent);
+  for (std::int64_t i = 0; i < count; ++i) rows[i] = std::ldexp(rows[i], -exponent);
+  return exponent;
+}
+
+// Moves features that lie far from 0 near to it, where centroids lose fewer digits. The centre is the mean rounded to 12
+// bits below the largest value, so that the subtraction stays exact for integers and other short numbers: ties survive.
+// A feature that would not get half as large stays: small values among a few huge ones would only lose digits.
+void centre(double* rows, std::int64_t n, std::int64_t padded) {
+  for (std::int64_t f = 0; f < padded; ++f) {
+    double sum = 0.0, low = rows[f], high = rows[f];
+    for (std::int64_t i = 0; i < n; ++i) {
+      sum += rows[i * padded + f];
+      low = std::min(low, rows[i * padded + f]);
+      high = std::max(high, rows[i * padded + f]);
+    }
+    int exponent;
+    std::frexp(std::max(-low, high), &exponent);
+    const double middle = std::ldexp(std::nearbyint(std::ldexp(sum / static_cast<double>(n), 12 - exponent)), exponent - 12);
+    if (std::max(high - middle, middle - low) > 0.5 * std::max(high, -low)) continue;
+    for (std::int64_t i = 0; i < n; ++i) rows[i * padded + f] -= middle;
+  }
+}
+
+// Merges may come in any order in which a cluster follows its parts. The greedy order is: the smallest (height, a, b)
+// among the merges whose parts exist. A parent that rounding put below its part is lifted to it.
+void write(std::vector<Merge>& merges, std::int64_t n, int exponent, double* z) {
+  const std::int64_t count = n - 1;
+  std::vector<std::int64_t> last(n, -1), parent(count, -1), label(n);
+  std::vector<int> waiting(count, 0);
+  std::vector<double> size(n, 1.0);
+  using Key = std::tuple<double, std::int64_t, std::int64_t, std::int64_t>;
+  std::priority_queue<Key, std::vector<Key>, std::greater<Key>> ready;
+  for (std::int64_t i = 0; i < n; ++i) label[i] = i;
+  for (std::int64_t m = 0; m < count; ++m) {
+    for (const std::int64_t part : {last[merges[m].a], last[merges[m].b]}) {
+      if (part < 0) continue;
+      parent[part] = m;
+      ++waiting[m];
+      merges[m].height = std::max(merges[m].height, merges[part].height);
+    }
+    last[merges[m].a] = m;
+    if (waiting[m] == 0) ready.emplace(merges[m].height, merges[m].a, merges[m].b, m);
+  }
+  for (std::int64_t step = 0; step < count; ++step) {
+    const auto [height, a, b, m] = ready.top();
+    ready.pop();
+    size[a] += size[b];
+    z[4 * step] = static_cast<double>(std::min(label[a], label[b]));
+    z[4 * step + 1] = static_cast<double>(std::max(label[a], label[b]));
+    z[4 * step + 2] = std::ldexp(height, exponent);
+    z[4 * step + 3] = size[a];
+    label[a] = n + step;
+    const std::int64_t next = parent[m];
+    if (next >= 0 && --waiting[next] == 0) ready.emplace(merges[next].height, merges[next].a, merges[next].b, next);
+  }
+}
+
+}  // namespace
+
+bool linkage(double* rows, std::int64_t n, std::int64_t padded, Linkage method, Metric metric, const Parallel& parallel,
+             const Monitor& monitor, double* z) {
+  const int exponent = metric == Metric::cosine ? 0 : scale(rows, n * padded);
+  std::vector<Merge> merges;
+  merges.reserve(n - 1);
+  bool finished;
+  if (method == Linkage::ward) {
+    centre(rows, n, padded);
+    finished = merge_ward(rows, n, padded, parallel, monitor, merges);
+  } else if (method == Linkage::single) {
+    finished = merge_single(rows, n, padded, metric, parallel, monitor, merges);
+  } else {
+    finished = merge_condensed(rows, n, padded, method, metric, parallel, monitor, merges);
+  }
+  if (!finished || !monitor(n - 1)) return false;
+  write(merges, n, metric == Metric::sqeuclidean ? 2 * exponent : exponent, z);
+  return true;
+}
+
+}  // namespace clustercl

@@ -1,0 +1,160 @@
+// Average and complete linkage on a condensed matrix of distances (complete) or of sums of distances (average).
+//
+// Clusters keep their order in the matrix, so that a place tells the smaller id; a dead cluster's entries are infinite, and
+// the matrix is closed up in place when a third of it is dead. When many clusters look for their nearest, one pass over
+// the matrix, row by row in memory, serves them all; when few do, each reads its own row and column.
+#include <algorithm>
+#include <memory>
+
+#include "linkage_parts.h"
+
+namespace clustercl {
+
+namespace {
+
+constexpr std::int64_t kRowsPerSweep = 8;  // one scanned row costs about this many rows of a pass, its column being strided
+
+class Condensed final : public Space {
+ public:
+  Condensed(std::int64_t n, Linkage method, const Parallel& parallel)
+      : m_(n), average_(method == Linkage::average), parallel_(parallel), entries_(new double[n * (n - 1) / 2]),
+        sizes_(n, 1.0), alive_(n, 1), id_(n), place_(n) {
+    for (std::int64_t i = 0; i < n; ++i) id_[i] = place_[i] = i;
+  }
+
+  bool fill(const double* rows, std::int64_t padded, Metric metric, const Monitor& monitor) {
+    const auto condensed_rows = CLUSTERCL_PICK(condensed_rows);
+    constexpr std::int64_t kBlock = 32;
+    const std::int64_t slice = std::max(kBlock * parallel_.threads, kWorkPerSlice / (m_ * padded) / kBlock * kBlock);
+    for (std::int64_t from = 0; from < m_; from += slice) {
+      if (!monitor(0)) return false;
+      const std::int64_t to = std::min(m_, from + slice);
+      parallel_.for_each(0, (to - from + kBlock - 1) / kBlock, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = from + begin * kBlock; i < std::min(to, from + end * kBlock); i += kBlock)
+          condensed_rows(rows, i, std::min(to, i + kBlock), m_, padded, metric, entries_.get());
+      });
+    }
+    return true;
+  }
+
+  bool scan(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, std::vector<Nearest>& nearest,
+            const Monitor& monitor, std::int64_t merges) override {
+    if (static_cast<std::int64_t>(active.size()) * 3 < m_ * 2) close_up(active);
+    if (static_cast<std::int64_t>(rows.size()) * kRowsPerSweep > m_) return sweep(rows, nearest, monitor, merges);
+    const std::int64_t count = static_cast<std::int64_t>(rows.size());
+    const std::int64_t slice = std::max<std::int64_t>(parallel_.threads, kWorkPerSlice / 8 / m_);
+    for (std::int64_t from = 0; from < count; from += slice) {
+      if (!monitor(merges)) return false;
+      const std::int64_t grain = std::max<std::int64_t>(1, (1 << 14) / m_);
+      parallel_.for_each(from, std::min(count, from + slice), grain, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t r = begin; r < end; ++r)
+          for (const std::int64_t other : active)
+            if (other != rows[r]) take(nearest[r], distance(rows[r], other), other);
+      });
+    }
+    return true;
+  }
+
+  double distance(std::int64_t a, std::int64_t b) const override {
+    const std::int64_t i = place_[a], j = place_[b];
+    return average_ ? entry(i, j) / (sizes_[i] * sizes_[j]) : entry(i, j);
+  }
+
+  void merge(std::int64_t a, std::int64_t b, const std::vector<std::int64_t>&) override {
+    const std::int64_t i = place_[a], j = place_[b];
+    alive_[j] = 0;
+    parallel_.for_each(0, m_, 1 << 12, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t k = begin; k < end; ++k) {
+        if (k == i || k == j || !alive_[k]) continue;
+        double &x = entry(i, k), &y = entry(j, k);
+        x = average_ ? x + y : std::max(x, y);
+        y = kInfinity;
+      }
+    });
+    entry(i, j) = kInfinity;
+    sizes_[i] += sizes_[j];
+  }
+
+  double height(double distance) const override { return distance; }
+
+ private:
+  double& entry(std::int64_t i, std::int64_t j) const {
+    return entries_[i < j ? condensed_offset(i, m_) + j : condensed_offset(j, m_) + i];
+  }
+
+  // Order is kept, so every entry moves towards the front, past none that is still wanted.
+  void close_up(const std::vector<std::int64_t>& active) {
+    const std::int64_t m = static_cast<std::int64_t>(active.size());
+    double* to = entries_.get();
+    for (std::int64_t p = 0; p < m; ++p) {
+      const double* row = entries_.get() + condensed_offset(place_[active[p]], m_);
+      for (std::int64_t q = p + 1; q < m; ++q) *to++ = row[place_[active[q]]];
+    }
+    for (std::int64_t p = 0; p < m; ++p) {
+      sizes_[p] = sizes_[place_[active[p]]];
+      alive_[p] = 1;
+      id_[p] = active[p];
+    }
+    for (std::int64_t p = 0; p < m; ++p) place_[active[p]] = p;
+    m_ = m;
+  }
+
+  bool sweep(const std::vector<std::int64_t>& rows, std::vector<Nearest>& nearest, const Monitor& monitor,
+             std::int64_t merges) {
+    const auto condensed_nearest = CLUSTERCL_PICK(condensed_nearest);
+    const std::int64_t chunks = m_ < 256 ? 1 : parallel_.threads;
+    best_.assign(chunks * m_, kInfinity);
+    bound_.assign(chunks * m_, kInfinity);
+    id_of_best_.assign(chunks * m_, -1.0);
+    for (std::int64_t from = 0; from < m_;) {
+      if (!monitor(merges)) return false;
+      std::int64_t to = from;  // rows [from, to) hold about a slice of entries
+      for (std::int64_t work = 0; to < m_ && work < kWorkPerSlice; ++to) work += m_ - to;
+      parallel_.for_each(0, chunks, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t c = begin; c < end; ++c)
+          condensed_nearest(entries_.get(), m_, average_ ? sizes_.data() : nullptr, alive_.data(), cut(from, to, c, chunks),
+                            cut(from, to, c + 1, chunks), best_.data() + c * m_, bound_.data() + c * m_,
+                            id_of_best_.data() + c * m_);
+      });
+      from = to;
+    }
+    for (std::size_t r = 0; r < rows.size(); ++r)
+      for (std::int64_t at = place_[rows[r]]; at < chunks * m_; at += m_) {
+        const std::int64_t id = id_of_best_[at] < 0 ? -1 : id_[static_cast<std::int64_t>(id_of_best_[at])];
+        take(nearest[r], Nearest{best_[at], bound_[at], id});
+      }
+    return true;
+  }
+
+  // Rows [from, to) cut into `chunks` of about equal area.
+  std::int64_t cut(std::int64_t from, std::int64_t to, std::int64_t c, std::int64_t chunks) const {
+    if (c == 0) return from;
+    const auto area = [&](std::int64_t row) { return (2 * m_ - from - row - 1) * (row - from); };
+    std::int64_t low = from, high = to;
+    while (low < high) {
+      const std::int64_t middle = (low + high) / 2;
+      if (area(middle) * chunks < area(to) * c) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  std::int64_t m_;
+  bool average_;
+  const Parallel& parallel_;
+  std::unique_ptr<double[]> entries_;
+  std::vector<double> sizes_;
+  std::vector<unsigned char> alive_;
+  std::vector<std::int64_t> id_, place_;  // cluster of a place, place of a cluster
+  std::vector<double> best_, bound_, id_of_best_;
+};
+
+}  // namespace
+
+bool merge_condensed(const double* rows, std::int64_t n, std::int64_t padded, Linkage method, Metric metric,
+                     const Parallel& parallel, const Monitor& monitor, std::vector<Merge>& merges) {
+  Condensed space(n, method, parallel);
+  return space.fill(rows, padded, metric, monitor) && merge_by_rounds(space, n, parallel, monitor, merges);
+}
+
+}  // namespace clustercl

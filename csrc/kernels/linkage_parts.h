@@ -1,0 +1,57 @@
+// What the files of the linkage share: how a merge is told, and what the rounds want of a kind of clusters.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "linkage.h"
+
+namespace clustercl {
+
+// Two clusters, each named by its smallest row, a < b; the union is named a.
+struct Merge {
+  std::int64_t a, b;
+  double height;
+};
+
+// Candidates come in any order: equal distances go to the smaller id.
+inline void take(Nearest& nearest, double distance, std::int64_t id) {
+  if (distance < nearest.distance || (distance == nearest.distance && id < nearest.id)) {
+    nearest.bound = nearest.distance;
+    nearest.distance = distance;
+    nearest.id = id;
+  } else if (distance < nearest.bound) {
+    nearest.bound = distance;
+  }
+}
+
+inline void take(Nearest& nearest, const Nearest& other) {
+  if (other.id >= 0) take(nearest, other.distance, other.id);
+  if (other.bound < nearest.bound) nearest.bound = other.bound;
+}
+
+// Clusters and their distances under a reducible linkage: d(A + B, C) >= min(d(A, C), d(B, C)).
+struct Space {
+  virtual ~Space() = default;
+  // nearest[r] for each cluster rows[r] among the active ones (both lists ascend); false when stopped.
+  virtual bool scan(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active,
+                    std::vector<Nearest>& nearest, const Monitor& monitor, std::int64_t merges) = 0;
+  virtual double distance(std::int64_t a, std::int64_t b) const = 0;
+  virtual void merge(std::int64_t a, std::int64_t b, const std::vector<std::int64_t>& active) = 0;
+  virtual double height(double distance) const = 0;
+};
+
+// Appends the n - 1 merges of clusters 0 .. n - 1; false when stopped.
+bool merge_by_rounds(Space& space, std::int64_t n, const Parallel& parallel, const Monitor& monitor,
+                     std::vector<Merge>& merges);
+bool merge_ward(double* rows, std::int64_t n, std::int64_t padded, const Parallel& parallel, const Monitor& monitor,
+                std::vector<Merge>& merges);
+bool merge_condensed(const double* rows, std::int64_t n, std::int64_t padded, Linkage method, Metric metric,
+                     const Parallel& parallel, const Monitor& monitor, std::vector<Merge>& merges);
+bool merge_single(const double* rows, std::int64_t n, std::int64_t padded, Metric metric, const Parallel& parallel,
+                  const Monitor& monitor, std::vector<Merge>& merges);
+
+// Multiply-adds between two questions to the monitor: some 20 ms with AVX-512, half a second in the portable version.
+constexpr std::int64_t kWorkPerSlice = std::int64_t{1} << 27;
+
+}  // namespace clustercl

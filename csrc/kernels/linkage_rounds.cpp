@@ -1,0 +1,166 @@
+// Hierarchical clustering in rounds of reciprocal nearest neighbours, for every reducible linkage.
+//
+// Each cluster holds its nearest by (distance, id) and a bound below which no other cluster lies. Reducibility keeps the
+// bound valid while other clusters merge, so a cluster looks again (a scan) only when its nearest merged away beyond it.
+// In a round, two clusters that are each other's nearest, with nothing else as near, merge: no other merge can come
+// between them. Where something else is as near, the order matters, and a pair waits until it is the smallest (distance,
+// id, id) of all, which is the greedy rule itself. The tree is therefore the greedy one, ties included.
+//
+// Most data merge a fifth of the clusters per round. Where a round merges few and leaves many without a neighbour, those
+// scan only when their bound says that they could hold the smallest distance, one by one: about n scans in all.
+// kSlack: the bound may be off by the rounding of distances; nearer than that counts as a tie, which costs time alone.
+#include <algorithm>
+
+#include "linkage_parts.h"
+
+namespace clustercl {
+
+namespace {
+
+constexpr double kSlack = 1e-10;
+constexpr std::int64_t kScansPerMerge = 8;  // a round may scan this many clusters per merge of the round before
+constexpr std::int64_t kFresh = 8;          // with more new clusters than this, a tied cluster rather scans
+
+class Rounds {
+ public:
+  Rounds(Space& space, std::int64_t n, const Parallel& parallel, const Monitor& monitor, std::vector<Merge>& merges)
+      : space_(space), parallel_(parallel), monitor_(monitor), merges_(merges), nearest_(n), into_(n), active_(n) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      active_[i] = i;
+      forget(i, 0.0);
+    }
+  }
+
+  bool run() {
+    std::int64_t merged = static_cast<std::int64_t>(active_.size());
+    while (active_.size() > 1) {
+      if (!monitor_(done()) || !look(merged)) return false;
+      choose();
+      merged = static_cast<std::int64_t>(pairs_.size());
+      join();
+      repair();
+    }
+    return true;
+  }
+
+ private:
+  std::int64_t done() const { return static_cast<std::int64_t>(merges_.size()); }
+  bool known(std::int64_t i) const { return nearest_[i].id >= 0; }
+  bool alone(std::int64_t i) const { return nearest_[i].distance < nearest_[i].bound * (1.0 - kSlack); }
+  void forget(std::int64_t i, double bound) { nearest_[i] = Nearest{kInfinity, bound, -1}; }
+
+  bool precedes(std::int64_t i, std::int64_t j) const {
+    const Nearest &x = nearest_[i], &y = nearest_[j];
+    if (x.distance != y.distance) return x.distance < y.distance;
+    const auto key_x = std::minmax({i, x.id}), key_y = std::minmax({j, y.id});
+    return key_x < key_y;
+  }
+
+  bool scan() {
+    found_.assign(wanted_.size(), Nearest{});
+    if (!space_.scan(wanted_, active_, found_, monitor_, done())) return false;
+    for (std::size_t w = 0; w < wanted_.size(); ++w) nearest_[wanted_[w]] = found_[w];
+    return true;
+  }
+
+  // Scans until the smallest pair of all is known for certain.
+  bool look(std::int64_t merged) {
+    wanted_.clear();
+    for (const std::int64_t i : active_)
+      if (!known(i)) wanted_.push_back(i);
+    if (static_cast<std::int64_t>(wanted_.size()) <= kScansPerMerge * merged) return scan();
+    for (;;) {
+      double best = kInfinity;
+      std::int64_t lowest = -1;
+      for (const std::int64_t i : active_) {
+        if (known(i)) {
+          best = std::min(best, nearest_[i].distance);
+        } else if (lowest < 0 || nearest_[i].bound < nearest_[lowest].bound) {
+          lowest = i;
+        }
+      }
+      if (lowest < 0 || nearest_[lowest].bound * (1.0 - kSlack) > best) return true;
+      wanted_.assign(1, lowest);
+      if (!monitor_(done()) || !scan()) return false;
+    }
+  }
+
+  void choose() {
+    pairs_.clear();
+    std::int64_t first = -1;
+    for (const std::int64_t i : active_) {
+      if (!known(i)) continue;
+      if (first < 0 || precedes(i, first)) first = i;
+      const std::int64_t j = nearest_[i].id;
+      if (i < j && known(j) && nearest_[j].id == i && alone(i) && alone(j)) pairs_.push_back({i, j, nearest_[i].distance});
+    }
+    const auto [a, b] = std::minmax({first, nearest_[first].id});
+    for (const Merge& pair : pairs_)  // holds the smallest pair already, or (by rounding) a merge that would cross it
+      if (pair.a == a || pair.a == b || pair.b == a || pair.b == b) return;
+    pairs_.push_back({a, b, nearest_[first].distance});
+  }
+
+  // What is known of the distances from i to all but `other`.
+  double lower_bound(std::int64_t i, std::int64_t other) const {
+    const Nearest& nearest = nearest_[i];
+    return nearest.id == other ? nearest.bound : std::min(nearest.distance, nearest.bound);
+  }
+
+  void join() {
+    for (const std::int64_t i : active_) into_[i] = i;
+    fresh_.clear();
+    for (const Merge& pair : pairs_) {
+      const double bound = std::min(lower_bound(pair.a, pair.b), lower_bound(pair.b, pair.a));
+      space_.merge(pair.a, pair.b, active_);
+      merges_.push_back({pair.a, pair.b, space_.height(pair.height)});
+      forget(pair.a, bound);
+      into_[pair.a] = into_[pair.b] = ~pair.a;  // the complement marks what merged in this round
+      fresh_.push_back(pair.a);
+    }
+    std::erase_if(active_, [&](std::int64_t i) { return into_[i] < 0 && ~into_[i] != i; });
+  }
+
+  void repair() {
+    parallel_.for_each(0, static_cast<std::int64_t>(active_.size()), 256, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t k = begin; k < end; ++k) repair(active_[k]);
+    });
+  }
+
+  void repair(std::int64_t i) {
+    Nearest& nearest = nearest_[i];
+    if (nearest.id < 0) return;
+    const bool tied = !alone(i);
+    if (into_[nearest.id] < 0) {  // the nearest has merged
+      const std::int64_t cluster = ~into_[nearest.id];
+      const double distance = space_.distance(i, cluster);
+      const bool still_first = distance < nearest.bound * (1.0 - kSlack);
+      if (!still_first && distance > nearest.distance) return forget(i, std::min(nearest.bound, distance));
+      nearest.id = cluster;
+      nearest.distance = distance;
+      if (still_first) return;
+    } else if (!tied) {
+      return;
+    }
+    // Something is as near as the nearest: a new cluster may be, and under a smaller id.
+    if (static_cast<std::int64_t>(fresh_.size()) > kFresh) return forget(i, std::min(nearest.bound, nearest.distance));
+    for (const std::int64_t cluster : fresh_)
+      if (cluster != nearest.id) take(nearest, space_.distance(i, cluster), cluster);
+  }
+
+  Space& space_;
+  const Parallel& parallel_;
+  const Monitor& monitor_;
+  std::vector<Merge>& merges_;
+  std::vector<Nearest> nearest_, found_;
+  std::vector<std::int64_t> into_, active_, wanted_, fresh_;
+  std::vector<Merge> pairs_;
+};
+
+}  // namespace
+
+bool merge_by_rounds(Space& space, std::int64_t n, const Parallel& parallel, const Monitor& monitor,
+                     std::vector<Merge>& merges) {
+  return Rounds(space, n, parallel, monitor, merges).run();
+}
+
+}  // namespace clustercl

@@ -1,0 +1,186 @@
+// Linkage: against the greedy algorithm by definition (ties included), every instruction set and thread count alike.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "kernels/linkage.h"
+#include "threads.h"
+
+using namespace clustercl;
+
+static int failures = 0;
+
+static void check(bool holds, const char* what) {
+  if (holds) return;
+  std::printf("FAILED: %s\n", what);
+  ++failures;
+}
+
+using Matrix = std::vector<double>;
+
+static Matrix run(const Matrix& x, std::int64_t n, Linkage method, Metric metric, int threads) {
+  const std::int64_t d = static_cast<std::int64_t>(x.size()) / n;
+  Matrix rows(n * padded_width(d)), z(4 * (n - 1));
+  pad_rows(x.data(), n, d, d, 1, rows.data());
+  prepare_rows(rows.data(), n, padded_width(d), metric);
+  check(linkage(rows.data(), n, padded_width(d), method, metric, test::threads(threads), Monitor{nullptr, nullptr}, z.data()),
+        "ran to its end");
+  return z;
+}
+
+// The definition: of all pairs of clusters the smallest (distance, smaller id, larger id) merges, a cluster's id being its
+// smallest row, distances from all pairs of rows (average, complete, single) or from exact means (ward).
+static Matrix greedy(const Matrix& x, std::int64_t n, Linkage method) {
+  const std::int64_t d = static_cast<std::int64_t>(x.size()) / n;
+  std::vector<std::vector<std::int64_t>> rows(n);
+  std::vector<std::int64_t> label(n);
+  Matrix z;
+  for (std::int64_t i = 0; i < n; ++i) {
+    rows[i] = {i};
+    label[i] = i;
+  }
+  const auto distance = [&](const std::vector<std::int64_t>& a, const std::vector<std::int64_t>& b) {
+    const double size_a = static_cast<double>(a.size()), size_b = static_cast<double>(b.size());
+    double square = 0, sum = 0, largest = 0, smallest = INFINITY;
+    if (method == Linkage::ward) {
+      for (std::int64_t f = 0; f < d; ++f) {
+        double sum_a = 0, sum_b = 0;
+        for (auto i : a) sum_a += x[i * d + f];
+        for (auto i : b) sum_b += x[i * d + f];
+        square += (sum_a / size_a - sum_b / size_b) * (sum_a / size_a - sum_b / size_b);
+      }
+      return std::sqrt(2 * size_a * size_b / (size_a + size_b) * square);
+    }
+    for (auto i : a)
+      for (auto j : b) {
+        square = 0;
+        for (std::int64_t f = 0; f < d; ++f) square += (x[i * d + f] - x[j * d + f]) * (x[i * d + f] - x[j * d + f]);
+        sum += std::sqrt(square);
+        largest = std::fmax(largest, std::sqrt(square));
+        smallest = std::fmin(smallest, std::sqrt(square));
+      }
+    return method == Linkage::average ? sum / (size_a * size_b) : method == Linkage::complete ? largest : smallest;
+  };
+  for (std::int64_t step = 0; step < n - 1; ++step) {
+    double best = INFINITY;
+    std::int64_t a = -1, b = -1;
+    for (std::int64_t i = 0; i < n; ++i)
+      for (std::int64_t j = i + 1; j < n; ++j)
+        if (!rows[i].empty() && !rows[j].empty() && distance(rows[i], rows[j]) < best) {
+          best = distance(rows[i], rows[j]);
+          a = i;
+          b = j;
+        }
+    rows[a].insert(rows[a].end(), rows[b].begin(), rows[b].end());
+    rows[b].clear();
+    z.insert(z.end(), {static_cast<double>(std::min(label[a], label[b])), static_cast<double>(std::max(label[a], label[b])),
+                       best, static_cast<double>(rows[a].size())});
+    label[a] = n + step;
+  }
+  return z;
+}
+
+static void compare(const char* what, const Matrix& x, std::int64_t n, Linkage method) {
+  const Matrix wanted = greedy(x, n, method), z = run(x, n, method, Metric::euclidean, 1);
+  bool same = true;
+  for (std::size_t k = 0; k < z.size(); ++k)  // ids and sizes equal; heights to the rounding of float64
+    same &= k % 4 == 2 ? std::fabs(z[k] - wanted[k]) <= 1e-12 * (1 + wanted[k]) : z[k] == wanted[k];
+  if (!same) std::printf("method %d, n %lld: ", static_cast<int>(method), static_cast<long long>(n));
+  check(same, what);
+}
+
+static const Linkage kMethods[] = {Linkage::ward, Linkage::average, Linkage::complete, Linkage::single};
+
+static void definition() {
+  std::mt19937_64 random(7);
+  std::normal_distribution<double> normal;
+  for (Linkage method : kMethods)
+    for (const auto& [n, d] : {std::pair{2, 1}, {3, 2}, {10, 3}, {40, 1}, {60, 9}, {60, 33}}) {
+      Matrix x(n * d);
+      for (double& value : x) value = normal(random);
+      compare("random data", x, n, method);
+      // Ties: few integers, where single, complete and (in one dimension) average are free of rounding.
+      for (int values : {1, 2, 3, 5}) {
+        if (method == Linkage::ward && values > 1) continue;  // centroids round: ties are checked in Python, by tolerance
+        const std::int64_t features = method == Linkage::average ? 1 : d;
+        Matrix integers(n * features);
+        for (double& value : integers) value = static_cast<double>(random() % values);
+        compare("integers with ties", integers, n, method);
+      }
+    }
+  // Ward ties that centroids of two and four keep exact.
+  compare("corners of squares", {0, 0, 0, 1, 1, 0, 1, 1, 8, 0, 8, 1, 9, 0, 9, 1}, 8, Linkage::ward);
+  compare("pairs on a line", {0, 2, 16, 18, 32, 34, 48, 50}, 8, Linkage::ward);
+  Matrix growing(40);  // one merge per round
+  for (int i = 0; i < 40; ++i) growing[i] = std::ldexp(1.0, i);
+  for (Linkage method : kMethods) compare("growing gaps", growing, 40, method);
+}
+
+static void same_bits() {
+  std::mt19937_64 random(11);
+  std::normal_distribution<double> normal;
+  const std::int64_t n = 900, d = 20;
+  Matrix x(n * d);
+  for (double& value : x) value = normal(random);
+  for (Metric metric : {Metric::euclidean, Metric::cosine})
+    for (Linkage method : kMethods) {
+      if (method == Linkage::ward && metric == Metric::cosine) continue;
+      Matrix reference;
+      for (const char* isa : {"portable", "avx2", "avx512"}) {
+        setenv("CLUSTERCL_CPU", isa, 1);
+        try {
+          cpu_isa();
+        } catch (const std::exception&) {
+          continue;
+        }
+        for (int threads : {1, 2, 3}) {
+          const Matrix z = run(x, n, method, metric, threads);
+          if (reference.empty()) reference = z;
+          check(std::memcmp(z.data(), reference.data(), z.size() * sizeof(double)) == 0, "same bits everywhere");
+        }
+      }
+      unsetenv("CLUSTERCL_CPU");
+    }
+}
+
+static void range() {
+  std::mt19937_64 random(13);
+  std::normal_distribution<double> normal;
+  const std::int64_t n = 50;
+  Matrix x(n * 3);
+  for (double& value : x) value = normal(random);
+  for (Linkage method : kMethods) {
+    const Matrix z = run(x, n, method, Metric::euclidean, 1);
+    for (double factor : {std::ldexp(1.0, 900), std::ldexp(1.0, -900)}) {
+      Matrix scaled = x;
+      for (double& value : scaled) value *= factor;
+      Matrix big = run(scaled, n, method, Metric::euclidean, 1);
+      for (std::size_t k = 2; k < big.size(); k += 4) big[k] /= factor;
+      check(big == z, "a power of two changes the heights alone, even beyond the range of squares");
+    }
+  }
+}
+
+static void stops() {
+  for (Linkage method : kMethods) {
+    std::int64_t calls = 0;
+    const Monitor monitor{[](void* context, std::int64_t) { return ++*static_cast<std::int64_t*>(context) < 3; }, &calls};
+    Matrix rows(200 * 8), z(4 * 199);
+    std::mt19937_64 random(5);
+    for (double& value : rows) value = static_cast<double>(random() % 1000003);
+    check(!linkage(rows.data(), 200, 8, method, Metric::euclidean, test::threads(1), monitor, z.data()), "stopped");
+    check(calls == 3, "and did not ask again");
+  }
+}
+
+int main() {
+  definition();
+  same_bits();
+  range();
+  stops();
+  std::printf(failures ? "%d failures\n" : "ok\n", failures);
+  return failures != 0;
+}
