@@ -9,7 +9,7 @@ import pytest
 
 # A package may import those on its own row and on rows below it.
 ROWS = [
-    {"cli"},
+    {"cli", "benchmarks"},
     {"training", "evaluation", "report", "data"},
     {"methods", "models", "losses", "cluster", "estimator", "reference"},
     {"ops"},

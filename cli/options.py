@@ -1,0 +1,52 @@
+"""Options that several commands share, each defined once."""
+
+from pathlib import Path
+
+import click
+
+PATH = click.Path(path_type=Path)
+
+
+def devices(function):
+    """--gpus, --device, --processes."""
+    for option in (
+        click.option("--processes", type=int, default=1, help="Processes on the CPU; with --device cpu."),
+        click.option(
+            "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Default: a GPU if any."
+        ),
+        click.option("--gpus", type=int, help="How many GPUs of this machine to use."),
+    ):
+        function = option(function)
+    return function
+
+
+def request(gpus: int | None, device: str, processes: int):
+    """The options above as a DeviceRequest."""
+    from clustercl.training.devices import DeviceRequest
+
+    return DeviceRequest(device=device, gpus=gpus, processes=processes)
+
+
+def sets(function):
+    """--set KEY=VALUE."""
+    text = "Change one setting, as in --set pretrain.temperature=0.2; as often as needed."
+    return click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help=text)(function)
+
+
+def source(function):
+    """--data, --unlabelled, --list, --labels."""
+    for option in (
+        click.option("--labels", metavar="NAME=VALUE,...", help="Classes of your own, as RV=1,MYO=2,LV=3."),
+        click.option("--list", "list_csv", type=PATH, help="CSV with columns image,label (group, split) for --data."),
+        click.option("--unlabelled", type=PATH, multiple=True, help="Folder of images without labels; repeatable."),
+        click.option("--data", type=PATH, help="Folder of the data set."),
+    ):
+        function = option(function)
+    return function
+
+
+def task(function):
+    """--task."""
+    return click.option("--task", type=click.Choice(["skin", "heart"]), required=True, help="2D skin or 3D heart.")(
+        function
+    )

@@ -1,0 +1,28 @@
+"""`clustercl autoencode|cluster|pretrain|finetune RUN`: one stage of a run that train or another stage began."""
+
+from pathlib import Path
+
+import click
+
+from clustercl.cli import options
+
+
+def stage_command(name: str, stage: str, does: str) -> click.Command:
+    def callback(run: Path, sets: tuple[str, ...], gpus: int | None, device: str, processes: int):
+        from clustercl.training.pipeline import run_stage
+
+        run_stage(stage, run, sets=sets, devices=options.request(gpus, device, processes))
+
+    text = (
+        f"{does}\n\nWith --set, the stage is done anew with the changed setting, and the later stages, which rest on "
+        f"it, are discarded.\n\n\b\nExample:\n  clustercl {name} runs/skin"
+    )
+    command = click.command(name, help=text)(options.sets(options.devices(callback)))
+    command.params.insert(0, click.Argument(["run"], type=options.PATH))
+    return command
+
+
+autoencode = stage_command("autoencode", "autoencoder", "Stage 1 of RUN: train the auto-encoder on unlabelled images.")
+cluster = stage_command("cluster", "clusters", "Stage 2 of RUN: cluster the features into pseudo-classes.")
+pretrain = stage_command("pretrain", "pretrain", "Stage 3 of RUN: contrastive pre-training of the encoder.")
+finetune = stage_command("finetune", "finetune", "Stage 4 of RUN: fine-tune the U-Net on the labelled images.")

@@ -1,0 +1,66 @@
+"""`clustercl train`: all stages of the method, one after another."""
+
+from pathlib import Path
+
+import click
+
+from clustercl.cli import options
+
+
+@click.command()
+@options.task
+@options.source
+@click.option("--out", type=options.PATH, required=True, help="Folder of the run; an unfinished one goes on.")
+@click.option("--preset", default="default", show_default=True, help="tiny (two CPU cores, minutes), default or full.")
+@click.option(
+    "--method", help="Pre-training: pseudo-class (default), pseudo-class-attract, simclr, autoencoder, scratch."
+)
+@click.option("--label-fraction", type=float, help="Share of the training labels that may be used; 0.1 is a tenth.")
+@click.option("--seed", type=int, help="Fixes split, weights, order and augmentation.")
+@click.option("--deterministic", is_flag=True, default=None, help="Only deterministic algorithms, slower on GPUs.")
+@click.option("--config", "toml_path", type=options.PATH, help="TOML file of settings.")
+@options.sets
+@options.devices
+def command(
+    task: str,
+    data: Path | None,
+    unlabelled: tuple[Path, ...],
+    list_csv: Path | None,
+    labels: str | None,
+    out: Path,
+    preset: str,
+    method: str | None,
+    label_fraction: float | None,
+    seed: int | None,
+    deterministic: bool | None,
+    toml_path: Path | None,
+    sets: tuple[str, ...],
+    gpus: int | None,
+    device: str,
+    processes: int,
+):
+    """Train all stages: auto-encoder, clustering, contrastive pre-training, segmentation, evaluation.
+
+    Started again with the same --out, it goes on where it stopped. Without --data it uses demo data of the task.
+
+    \b
+    Examples:
+      clustercl train --task skin --preset tiny --out runs/first
+      clustercl train --task skin --data ISIC2018 --unlabelled more_photographs --out runs/skin
+      clustercl train --task heart --data MMWHS --gpus 4 --out runs/heart
+      clustercl train --task heart --list cases.csv --labels RV=1,MYO=2,LV=3 --set data.intensity=zscore --out runs/mr
+    """
+    from clustercl.training.config import resolve
+    from clustercl.training.pipeline import train
+
+    config = resolve(
+        task,
+        preset,
+        toml_path,
+        sets,
+        method=method,
+        label_fraction=label_fraction,
+        seed=seed,
+        deterministic=deterministic,
+    )
+    train(config, out, data, unlabelled, list_csv, labels, options.request(gpus, device, processes))
