@@ -1,0 +1,14 @@
+"""The paper's method: units of the anchor's own pseudo-class are no negatives.
+
+Source: Zhang, Hu, Sapkota, Shi, Chen, "Unsupervised Feature Clustering Improves Contrastive Representation Learning for
+Medical Image Segmentation", IEEE BIBM 2022.
+"""
+
+from clustercl.methods.base import Contrastive
+
+
+class PseudoClass(Contrastive):
+    """Two views of a unit attract each other and are pushed from all units of other pseudo-classes."""
+
+    needs_clusters = True
+    same_class = "exclude"

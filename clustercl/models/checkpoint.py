@@ -1,0 +1,67 @@
+"""Checkpoints of the training stages: what they hold, and reading them without trusting them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from clustercl.errors import DataError
+from clustercl.models.encoder import Encoder
+from clustercl.models.unet import UNet
+
+FORMAT = 1
+STAGES = ("autoencoder", "pretrain", "finetune")
+
+
+@dataclass
+class SegmentationCheckpoint:
+    """network: in eval mode on the CPU; task, data, config: the plain dicts of `Task.to_dict`, `DataSettings` and the
+    whole configuration that trained it."""
+
+    network: UNet
+    task: dict
+    data: dict
+    config: dict
+
+
+def read_checkpoint(path: Path | str, stage: str | None = None) -> dict:
+    """The content of a checkpoint, tensors on the CPU and mapped from the file, so that reading `step` alone is cheap.
+
+    Keys: format, stage, step, model, config, task, best and, in `last.pt`, optimizer and scheduler. Only tensors and
+    plain values are loaded (`weights_only=True`), so a file from a stranger cannot run code. DataError where the
+    file is missing, is no checkpoint of this program, or is of another stage than wanted.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such checkpoint")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # torch raises many kinds: RuntimeError, UnpicklingError, EOFError, KeyError, ...
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise DataError(f"{path}: is damaged, or no checkpoint at all ({reason})") from error
+    if not isinstance(content, dict) or not {"format", "stage", "model", "config", "task"} <= set(content):
+        raise DataError(f"{path}: is not a checkpoint of clustercl: it lacks format, stage, model, config or task")
+    if content["format"] != FORMAT:
+        raise DataError(f"{path}: has checkpoint format {content['format']}, this version of clustercl reads {FORMAT}")
+    if stage is not None and content["stage"] != stage:
+        raise DataError(f"{path}: is a checkpoint of stage {content['stage']}, wanted one of stage {stage}")
+    return content
+
+
+def encoder_weights(content: dict) -> dict[str, torch.Tensor]:
+    """The encoder's part of a stage's weights, under the encoder's own names."""
+    prefix = "encoder."
+    return {key.removeprefix(prefix): value for key, value in content["model"].items() if key.startswith(prefix)}
+
+
+def load_segmentation(path: Path | str) -> SegmentationCheckpoint:
+    """The fine-tuned network of `finetune/best.pt` (or last.pt), ready to predict. Errors as `read_checkpoint`."""
+    content = read_checkpoint(path, "finetune")
+    task, model = content["task"], content["config"]["model"]
+    encoder = Encoder(task["spatial_dims"], task["in_channels"], tuple(model["features"]), model["dropout"])
+    network = UNet(encoder, len(task["classes"]) + 1)
+    try:
+        network.load_state_dict(content["model"])
+    except RuntimeError as error:
+        raise DataError(f"{path}: its weights do not fit the network that its own configuration describes") from error
+    return SegmentationCheckpoint(network.eval(), task, content["config"]["data"], content["config"])

@@ -1,0 +1,16 @@
+"""The head of contrastive pre-training: pooled coarse features to the embedding that the loss compares."""
+
+import torch
+from torch import nn
+
+
+class ProjectionHead(nn.Module):
+    """Mean over space, then Linear, ReLU, Linear, as in SimCLR (Chen et al., ICML 2020): (b, features, *s) to
+    (b, projection_dim). It is thrown away after pre-training."""
+
+    def __init__(self, features: int, projection_dim: int):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(features, features), nn.ReLU(), nn.Linear(features, projection_dim))
+
+    def forward(self, coarse: torch.Tensor) -> torch.Tensor:
+        return self.layers(coarse.flatten(2).mean(dim=2))

@@ -1,0 +1,35 @@
+"""The segmentation network: the shared encoder and BasicUNet's expanding half."""
+
+import torch
+from monai.networks.nets.basic_unet import UpCat
+from torch import nn
+
+from clustercl.models.encoder import Encoder
+
+
+class UNet(nn.Module):
+    """MONAI's BasicUNet around an encoder of any depth; `upcat_i` and `final_conv` keep its parameter names.
+
+    forward: (b, c, *s) to logits (b, num_classes, *s), background first. Any spatial size from `encoder.smallest_input`
+    on: odd sizes are padded on the way up.
+    """
+
+    def __init__(self, encoder: Encoder, num_classes: int):
+        super().__init__()
+        self.encoder, self.num_classes = encoder, num_classes
+        widths = encoder.features
+        for level in range(len(widths) - 1, 0, -1):
+            fine, coarse = widths[level - 1], widths[level]
+            block = UpCat(
+                encoder.spatial_dims, coarse, fine, fine, upsample="deconv", halves=level > 1, **encoder.settings
+            )
+            self.add_module(f"upcat_{level}", block)
+        convolution = nn.Conv2d if encoder.spatial_dims == 2 else nn.Conv3d
+        self.final_conv = convolution(widths[0], num_classes, kernel_size=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        maps = self.encoder(x)
+        up = maps.pop()
+        for level in range(len(maps), 0, -1):
+            up = getattr(self, f"upcat_{level}")(up, maps[level - 1])
+        return self.final_conv(up)

@@ -1,0 +1,81 @@
+"""Stage 2: units, their features, the tree over them, and the pseudo-classes that cutting it gives."""
+
+import csv
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from clustercl.cluster import choose_cut, cut_tree, linkage
+from clustercl.data.prepare import Prepared
+from clustercl.data.units import Unit, make_units, unit_image
+from clustercl.errors import DataError
+from clustercl.files import save_npy, write_csv
+from clustercl.models.autoencoder import AutoEncoder
+from clustercl.models.checkpoint import read_checkpoint
+from clustercl.progress import track
+from clustercl.training.context import Context
+from clustercl.training.run import RunFolder
+
+HEADER = ("unit", "source", "pseudo_class")
+
+
+def run_cluster(context: Context) -> None:
+    """Encode every unit of the training and unlabelled images, cluster, cut. units.csv is written last."""
+    if context.fabric.is_global_zero:
+        _cluster(context)
+    context.fabric.barrier()
+
+
+def _cluster(context: Context) -> None:
+    settings, folder = context.config.cluster, context.run.clusters
+    prepared = context.prepared(context.training_ids)
+    units = make_units(prepared, context.task, context.config.data)
+    if len(units) < 2:
+        raise DataError(f"there is only {len(units)} unit to cluster: give more images, with --unlabelled for instance")
+    features = encode_units(context, prepared, units)
+    save_npy(folder / "features.npy", features)
+    tree = linkage(features, method=settings.linkage)
+    save_npy(folder / "linkage.npy", tree)
+    wanted = settings.n_clusters
+    if wanted == "auto":
+        context.say(f"clusters: {choose_cut(tree)}")
+    elif wanted > len(units) // 2:
+        wanted = max(1, len(units) // 2)
+        context.say(f"clusters: {wanted} pseudo-classes instead of {settings.n_clusters}, as there are only "
+                    f"{len(units)} units")  # fmt: skip
+    labels = cut_tree(tree, n_clusters=wanted)
+    sizes = np.bincount(labels)
+    write_csv(folder / "units.csv", HEADER, [(unit.id, unit.source, int(k)) for unit, k in zip(units, labels)])
+    context.say(f"clusters: {len(units)} units in {len(sizes)} pseudo-classes of {sizes.min()} to {sizes.max()} units, "
+                f"by {settings.linkage} linkage")  # fmt: skip
+
+
+@torch.no_grad()
+def encode_units(context: Context, prepared: Sequence[Prepared], units: Sequence[Unit]) -> np.ndarray:
+    """Features (n, d) float32 of the units as they are, from the best auto-encoder."""
+    config = context.config
+    model = AutoEncoder(context.new_encoder("autoencoder"), config.model.code_dim)
+    model.load_state_dict(read_checkpoint(context.run.best("autoencoder"), "autoencoder")["model"])
+    model = context.layout(model).to(context.fabric.device).eval()
+    size = config.autoencoder.batch_size
+    features = []
+    for first in track(range(0, len(units), size), "encoding units", unit="batch", quiet=context.quiet):
+        batch = units[first : first + size]
+        images = context.to_device(torch.stack([unit_image(prepared, unit, config.data) for unit in batch]))
+        with context.fabric.autocast():
+            pooled = model.encode(images) if config.cluster.feature == "code" else model.pooled(images)
+        features.append(pooled.float().cpu())
+    return torch.cat(features).numpy()
+
+
+def read_pseudo_classes(run: RunFolder, units: Sequence[Unit]) -> torch.Tensor:
+    """Pseudo-classes (n,) int64 of these units. DataError where units.csv does not name them all."""
+    path = run.clusters / "units.csv"
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            known = {row["unit"]: int(row["pseudo_class"]) for row in csv.DictReader(file)}
+        return torch.tensor([known[unit.id] for unit in units])
+    except (KeyError, ValueError, TypeError) as error:
+        raise DataError(f"{path}: does not give every unit of this run its pseudo-class ({error}): cluster again with "
+                        f"clustercl cluster {run.path}") from error  # fmt: skip

@@ -1,0 +1,90 @@
+"""Devices and processes, through Lightning Fabric."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from clustercl.errors import UsageError
+from clustercl.training.config import Config
+
+
+@dataclass(frozen=True)
+class DeviceRequest:
+    """What the command line asked for. device: "auto" (a GPU where one is visible), "cpu" or "cuda"; gpus: how many;
+    processes: on the CPU."""
+
+    device: str = "auto"
+    gpus: int | None = None
+    processes: int = 1
+
+    def resolved(self) -> tuple[str, int]:
+        """(accelerator, number of processes). UsageError where the request cannot be met here."""
+        visible = torch.cuda.device_count()
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise UsageError(f"--device: wanted auto, cpu or cuda, got {self.device!r}")
+        if self.processes < 1:
+            raise UsageError(f"--processes: wanted at least 1, got {self.processes}")
+        if self.gpus is not None:
+            if self.device == "cpu":
+                raise UsageError("--gpus and --device cpu exclude each other")
+            if self.gpus < 1:
+                raise UsageError(f"--gpus: wanted at least 1, got {self.gpus}; --device cpu uses none")
+            if self.gpus > visible:
+                raise UsageError(f"--gpus {self.gpus}: {_count(visible)} visible on this machine")
+        if self.device == "cuda" and not visible:
+            raise UsageError("--device cuda: no GPU is visible on this machine")
+        on_cpu = self.device == "cpu" or (self.device == "auto" and self.gpus is None and not visible)
+        if on_cpu:
+            return "cpu", self.processes
+        if self.processes > 1:
+            raise UsageError("--processes counts processes on the CPU: pass --device cpu, or --gpus N for GPUs")
+        return "cuda", self.gpus or 1
+
+
+def _count(gpus: int) -> str:
+    return {0: "no GPU is", 1: "1 GPU is"}.get(gpus, f"{gpus} GPUs are")
+
+
+def start_fabric(request: DeviceRequest, config: Config):
+    """A launched Fabric. With several processes the command line is started again once for each of the others."""
+    from lightning_fabric import Fabric
+
+    accelerator, processes = request.resolved()
+    for stage in ("autoencoder", "pretrain", "finetune"):
+        batch = getattr(config, stage).batch_size
+        if batch % processes:
+            raise UsageError(f"{stage}.batch_size: {batch} cannot be shared evenly by {processes} processes")
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16-mixed" if accelerator == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
+    if config.deterministic:
+        # cuBLAS reads it when it is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(config.deterministic)
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
+        precision=precision,
+    )
+    fabric.launch()
+    return fabric
+
+
+def describe(fabric) -> list[str]:
+    """Lines for the head of a log: device, processes, precision, and which kernel computes the loss."""
+    from clustercl.ops._extension import build_info
+
+    build, device = build_info(), fabric.device
+    if device.type == "cuda":
+        name = f"{torch.cuda.get_device_name(device)}"
+        kernel = "compiled for CUDA" if build.get("cuda") else f"torch code, slow ({build.get('cuda_reason')})"
+    else:
+        name = f"CPU, {torch.get_num_threads()} threads"
+        kernel = f"compiled, {build.get('cpu')}"
+    if "missing" in build:
+        kernel = f"torch code, slow ({build['missing']})"
+    processes = f"{fabric.world_size} process{'es' if fabric.world_size > 1 else ''}"
+    precision = fabric._precision.precision
+    return [f"device: {name}; {processes}; precision {precision}", f"loss kernel: {kernel}"]

@@ -1,0 +1,210 @@
+"""The one training loop: AdamW, warm-up and cosine, checkpoints, rows of numbers, progress. Used by stages 1, 3 and 4.
+
+Everything random in a step is drawn from (seed, stage, step), and batches are functions of the step, so a run that is
+killed and started again goes on from `last.pt` with the same numbers as one that never stopped. `last.pt` is written
+only where a row of metrics.jsonl ends, so that file has no half-counted rows either.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import torch
+from torch import nn
+
+from clustercl.data.seeds import mix
+from clustercl.errors import RunError
+from clustercl.files import save_torch, write_text
+from clustercl.models.checkpoint import FORMAT, STAGES, read_checkpoint
+from clustercl.progress import Progress
+from clustercl.training.config import StageSettings
+
+
+@dataclass
+class Work:
+    """What a stage trains.
+
+    batch: step to the batch of all processes, a dataclass of CPU tensors (b, ...), a pure function of the step.
+    loss: (model, batch) to a scalar. validate: the model in eval mode to the number under `metric`, or None where
+    nothing can be validated: then best.pt is the last. header: config and task, kept in every checkpoint.
+    """
+
+    stage: str
+    model: nn.Module
+    batch: Callable[[int], Any]
+    loss: Callable[[nn.Module, Any], torch.Tensor]
+    validate: Callable[[nn.Module], float] | None
+    metric: str
+    higher_is_better: bool
+    header: dict
+
+
+def stage_seed(seed: int, stage: str) -> int:
+    """A seed of a stage's own: two stages never share a stream."""
+    return int(mix(seed, STAGES.index(stage)))
+
+
+def fit(work: Work, settings: StageSettings, fabric, folder: Path, seed: int, quiet: bool = False) -> None:
+    """Train to the end, from `folder`/last.pt where there is one; leaves last.pt, best.pt and metrics.jsonl there."""
+    seed = stage_seed(seed, work.stage)
+    optimizer = torch.optim.AdamW(work.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, settings))
+    model, wrapped = fabric.setup(work.model, optimizer)
+    step, best = _restore(work, optimizer, scheduler, folder)
+    record = _Record(folder, step) if fabric.is_global_zero else None
+    saved, losses = monotonic(), []
+    rank, world = fabric.global_rank, fabric.world_size
+    quiet = quiet or not fabric.is_global_zero
+    with (
+        ThreadPoolExecutor(1) as ahead,
+        Progress(work.stage, settings.steps, "step", start=step, quiet=quiet) as progress,
+    ):
+        coming = ahead.submit(work.batch, step)
+        model.train()
+        while step < settings.steps:
+            batch = _share(coming.result(), rank, world)
+            coming = ahead.submit(work.batch, step + 1)  # drawn while the network works
+            torch.manual_seed(int(mix(mix(seed, step), rank)))
+            loss = work.loss(model, batch)
+            fabric.backward(loss)
+            if settings.clip_norm:
+                fabric.clip_gradients(model, wrapped, max_norm=settings.clip_norm, error_if_nonfinite=False)
+            wrapped.step()
+            rate = scheduler.get_last_lr()[0]
+            scheduler.step()
+            optimizer.zero_grad()
+            losses.append(loss.detach())
+            step += 1
+            last = step == settings.steps
+            due = last or bool(settings.validate_every and step % settings.validate_every == 0)
+            if not due and step % settings.log_every:
+                progress.update()
+                continue
+            row = {"step": step, "loss": _mean(losses, fabric, work.stage, step), "lr": rate}
+            losses.clear()
+            improved = last and work.validate is None
+            if due and work.validate is not None:
+                row[work.metric] = value = _validated(work, fabric)
+                improved = best is None or (value > best if work.higher_is_better else value < best)
+                best = value if improved else best
+            progress.update(note=_note(row, work.metric, settings, progress))
+            if record is not None:
+                record.add(row)
+                if improved:
+                    save_torch(folder / "best.pt", _content(work, step, best))
+                if last or due or monotonic() - saved >= settings.save_seconds:
+                    states = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+                    save_torch(folder / "last.pt", _content(work, step, best) | states)
+                    saved = monotonic()
+        coming.cancel()
+    if record is not None:
+        record.close()
+    fabric.barrier()
+
+
+def learning_rate_factor(step: int, settings: StageSettings) -> float:
+    """Of the peak rate: a linear rise over the warm-up, then half a cosine down to 0."""
+    rise = max(1, round(settings.warmup * settings.steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, settings.steps - rise)))
+
+
+def _restore(work: Work, optimizer, scheduler, folder: Path) -> tuple[int, float | None]:
+    """Load last.pt: steps done and the best validation so far. Without it the stage begins, whatever else is there."""
+    if not (folder / "last.pt").is_file():
+        return 0, None
+    content = read_checkpoint(folder / "last.pt", work.stage)
+    # Copies: the file is mapped, and will be replaced while the optimiser still uses its states.
+    content = _copied(content)
+    try:
+        work.model.load_state_dict(content["model"])
+        optimizer.load_state_dict(content["optimizer"])
+        scheduler.load_state_dict(content["scheduler"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise RunError(f"{folder / 'last.pt'}: does not fit the network of this run; discard the stage and redo it "
+                       f"({' '.join(str(error).split())[:120]})") from error  # fmt: skip
+    return content["step"], content["best"]
+
+
+def _copied(value):
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {key: _copied(item) for key, item in value.items()}
+    return [_copied(item) for item in value] if isinstance(value, list) else value
+
+
+def _share(batch, rank: int, world: int):
+    """This process' part of a batch."""
+    if world == 1:
+        return batch
+    return type(batch)(**{item.name: getattr(batch, item.name)[rank::world] for item in fields(batch)})
+
+
+def _mean(losses: list[torch.Tensor], fabric, stage: str, step: int) -> float:
+    mean = float(fabric.all_reduce(torch.stack(losses).mean(), reduce_op="mean"))
+    if not math.isfinite(mean):
+        raise RunError(f"{stage}: the loss was {mean} in the {len(losses)} steps up to {step}: lower {stage}.lr, or "
+                       "check the images; the run can be started again from its last checkpoint")  # fmt: skip
+    return mean
+
+
+@torch.no_grad()
+def _validated(work: Work, fabric) -> float:
+    """Validate on the first process, without the wrapper of several: a forward of one alone would wait for the rest."""
+    work.model.eval()
+    value = 0.0
+    if fabric.is_global_zero:
+        with fabric.autocast():
+            value = work.validate(work.model)
+    work.model.train()
+    return fabric.broadcast(value)
+
+
+def _content(work: Work, step: int, best: float | None) -> dict:
+    header = {"format": FORMAT, "stage": work.stage, "step": step, "best": best}
+    return header | work.header | {"model": work.model.state_dict()}
+
+
+def _note(row: dict, metric: str, settings: StageSettings, progress: Progress) -> str:
+    rate = (row["step"] - progress.start) * settings.batch_size / max(monotonic() - progress.began, 1e-9)
+    note = f"{rate:.3g} samples/s, loss {row['loss']:.4f}"
+    return note + (f", {metric.replace('_', ' ')} {row[metric]:.4f}" if metric in row else "")
+
+
+class _Record:
+    """metrics.jsonl and TensorBoard's event files. Rows beyond the checkpoint that is gone on from are dropped."""
+
+    def __init__(self, folder: Path, step: int):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path = folder / "metrics.jsonl"
+        write_text(self.path, "".join(f"{json.dumps(row)}\n" for row in read_rows(self.path) if row["step"] <= step))
+        self.board = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def add(self, row: dict) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(f"{json.dumps(row)}\n")
+        for key, value in row.items():
+            if key != "step":
+                self.board.add_scalar(key, value, row["step"])
+
+    def close(self) -> None:
+        self.board.close()
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The rows of a metrics.jsonl, none where it does not exist; a row that a kill cut short is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows

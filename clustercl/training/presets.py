@@ -1,0 +1,50 @@
+"""Settings by task and size. `tiny`: two CPU cores, minutes. `default`: one GPU, an hour or two. `full`: the published
+protocols. What a preset does not name keeps the default of its dataclass."""
+
+PRESETS = {
+    ("skin", "tiny"): {
+        "data": {"size": 128},
+        "model": {"features": [16, 32, 64, 128, 128], "code_dim": 64, "projection_dim": 64},
+        "autoencoder": {"steps": 150, "batch_size": 16, "lr": 2e-3, "validate_every": 50, "log_every": 10},
+        "cluster": {"n_clusters": 10},
+        "pretrain": {"steps": 150, "batch_size": 32, "lr": 2e-3, "validate_every": 50, "log_every": 10},
+        "finetune": {"steps": 250, "batch_size": 12, "lr": 2e-3, "validate_every": 50, "log_every": 10},
+    },
+    ("heart", "tiny"): {
+        "data": {"spacing": [3.0, 3.0, 3.0], "patch": [48, 48, 48]},
+        "model": {"features": [8, 16, 32, 64, 128], "code_dim": 64, "projection_dim": 64},
+        "autoencoder": {"steps": 150, "batch_size": 4, "lr": 2e-3, "validate_every": 75, "log_every": 10},
+        "cluster": {"n_clusters": 10},
+        "pretrain": {"steps": 150, "batch_size": 8, "lr": 2e-3, "validate_every": 75, "log_every": 10},
+        "finetune": {"steps": 600, "batch_size": 2, "lr": 2e-3, "validate_every": 200, "log_every": 10},
+        "evaluation": {"overlap": 0.25},
+    },
+    ("skin", "default"): {
+        "data": {"size": 256},
+        "model": {"features": [32, 64, 128, 256, 320]},
+        "autoencoder": {"steps": 10_000, "batch_size": 32},
+        "pretrain": {"steps": 20_000, "batch_size": 128},
+        "finetune": {"steps": 10_000, "batch_size": 16, "lr": 5e-4},
+    },
+    ("heart", "default"): {
+        "data": {"spacing": [1.5, 1.5, 1.5], "patch": [96, 96, 96]},
+        "model": {"features": [32, 64, 128, 256, 320]},
+        "autoencoder": {"steps": 5_000, "batch_size": 4},
+        "pretrain": {"steps": 10_000, "batch_size": 16},
+        "finetune": {"steps": 15_000, "batch_size": 2, "lr": 5e-4},
+    },
+    ("skin", "full"): {
+        "data": {"size": 512},
+        "model": {"features": [32, 64, 128, 256, 512, 512]},
+        "autoencoder": {"steps": 30_000, "batch_size": 32},
+        "pretrain": {"steps": 60_000, "batch_size": 256},
+        "finetune": {"steps": 40_000, "batch_size": 16, "lr": 5e-4, "validate_every": 1_000},
+    },
+    ("heart", "full"): {
+        "data": {"spacing": [1.0, 1.0, 1.0], "patch": [128, 128, 128]},
+        "model": {"features": [32, 64, 128, 256, 320, 320]},
+        "autoencoder": {"steps": 20_000, "batch_size": 4},
+        "pretrain": {"steps": 40_000, "batch_size": 32},
+        "finetune": {"steps": 60_000, "batch_size": 2, "lr": 5e-4, "validate_every": 1_000},
+    },
+}

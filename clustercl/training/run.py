@@ -1,0 +1,154 @@
+"""A run folder: what lies where, which stages are finished, and whether a run may go on with given settings.
+
+    config.json  split.json  demo_data/ (only without data of one's own)
+    autoencoder/ pretrain/ finetune/   each: last.pt best.pt metrics.jsonl and TensorBoard event files
+    clusters/    features.npy linkage.npy units.csv
+    evaluation/  metrics.json per_case.csv
+
+Whether a stage is finished is read from its files; there is no other state, so nothing can disagree with them.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from clustercl.data.split import Split
+from clustercl.errors import DataError, RunError, UsageError
+from clustercl.files import read_json, write_json
+from clustercl.training.config import Config
+from clustercl.training.overrides import flatten
+
+TRAINING = ("autoencoder", "pretrain", "finetune")
+STAGES = ("autoencoder", "clusters", "pretrain", "finetune", "evaluation")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a run's data lie: absolute paths, as config.json keeps them. Neither folder nor list: the demo data."""
+
+    data: str | None = None
+    unlabelled: tuple[str, ...] = ()
+    list: str | None = None
+    labels: str | None = None
+
+    @classmethod
+    def of(cls, data: Path | None, unlabelled: Sequence[Path], list_csv: Path | None, labels: str | None) -> "Source":
+        """UsageError on options that exclude each other."""
+        if data is not None and list_csv is not None:
+            raise UsageError("--data and --list exclude each other: a list names every image itself")
+        if data is None and list_csv is None and (unlabelled or labels):
+            option = "--unlabelled" if unlabelled else "--labels"
+            raise UsageError(f"{option} needs --data or --list: without them a run uses its own demo data")
+        absolute = [os.path.abspath(folder) for folder in unlabelled]
+        return cls(
+            data=None if data is None else os.path.abspath(data),
+            unlabelled=tuple(absolute),
+            list=None if list_csv is None else os.path.abspath(list_csv),
+            labels=labels,
+        )
+
+    @property
+    def is_demo(self) -> bool:
+        return self.data is None and self.list is None
+
+    def to_dict(self) -> dict:
+        return asdict(self) | {"unlabelled": [*self.unlabelled]}
+
+
+class RunFolder:
+    """The paths of a run; reading and writing what is not a stage's own."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.config_path = self.path / "config.json"
+        self.split_path = self.path / "split.json"
+        self.demo_data = self.path / "demo_data"
+        self.clusters = self.path / "clusters"
+        self.evaluation = self.path / "evaluation"
+        self.report = self.path / "report.html"
+
+    def last(self, stage: str) -> Path:
+        return self.path / stage / "last.pt"
+
+    def best(self, stage: str) -> Path:
+        return self.path / stage / "best.pt"
+
+    def metrics(self, stage: str) -> Path:
+        return self.path / stage / "metrics.jsonl"
+
+    def exists(self) -> bool:
+        return self.config_path.is_file()
+
+    def require_new(self) -> None:
+        """RunError where the folder holds something that is no run."""
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path}: is a file, wanted a folder for the run")
+        if self.path.is_dir() and any(not entry.name.startswith(".") for entry in self.path.iterdir()):
+            raise RunError(f"{self.path}: is neither empty nor a run of clustercl: choose another --out")
+
+    def write_config(self, config: Config, source: Source) -> None:
+        write_json(self.config_path, config.to_dict() | {"source": source.to_dict()})
+
+    def read_config(self) -> tuple[Config, Source]:
+        """RunError where this is no run, DataError where its config.json is damaged."""
+        if not self.exists():
+            raise RunError(f"{self.path}: is no run of clustercl (no config.json): start one with clustercl train")
+        try:
+            content = read_json(self.config_path)
+            source = content.pop("source")
+            return Config.from_dict(content), Source(**source | {"unlabelled": tuple(source["unlabelled"])})
+        except (ValueError, TypeError, KeyError, AttributeError, UsageError) as error:
+            raise DataError(f"{self.config_path}: is damaged or of another version of clustercl ({error})") from error
+
+    def require_same(self, config: Config, source: Source) -> None:
+        """UsageError naming every setting in which the run differs from what is asked for now."""
+        known, place = self.read_config()
+        before = flatten(known.to_dict() | {"source": place.to_dict()})
+        now = flatten(config.to_dict() | {"source": source.to_dict()})
+        differing = [f"{key} was {before[key]!r}, is {now[key]!r}" for key in before if before[key] != now[key]]
+        if differing:
+            shown = "; ".join(differing[:6]) + (f"; and {len(differing) - 6} more" if len(differing) > 6 else "")
+            raise UsageError(
+                f"{self.path}: holds a run with other settings ({shown}): repeat them to go on, or choose another --out"
+            )
+
+    def write_split(self, split: Split) -> None:
+        write_json(self.split_path, split.to_dict())
+
+    def read_split(self) -> Split | None:
+        """None before it was written."""
+        if not self.split_path.is_file():
+            return None
+        try:
+            return Split.from_dict(read_json(self.split_path))
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{self.split_path}: is damaged ({error})") from error
+
+    def finished(self, stage: str, config: Config) -> bool:
+        """Whether a stage came to its end. A damaged last.pt raises DataError: its work would be lost in silence."""
+        if stage == "clusters":
+            return (self.clusters / "units.csv").is_file()
+        if stage == "evaluation":
+            return (self.evaluation / "metrics.json").is_file()
+        if not self.last(stage).is_file():
+            return False
+        return self.best(stage).is_file() and self.step(stage) >= getattr(config, stage).steps
+
+    def step(self, stage: str) -> int:
+        """Steps done up to a stage's last.pt, 0 without one."""
+        from clustercl.models.checkpoint import read_checkpoint
+
+        return read_checkpoint(self.last(stage), stage)["step"] if self.last(stage).is_file() else 0
+
+    def discard(self, stage: str) -> bool:
+        """Remove what a stage left, in one rename so that a kill leaves all of it or nothing; whether there was any."""
+        folder = self.path / stage
+        aside = self.path / f".discarded_{stage}"
+        shutil.rmtree(aside, ignore_errors=True)
+        if not folder.exists():
+            return False
+        os.replace(folder, aside)
+        shutil.rmtree(aside)
+        return True

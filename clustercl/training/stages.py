@@ -1,0 +1,137 @@
+"""The stages. Each reads the results of those before it from the run folder and adds its own."""
+
+from collections.abc import Sequence
+
+import torch
+
+from clustercl.data.augment import augment_pair, contrastive_views
+from clustercl.data.feed import LabelledBatch, LabelledFeed, UnitBatch, UnitFeed
+from clustercl.data.units import make_units, unit_image
+from clustercl.methods import METHODS
+from clustercl.models.autoencoder import AutoEncoder
+from clustercl.models.checkpoint import encoder_weights, load_segmentation, read_checkpoint
+from clustercl.models.encoder import Encoder
+from clustercl.models.unet import UNet
+from clustercl.training.clusters import read_pseudo_classes
+from clustercl.training.context import Context
+from clustercl.training.graph import parents
+from clustercl.training.loop import Work, fit, stage_seed
+from clustercl.training.validation import contrastive_loss, mean_dice, reconstruction_loss
+
+VALIDATION_UNITS = 64  # as many held-out units choose the best checkpoint of stages 1 and 3
+
+
+def run_autoencoder(context: Context) -> None:
+    """Stage 1: learn a code for every unit of the training and unlabelled images."""
+    settings = context.config.autoencoder
+    model = AutoEncoder(context.new_encoder("autoencoder"), context.config.model.code_dim)
+    feed = _unit_feed(context, "autoencoder")
+    held_out = _validation_images(context)
+
+    def loss(model: torch.nn.Module, batch: UnitBatch) -> torch.Tensor:
+        images = context.to_device(batch.images)
+        return torch.nn.functional.mse_loss(model(images), images)
+
+    def validate(model: AutoEncoder) -> float:
+        return reconstruction_loss(model, held_out, settings.batch_size, context)
+
+    work = Work("autoencoder", context.layout(model), feed.batch, loss, validate, "validation_loss", False,
+                context.header)  # fmt: skip
+    _fit(context, work)
+
+
+def run_pretrain(context: Context) -> None:
+    """Stage 3: contrastive pre-training of the encoder on the training and unlabelled images."""
+    config = context.config
+    settings, kind = config.pretrain, METHODS[config.method]
+    encoder = context.new_encoder("pretrain")
+    if "autoencoder" in parents(config)["pretrain"]:
+        _load_encoder(context, encoder, "autoencoder")
+    model = kind(encoder, settings, config.model.projection_dim)
+    feed = _unit_feed(context, "pretrain")
+    pseudo_class = torch.full((len(feed.units),), -1)
+    if kind.needs_clusters:
+        pseudo_class = read_pseudo_classes(context.run, feed.units)
+    held_out = _validation_images(context)
+
+    def loss(model: torch.nn.Module, batch: UnitBatch) -> torch.Tensor:
+        views = contrastive_views(context.to_device(batch.images), batch.seeds, settings.views, context.colour)
+        return model(views, pseudo_class[batch.units].to(views.device))
+
+    def validate(model: torch.nn.Module) -> float:
+        return contrastive_loss(model, held_out, settings, context)
+
+    # A single unit has no negative: its loss says nothing, so the last checkpoint counts as the best.
+    usable = validate if len(held_out) > 1 else None
+    work = Work("pretrain", context.layout(model), feed.batch, loss, usable, "validation_loss", False, context.header)
+    _fit(context, work)
+
+
+def run_finetune(context: Context) -> None:
+    """Stage 4: train the segmentation network on the labelled images, from the pre-trained encoder."""
+    from monai.losses import DiceCELoss
+
+    config, task = context.config, context.task
+    encoder = context.new_encoder("finetune")
+    for start in parents(config)["finetune"]:
+        _load_encoder(context, encoder, start)
+    model = UNet(encoder, task.num_classes)
+    feed = LabelledFeed(
+        context.prepared(context.split.labelled), config.data, task, config.finetune.batch_size,
+        stage_seed(config.seed, "finetune"),
+    )  # fmt: skip
+    # Over the whole batch for volumes: a crop often lacks a class, and Dice of an absent class is all or nothing.
+    criterion = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=task.spatial_dims == 3)
+    validation = context.prepared(context.split.validation)
+
+    def loss(model: torch.nn.Module, batch: LabelledBatch) -> torch.Tensor:
+        images, labels = context.to_device(batch.images), batch.labels.to(context.fabric.device)
+        images, labels = augment_pair(images, labels, batch.seeds, context.colour)
+        return criterion(model(context.to_device(images)), labels[:, None])
+
+    def validate(model: UNet) -> float:
+        return mean_dice(model, validation, context)
+
+    work = Work("finetune", context.layout(model), feed.batch, loss, validate, "validation_dice", True, context.header)
+    _fit(context, work)
+
+
+def run_evaluate(context: Context) -> None:
+    """Metrics of the fine-tuned network on the test split, at the original resolution."""
+    from clustercl.evaluation.evaluate import evaluate_cases
+
+    if context.fabric.is_global_zero:
+        network = load_segmentation(context.run.best("finetune")).network
+        evaluate_cases(
+            context.layout(network).to(context.fabric.device), context.find(context.split.test), context.task,
+            context.config.data, context.fabric.device, context.config.evaluation, context.run.evaluation,
+            note=context.split.note,
+        )  # fmt: skip
+    context.fabric.barrier()
+
+
+def _unit_feed(context: Context, stage: str) -> UnitFeed:
+    config = context.config
+    prepared = context.prepared(context.training_ids)
+    units = make_units(prepared, context.task, config.data)
+    batch_size = getattr(config, stage).batch_size
+    return UnitFeed(prepared, units, config.data, context.task, batch_size, stage_seed(config.seed, stage))
+
+
+def _validation_images(context: Context) -> torch.Tensor:
+    """Held-out units (b, c, *s), evenly chosen where there are many."""
+    prepared = context.prepared(context.split.validation)
+    units = make_units(prepared, context.task, context.config.data)
+    kept = [units[number * len(units) // VALIDATION_UNITS] for number in range(VALIDATION_UNITS)]
+    chosen: Sequence = kept if len(units) > VALIDATION_UNITS else units
+    return torch.stack([unit_image(prepared, unit, context.config.data) for unit in chosen])
+
+
+def _load_encoder(context: Context, encoder: Encoder, stage: str) -> None:
+    encoder.load_state_dict(encoder_weights(read_checkpoint(context.run.best(stage), stage)))
+    context.say(f"the encoder starts with the weights of stage {stage}")
+
+
+def _fit(context: Context, work: Work) -> None:
+    settings = getattr(context.config, work.stage)
+    fit(work, settings, context.fabric, context.run.path / work.stage, context.config.seed, context.quiet)
