@@ -1,9 +1,7 @@
 // torch.ops.clustercl.pairwise_distances: (n, d) and (m, d) of any strides and real dtype -> (n, m) float64.
 #include <memory>
-#include <string>
 
-#include "../kernels/pairwise.h"
-#include "common.h"
+#include "pairwise.h"
 
 namespace clustercl {
 
@@ -11,13 +9,6 @@ namespace {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-Metric metric_of(const std::string& name) {
-  if (name == "sqeuclidean") return Metric::sqeuclidean;
-  if (name == "euclidean") return Metric::euclidean;
-  STD_TORCH_CHECK(name == "cosine", "pairwise_distances: metric must be euclidean, sqeuclidean or cosine, got '", name, "'");
-  return Metric::cosine;
-}
 
 // The rows in float64, padded and, for cosine, of length 1.
 std::unique_ptr<double[]> rows_of(const Tensor& x, const char* name, Metric metric) {
@@ -35,11 +26,7 @@ std::unique_ptr<double[]> rows_of(const Tensor& x, const char* name, Metric metr
 }
 
 Tensor pairwise_distances_cpu(const Tensor& x, const Tensor& y, const std::string& metric_name) {
-  const Metric metric = metric_of(metric_name);
-  STD_TORCH_CHECK(x.dim() == 2, "pairwise_distances: x must be (n, d), got ", x.dim(), " dimensions");
-  STD_TORCH_CHECK(y.dim() == 2, "pairwise_distances: y must be (m, d), got ", y.dim(), " dimensions");
-  STD_TORCH_CHECK(x.size(1) == y.size(1) && x.size(1) > 0, "pairwise_distances: x and y must have the same number of ",
-                  "features, at least one, got ", x.size(1), " and ", y.size(1));
+  const Metric metric = checked_metric(x, y, metric_name);
   const auto a = rows_of(x, "x", metric), b = rows_of(y, "y", metric);
   Tensor out = torch::stable::new_empty(x, {x.size(0), y.size(0)}, ScalarType::Double);
   pairwise_distances(a.get(), x.size(0), b.get(), y.size(0), padded_width(x.size(1)), metric, torch_threads(),

@@ -1,0 +1,27 @@
+// torch's current CUDA stream, and launch errors as exceptions.
+#pragma once
+
+#include <cuda_runtime_api.h>
+#include <torch/csrc/stable/accelerator.h>
+
+#include "common.h"
+
+// torch declares it only in CUDA builds (USE_CUDA), and this binary must also load where torch has no CUDA: weak, it is
+// resolved through libtorch.so where there is one and null elsewhere.
+extern "C" __attribute__((weak)) AOTITorchError aoti_torch_get_current_cuda_stream(std::int32_t device_index,
+                                                                                  void** ret_stream);
+
+namespace clustercl {
+
+inline cudaStream_t current_stream(std::int32_t device_index) {
+  STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream != nullptr, "clustercl: this torch has no CUDA");
+  void* stream = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_index, &stream));
+  return static_cast<cudaStream_t>(stream);
+}
+
+inline void check_cuda(cudaError_t error, const char* op) {
+  STD_TORCH_CHECK(error == cudaSuccess, op, ": ", cudaGetErrorString(error));
+}
+
+}  // namespace clustercl
