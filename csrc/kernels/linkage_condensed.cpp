@@ -45,7 +45,7 @@ class Condensed final : public Space {
     const std::int64_t slice = std::max<std::int64_t>(parallel_.threads, kWorkPerSlice / 8 / m_);
     for (std::int64_t from = 0; from < count; from += slice) {
       if (!monitor(merges)) return false;
-      const std::int64_t grain = std::max<std::int64_t>(1, (1 << 14) / m_);
+      const std::int64_t grain = std::max<std::int64_t>(1, (1 << 16) / m_);
       parallel_.for_each(from, std::min(count, from + slice), grain, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t r = begin; r < end; ++r)
           for (const std::int64_t other : active)
@@ -63,7 +63,7 @@ class Condensed final : public Space {
   void merge(std::int64_t a, std::int64_t b, const std::vector<std::int64_t>&) override {
     const std::int64_t i = place_[a], j = place_[b];
     alive_[j] = 0;
-    parallel_.for_each(0, m_, 1 << 12, [&](std::int64_t begin, std::int64_t end) {
+    parallel_.for_each(0, m_, 1 << 15, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t k = begin; k < end; ++k) {
         if (k == i || k == j || !alive_[k]) continue;
         double &x = entry(i, k), &y = entry(j, k);
@@ -102,7 +102,7 @@ class Condensed final : public Space {
   bool sweep(const std::vector<std::int64_t>& rows, std::vector<Nearest>& nearest, const Monitor& monitor,
              std::int64_t merges) {
     const auto condensed_nearest = CLUSTERCL_PICK(condensed_nearest);
-    const std::int64_t chunks = m_ < 256 ? 1 : parallel_.threads;
+    const std::int64_t chunks = m_ < 512 ? 1 : parallel_.threads;
     best_.assign(chunks * m_, kInfinity);
     bound_.assign(chunks * m_, kInfinity);
     id_of_best_.assign(chunks * m_, -1.0);

@@ -121,7 +121,7 @@ class Rounds {
   }
 
   void repair() {
-    parallel_.for_each(0, static_cast<std::int64_t>(active_.size()), 256, [&](std::int64_t begin, std::int64_t end) {
+    parallel_.for_each(0, static_cast<std::int64_t>(active_.size()), 2048, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t k = begin; k < end; ++k) repair(active_[k]);
     });
   }

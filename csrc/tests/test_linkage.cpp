@@ -146,6 +146,20 @@ static void same_bits() {
     }
 }
 
+// Large enough that threads share the single rows of Prim's algorithm too.
+static void same_bits_when_rows_are_shared() {
+  std::mt19937_64 random(17);
+  std::normal_distribution<double> normal;
+  const std::int64_t n = 1200, d = 512;
+  Matrix x(n * d);
+  for (double& value : x) value = normal(random);
+  for (std::int64_t f = 0; f < d; ++f) x[5 * d + f] = x[7 * d + f] = x[1100 * d + f];  // and some ties
+  for (Linkage method : {Linkage::ward, Linkage::single}) {
+    const Matrix reference = run(x, n, method, Metric::euclidean, 1);
+    for (int threads : {2, 3}) check(run(x, n, method, Metric::euclidean, threads) == reference, "same bits on threads");
+  }
+}
+
 static void range() {
   std::mt19937_64 random(13);
   std::normal_distribution<double> normal;
@@ -179,6 +193,7 @@ static void stops() {
 int main() {
   definition();
   same_bits();
+  same_bits_when_rows_are_shared();
   range();
   stops();
   std::printf(failures ? "%d failures\n" : "ok\n", failures);

@@ -1,0 +1,55 @@
+"""What the clustering takes for a matrix: checks it, names what is wrong, and brings it to the host."""
+
+from functools import cache
+
+import numpy as np
+import torch
+
+from clustercl.progress import say
+
+
+@cache
+def say_once(text: str) -> None:
+    """Say it on standard error, the first time only."""
+    say(text)
+
+
+def host_matrix(x, name: str, op: str, least_rows: int = 0) -> np.ndarray:
+    """The matrix as (n, d) float32 or float64 on the host, without a copy where possible; never to be written to.
+
+    x: NumPy array, tensor on any device, or anything that NumPy makes an array of; real numbers, all finite, at least
+    one column and `least_rows` rows, else ValueError naming `op` and `name`.
+    """
+    if isinstance(x, torch.Tensor):
+        if x.is_cuda:
+            say_once(f"{op}: {name} lies on {x.device} and is copied to the host, where the clustering runs")
+        x = x.detach()
+        x = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
+        array = x.cpu().numpy()
+    else:
+        try:
+            array = np.asarray(x)
+        except ValueError as error:  # rows of different lengths
+            raise ValueError(f"{op}: {name} must be a matrix (n, d), {error}") from None
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{op}: {name} must hold real numbers, got dtype {array.dtype}")
+    if array.ndim != 2:
+        raise ValueError(f"{op}: {name} must be (n, d), got shape {array.shape}")
+    if array.shape[0] < least_rows:
+        raise ValueError(f"{op}: {name} must have at least {least_rows} rows, got shape {array.shape}")
+    if array.shape[1] < 1:
+        raise ValueError(f"{op}: {name} must have at least one feature, got shape {array.shape}")
+    if array.dtype == np.float16:
+        array = array.astype(np.float32)
+    elif array.dtype not in (np.float32, np.float64):
+        array = array.astype(np.float64)
+    check_finite(array, name, op)
+    return array
+
+
+def check_finite(array: np.ndarray, name: str, op: str) -> None:
+    """ValueError with the place and value of the first entry that is NaN or infinite."""
+    finite = np.isfinite(array)
+    if not finite.all():
+        place = tuple(int(at) for at in np.argwhere(~finite)[0])
+        raise ValueError(f"{op}: {name} must be finite, got {array[place]} at {place}")

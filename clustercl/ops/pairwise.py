@@ -1,0 +1,30 @@
+"""The op clustercl::pairwise_distances, and what it needs of Python: the fake kernel and the choice of device."""
+
+import torch
+
+from clustercl.ops import _extension
+from clustercl.ops.arrays import say_once
+
+METRICS = ("euclidean", "sqeuclidean", "cosine")
+
+if _extension.available():
+
+    @torch.library.register_fake("clustercl::pairwise_distances")
+    def _(x, y, metric):
+        return x.new_empty((x.shape[0], y.shape[0]), dtype=torch.float64)
+
+
+def pairwise_distances(x: torch.Tensor, y: torch.Tensor, metric: str) -> torch.Tensor:
+    """Distances of the rows of x (n, d) to those of y (m, d): (n, m) float64 on the device of x. No gradient."""
+    if not _extension.available():
+        raise RuntimeError(f"pairwise_distances: {_extension.MISSING}; build it with: make build")
+    x, y = x.detach(), y.detach()
+    device = x.device
+    if device.type == "cpu" or _has_kernel(device.type):
+        return torch.ops.clustercl.pairwise_distances(x, y, metric)
+    say_once(f"pairwise_distances: no kernel for {device.type} in this build, the CPU computes it")
+    return torch.ops.clustercl.pairwise_distances(x.cpu(), y.cpu(), metric).to(device)
+
+
+def _has_kernel(device: str) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key("clustercl::pairwise_distances", device.upper())

@@ -1,0 +1,249 @@
+"""Linkage: the tree of SciPy, the definition where distances tie, invariances, long runs, errors."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import pdist, squareform
+
+from clustercl import linkage
+from clustercl.ops.linkage import METHODS
+
+
+def random(n, d, seed=0, dtype=np.float64):
+    return np.random.default_rng(seed).normal(size=(n, d)).astype(dtype)
+
+
+def assert_same_tree(z, wanted):
+    assert np.array_equal(z[:, [0, 1, 3]], wanted[:, [0, 1, 3]])
+    np.testing.assert_allclose(z[:, 2], wanted[:, 2], rtol=1e-6)  # what DESIGN promises; random data gives 1e-14
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("n, d", [(2, 1), (3, 2), (50, 1), (200, 512), (700, 128), (1500, 7)])
+def test_equals_scipy(method, n, d):
+    for dtype in (np.float32, np.float64):
+        x = random(n, d, n + d, dtype)
+        before = x.copy()
+        assert_same_tree(linkage(x, method), hierarchy.linkage(x.astype(np.float64), method))
+        assert np.array_equal(x, before)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("offset, scale", [(1e4, 1.0), (-1e4, 1.0), (0.0, 1e-6), (0.0, 1e6), (1e4, 1e-3)])
+def test_equals_scipy_far_from_the_origin_and_at_any_scale(method, offset, scale):
+    x = random(300, 20, 3) * scale + offset
+    assert_same_tree(linkage(x, method), hierarchy.linkage(x, method))
+
+
+@pytest.mark.parametrize("method", ["average", "complete", "single"])
+def test_cosine_equals_scipy(method):
+    x = random(400, 12, 4)
+    assert_same_tree(linkage(x, method, metric="cosine"), hierarchy.linkage(x, method, metric="cosine"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_equals_scipy_at_five_thousand(method):
+    rng = np.random.default_rng(8)
+    x = rng.normal(size=(30, 32))[rng.integers(30, size=5000)] + 0.5 * rng.normal(size=(5000, 32))
+    assert_same_tree(linkage(x, method), hierarchy.linkage(x, method))
+
+
+def check_by_definition(x, z, method, exact):
+    """Each merge is at the smallest Lance-Williams distance left, and sizes and ids are SciPy's.
+
+    exact: no distance rounds, so that the order among equal ones must be (smaller id, larger id) too, a cluster's id
+    being its smallest row. Otherwise 1e-9 relative to the largest distance covers the rounding of both sides.
+    """
+    n = len(x)
+    distances = squareform(pdist(x))
+    np.fill_diagonal(distances, np.inf)
+    slack = 0.0 if exact else 1e-9 * max(1.0, distances[np.isfinite(distances)].max())
+    row_of = {i: i for i in range(n)}  # cluster -> its smallest row, where its distances stand
+    sizes = np.ones(n)
+    assert z.shape == (n - 1, 4) and hierarchy.is_valid_linkage(z) and (np.diff(z[:, 2]) >= 0).all()
+    for i, (left, right, height, size) in enumerate(z):
+        assert left < right
+        a, b = sorted((row_of.pop(int(left)), row_of.pop(int(right))))
+        smallest = distances.min()
+        assert abs(distances[a, b] - smallest) <= slack and abs(height - smallest) <= max(slack, 1e-12 * smallest)
+        if exact:
+            first = np.argwhere(distances == smallest)[0]
+            assert (a, b) == tuple(first), f"merge {i}: {(a, b)} before {tuple(first)}"
+        others = np.array([row for row in row_of.values()], dtype=int)
+        da, db, na, nb, no = distances[a, others], distances[b, others], sizes[a], sizes[b], sizes[others]
+        merged = {
+            "single": np.minimum(da, db),
+            "complete": np.maximum(da, db),
+            "average": (na * da + nb * db) / (na + nb),
+            "ward": np.sqrt(
+                np.maximum(0, (na + no) * da**2 + (nb + no) * db**2 - no * distances[a, b] ** 2) / (na + nb + no)
+            ),
+        }[method]
+        distances[b], distances[:, b] = np.inf, np.inf
+        distances[a, others] = distances[others, a] = merged
+        sizes[a] += sizes[b]
+        assert sizes[a] == size
+        row_of[n + i] = a
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("values, d", [(2, 1), (3, 2), (4, 5), (10, 1), (1, 3)])
+def test_by_definition_on_ties(method, values, d):
+    rng = np.random.default_rng(values + d)
+    for n in (2, 3, 17, 120):
+        x = rng.integers(values, size=(n, d)).astype(float)
+        # The largest and the smallest of exact distances are exact; means and centroids round.
+        check_by_definition(x, linkage(x, method), method, exact=method in ("single", "complete"))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_by_definition_on_duplicates_and_rounded_data(method):
+    x = np.round(np.repeat(random(60, 3, 2), 2, axis=0), 1)
+    z = linkage(x, method)
+    check_by_definition(x, z, method, exact=False)
+    assert (z[:60, 2] == 0).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_all_points_equal_merge_in_order(method):
+    z = linkage(np.full((40, 3), 0.1), method)
+    assert (z[:, 2] == 0).all()
+    assert z[:, :2].tolist() == [[0, 1]] + [[i + 1, 39 + i] for i in range(1, 39)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_merge_per_round_ends_soon(method):
+    x = np.cumsum(np.arange(1.0, 3001.0) ** 1.37)[:, None]  # every gap is wider than the one before
+    began = time.monotonic()
+    z = linkage(x, method)
+    assert time.monotonic() - began < 20  # rounds without a fallback would take minutes
+    assert_same_tree(z, hierarchy.linkage(x, method))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_permutation_changes_nothing_but_ids(method):
+    x = random(400, 9, 6)
+    order = np.random.default_rng(1).permutation(400)
+    z, shuffled = linkage(x, method), linkage(x[order], method)
+    np.testing.assert_allclose(z[:, 2], shuffled[:, 2], rtol=1e-12)  # centroids are summed in another order
+    assert np.array_equal(z[:, 3], shuffled[:, 3])
+    for k in (2, 7, 60):
+        one = hierarchy.fcluster(z, k, "maxclust")[order]
+        other = hierarchy.fcluster(shuffled, k, "maxclust")
+        assert len(set(zip(one, other))) == len(set(one)) == len(set(other)) == k
+
+
+def test_same_bits_on_every_instruction_set_and_thread_count():
+    code = (
+        "import hashlib, numpy as np\n"
+        "from clustercl import linkage\n"
+        "x = np.random.default_rng(5).normal(size=(600, 37))\n"
+        "out = [linkage(x, m).tobytes() for m in ('ward', 'average', 'complete', 'single')]\n"
+        "print(hashlib.sha256(b''.join(out)).hexdigest())\n"
+    )
+    digests = set()
+    for isa in ("portable", None):
+        for threads in ("1", "2"):
+            env = {**os.environ, "OMP_NUM_THREADS": threads, **({"CLUSTERCL_CPU": isa} if isa else {})}
+            run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+            digests.add(run.stdout)
+    assert len(digests) == 1
+
+
+def test_any_kind_of_matrix():
+    x = random(30, 4)
+    z = linkage(x)
+    assert np.array_equal(z, linkage(torch.from_numpy(x).requires_grad_()))
+    assert np.array_equal(z, linkage(x.tolist()))
+    assert np.array_equal(z, linkage(np.asfortranarray(x)))
+    wide = np.repeat(x, 2, axis=1)
+    assert np.array_equal(z, linkage(wide[:, ::2]))
+    half = torch.from_numpy(x).bfloat16()
+    assert np.array_equal(linkage(half), linkage(half.double().numpy()))
+    integers = (x * 5).astype(np.int16)
+    assert np.array_equal(linkage(integers), linkage(integers.astype(float)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_progress_tells_the_merges_and_its_errors_stop(method):
+    seen = []
+    linkage(random(2500, 64), method, progress=seen.append)
+    assert seen[-1] == 2499 and seen == sorted(seen)
+
+    def stop(merges):
+        raise RuntimeError(f"enough after {merges}")
+
+    with pytest.raises(RuntimeError, match="enough after"):
+        linkage(random(2500, 64), method, progress=stop)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_ctrl_c_stops_within_a_second(method):
+    code = (
+        "import sys, time, numpy as np\n"
+        "from clustercl import linkage\n"
+        "x = np.random.default_rng(0).normal(size=(20000, 256)).astype(np.float32)\n"
+        "def told(merges): print('running', flush=True)\n"
+        "try:\n"
+        f"    linkage(x, {method!r}, progress=told)\n"
+        "except KeyboardInterrupt:\n"
+        "    print('stopped', flush=True)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "running\n"
+        process.send_signal(signal.SIGINT)
+        sent = time.monotonic()
+        rest = process.stdout.read()
+        assert "stopped" in rest
+        assert time.monotonic() - sent < 3  # one second to stop, the rest for the interpreter to end on a busy machine
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize(
+    "x, arguments, text",
+    [
+        (np.zeros((0, 3)), {}, r"X must have at least 2 rows, got shape \(0, 3\)"),
+        (np.zeros((1, 3)), {}, r"X must have at least 2 rows, got shape \(1, 3\)"),
+        (np.zeros(5), {}, r"X must be \(n, d\), got shape \(5,\)"),
+        (np.zeros((5, 0)), {}, r"X must have at least one feature, got shape \(5, 0\)"),
+        ([["a"], ["b"]], {}, "X must hold real numbers, got dtype <U1"),
+        (None, {}, "X must hold real numbers, got dtype object"),
+        ([[0.0, 1.0], [np.nan, 0.0]], {}, r"X must be finite, got nan at \(1, 0\)"),
+        (torch.tensor([[0.0], [torch.inf]]), {}, r"X must be finite, got inf at \(1, 0\)"),
+        (np.eye(3), {"method": "centroid"}, "method must be one of ward, average, complete, single, got 'centroid'"),
+        (np.eye(3), {"method": None}, "method must be one of .* got None"),
+        (np.eye(3), {"metric": "manhattan", "method": "single"}, "metric must be one of .* got 'manhattan'"),
+        (np.eye(3), {"metric": "cosine"}, "method 'ward' works on euclidean distances alone, got metric 'cosine'"),
+        (np.eye(3), {"metric": "precomputed", "method": "single"}, "metric 'precomputed' is not supported"),
+        ([[1.0], [0.0]], {"metric": "cosine", "method": "single"}, "X row 1 is all zeros"),
+    ],
+)
+def test_bad_input_is_named(x, arguments, text):
+    with pytest.raises(ValueError, match=f"linkage: {text}"):
+        linkage(x, **arguments)
+
+
+def test_out_of_memory_is_said_in_bytes():
+    code = (
+        "import resource, numpy as np\n"
+        "from clustercl import linkage\n"
+        "linkage(np.eye(3))\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30))\n"
+        "try:\n"
+        "    linkage(np.zeros((50000, 2)), 'average')\n"
+        "except MemoryError as error:\n"
+        "    print(error)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "average of n = 50000 wants 10003" in run.stdout and "ward and single need no matrix" in run.stdout
