@@ -1,0 +1,63 @@
+"""What every benchmark writes beside its numbers, and how it times."""
+
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+
+
+def machine(packages: tuple[str, ...]) -> dict:
+    """The CPU, threads, instruction set, versions and commit that a row of numbers belongs to."""
+    import torch
+
+    from clustercl import __version__
+    from clustercl.ops._extension import build_info
+
+    return {
+        "cpu": _cpu(),
+        "threads": torch.get_num_threads(),
+        "instruction_set": build_info().get("cpu"),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "commit": _commit(),
+        "versions": {"clustercl": __version__, **{name: _version(name) for name in packages}},
+    }
+
+
+def timed(call: Callable[[], object], repeats: int) -> dict:
+    """Median, smallest and largest seconds of `repeats` calls after one that warms up."""
+    call()
+    seconds = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - began)
+    return {"seconds": statistics.median(seconds), "fastest": min(seconds), "slowest": max(seconds)}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{len(names)} x {names[0]}" if names else platform.processor()
+
+
+def _commit() -> str | None:
+    here = Path(__file__).resolve().parent
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # installed without its repository
+        return None
