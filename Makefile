@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PIP_ARGS ?=
 DEMO ?= runs/demo
+BENCH ?= runs/bench
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help install build demo test ctest pytest lint bench wheel clean
@@ -50,8 +51,8 @@ lint: $(VENV)/installed
 	ruff format --check .
 
 bench: $(VENV)/built
-	clustercl bench loss
-	clustercl bench linkage
+	clustercl bench loss --out $(BENCH)
+	clustercl bench linkage --out $(BENCH)
 
 wheel: $(VENV)/installed
 	$(PIP) wheel -q --no-build-isolation --no-deps -w dist .
