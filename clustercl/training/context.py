@@ -116,7 +116,7 @@ class Context:
         encoder = Encoder(self.task.spatial_dims, self.task.in_channels, model.features, model.dropout)
         if min(shape) < encoder.smallest_input:
             raise DataError(f"images of {list(shape)} are too small for a network of {len(model.features)} levels: "
-                            f"wanted {encoder.smallest_input} or more on each axis (data.size, data.patch)")  # fmt: skip
+                            f"wanted {encoder.smallest_input} or more per axis (data.size, data.patch)")  # fmt: skip
         return encoder
 
     @property

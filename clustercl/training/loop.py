@@ -46,7 +46,7 @@ class Work:
 
 def stage_seed(seed: int, stage: str) -> int:
     """A seed of a stage's own: two stages never share a stream."""
-    return int(mix(seed, STAGES.index(stage)))
+    return mix(seed, STAGES.index(stage)).item()
 
 
 def fit(work: Work, settings: StageSettings, fabric, folder: Path, seed: int, quiet: bool = False) -> None:
@@ -69,7 +69,7 @@ def fit(work: Work, settings: StageSettings, fabric, folder: Path, seed: int, qu
         while step < settings.steps:
             batch = _share(coming.result(), rank, world)
             coming = ahead.submit(work.batch, step + 1)  # drawn while the network works
-            torch.manual_seed(int(mix(mix(seed, step), rank)))
+            torch.manual_seed(mix(mix(seed, step), rank).item())
             loss = work.loss(model, batch)
             fabric.backward(loss)
             if settings.clip_norm:

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from clustercl.data.cases import find_cases
-from clustercl.data.split import make_split
 from clustercl.data.task import get_task
 from clustercl.errors import RunError, UsageError
 from clustercl.files import read_json
@@ -13,7 +12,7 @@ from clustercl.training.context import Context
 from clustercl.training.devices import DeviceRequest, describe, start_fabric
 from clustercl.training.graph import ancestors, dependents, needed
 from clustercl.training.overrides import flatten, nested, parse_assignment
-from clustercl.training.run import TRAINING, RunFolder, Source
+from clustercl.training.run import STAGES, TRAINING, RunFolder, Source
 
 # Sections and keys of the configuration that a command of one stage may change in a run that exists.
 OWN_KEYS = {
@@ -22,7 +21,7 @@ OWN_KEYS = {
     "pretrain": ("pretrain", "method"),
     "finetune": ("finetune", "label_fraction"),
 }
-COMMANDS = {"autoencode": "autoencoder", "cluster": "clusters", "pretrain": "pretrain", "finetune": "finetune"}
+COMMANDS = {"autoencoder": "autoencode", "clusters": "cluster", "pretrain": "pretrain", "finetune": "finetune"}
 
 
 def train(
@@ -60,49 +59,53 @@ def train(
 
 
 def run_stage(
-    name: str,
+    stage: str,
     out: Path | str,
     sets: Sequence[str] = (),
-    method: str | None = None,
-    label_fraction: float | None = None,
     devices: DeviceRequest | None = None,
     quiet: bool = False,
 ) -> None:
-    """Run one stage ("autoencode", "cluster", "pretrain" or "finetune") of a run that exists.
+    """Run one stage ("autoencoder", "clusters", "pretrain" or "finetune") of a run that exists.
 
-    A stage that was interrupted goes on; one that is finished, or gets other settings, is done again from its start,
-    and the later stages that built on it are discarded, which is said. UsageError on settings that belong to another
-    stage; RunError where an earlier stage is missing.
+    A stage that was interrupted goes on; one that is finished, or gets other settings by `sets` (such as
+    "cluster.n_clusters=8", "method=simclr", "label_fraction=0.5"), is done again from its start, and the later stages
+    that built on it are discarded, which is said. UsageError on settings that belong to another stage; RunError where
+    an earlier stage is missing.
     """
-    stage, run = COMMANDS[name], RunFolder(out)
+    run = RunFolder(out)
     before, source = run.read_config()
-    config = _changed(before, stage, sets, {"method": method, "label_fraction": label_fraction})
+    config = _changed(before, stage, sets)
     missing = [earlier for earlier in ancestors(config, stage) if not run.finished(earlier, config)]
     if missing:
-        commands = {stage: command for command, stage in COMMANDS.items()}
         first = min(missing, key=list(OWN_KEYS).index)
-        raise RunError(f"{name}: stage {first} is not finished: run clustercl {commands[first]} {out} first")
+        raise RunError(f"{stage}: stage {first} is not finished: run clustercl {COMMANDS[first]} {out} first")
     if stage == "pretrain" and stage not in needed(config):
-        raise UsageError(f"pretrain: method {config.method} has no pre-training, name another with --method")
+        raise UsageError(f"pretrain: method {config.method} has no pre-training, name another with --set method=NAME")
     context = Context(run, config, source, start_fabric(devices or DeviceRequest(), config), quiet)
     _announce(context)
-    if context.fabric.is_global_zero:
-        again = config != before or run.finished(stage, before)
-        gone = [later for later in dependents(before, stage) if run.discard(later)]
-        if again and run.discard(stage):
-            context.say(f"{stage}: done again from its start")
-        if gone:
-            context.say(f"{name}: discarded what was built on it: {', '.join(reversed(gone))}")
-        if config != before:
-            run.write_config(config, source)
-    context.fabric.barrier()
     context.open()
+    if context.fabric.is_global_zero:
+        _make_room(run, stage, before, config, context)
+    context.fabric.barrier()
     if config.label_fraction != before.label_fraction:
-        context.split = make_split([*context.cases.values()], context.task, config.seed, config.label_fraction)
-        if context.fabric.is_global_zero:
-            run.write_split(context.split)
+        context.open()
     _announce_split(context)
     _run(stage, context)
+
+
+def _make_room(run: RunFolder, stage: str, before: Config, config: Config, context: Context) -> None:
+    """Discard what the stage is about to make untrue, the last stage first, then store the configuration."""
+    again = config != before or run.finished(stage, before)
+    built_on = {*dependents(before, stage), *dependents(config, stage)}
+    gone = [later for later in reversed(STAGES) if later in built_on and run.discard(later)]
+    if gone:
+        context.say(f"{stage}: discarded what was built on it: {', '.join(reversed(gone))}")
+    if again and run.discard(stage):
+        context.say(f"{stage}: done again from its start")
+    if config.label_fraction != before.label_fraction:
+        run.split_path.unlink(missing_ok=True)  # made again by whoever opens the run next, from the new fraction
+    if config != before:
+        run.write_config(config, context.source)
 
 
 def evaluate_run(
@@ -160,12 +163,10 @@ def _run(stage: str, context: Context) -> None:
     runners[stage](context)
 
 
-def _changed(before: Config, stage: str, sets: Sequence[str], options: dict) -> Config:
+def _changed(before: Config, stage: str, sets: Sequence[str]) -> Config:
     """The run's configuration with the changes asked for, all of them this stage's own."""
     values = flatten(before.to_dict())
-    changes = dict(parse_assignment(assignment) for assignment in sets)
-    changes |= {key: value for key, value in options.items() if value is not None}
-    config = Config.from_dict(nested(values | changes))
+    config = Config.from_dict(nested(values | dict(parse_assignment(assignment) for assignment in sets)))
     for key, value in flatten(config.to_dict()).items():
         if value != values[key] and key.split(".")[0] not in OWN_KEYS[stage]:
             raise UsageError(f"{key}: does not belong to stage {stage}, other stages depend on it: start a new run, or "

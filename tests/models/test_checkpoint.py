@@ -1,0 +1,91 @@
+"""Reading checkpoints: what was saved comes back; what is no checkpoint gets one sentence."""
+
+import os
+import pickle
+
+import pytest
+import torch
+
+from clustercl.errors import DataError
+from clustercl.files import save_torch
+from clustercl.models.checkpoint import FORMAT, encoder_weights, load_segmentation, read_checkpoint
+from clustercl.models.encoder import Encoder
+from clustercl.models.unet import UNet
+
+TASK = {"name": "heart", "spatial_dims": 2, "in_channels": 1, "classes": ["a", "b"]}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A function that saves a finetune checkpoint with some keys changed, and gives its path and network."""
+
+    def save(**changes):
+        network = UNet(Encoder(2, 1, (4, 8)), 3)
+        config = {"model": {"features": [4, 8], "dropout": 0.0}, "data": {"size": 32}}
+        content = {"format": FORMAT, "stage": "finetune", "step": 3, "best": 0.5, "config": config, "task": TASK}
+        save_torch(tmp_path / "best.pt", content | {"model": network.state_dict()} | changes)
+        return tmp_path / "best.pt", network
+
+    return save
+
+
+def test_segmentation_comes_back(saved):
+    path, network = saved()
+    loaded = load_segmentation(path)
+    x = torch.rand(1, 1, 16, 24)
+    assert not loaded.network.training
+    assert torch.equal(loaded.network(x), network.eval()(x))
+    assert loaded.task == TASK and loaded.data == {"size": 32} and loaded.config["model"]["features"] == [4, 8]
+
+
+def test_encoder_weights_load_into_an_encoder(saved):
+    path, network = saved()
+    encoder = Encoder(2, 1, (4, 8))
+    encoder.load_state_dict(encoder_weights(read_checkpoint(path)))
+    assert torch.equal(encoder.conv_0.conv_0.conv.weight, network.encoder.conv_0.conv_0.conv.weight)
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"stage": "pretrain"}, "is a checkpoint of stage pretrain, wanted one of stage finetune"),
+        ({"format": 99}, "has checkpoint format 99"),
+        ({"model": {}}, "do not fit the network"),
+    ],
+)
+def test_other_checkpoints_are_refused(saved, changes, sentence):
+    path, _ = saved(**changes)
+    with pytest.raises(DataError, match=sentence):
+        load_segmentation(path)
+
+
+def test_files_that_are_none_are_refused(tmp_path, saved):
+    with pytest.raises(DataError, match=r"nothing\.pt: there is no such checkpoint"):
+        load_segmentation(tmp_path / "nothing.pt")
+    (tmp_path / "text.pt").write_text("not a checkpoint")
+    with pytest.raises(DataError, match=r"text\.pt: is damaged, or no checkpoint"):
+        load_segmentation(tmp_path / "text.pt")
+    path, _ = saved()
+    (tmp_path / "half.pt").write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"half\.pt: is damaged, or no checkpoint"):
+        load_segmentation(tmp_path / "half.pt")
+    save_torch(tmp_path / "tensor.pt", torch.zeros(3))
+    with pytest.raises(DataError, match=r"tensor\.pt: is not a checkpoint of clustercl"):
+        load_segmentation(tmp_path / "tensor.pt")
+
+
+class Malicious:
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+@pytest.mark.parametrize("as_pickle", [True, False])
+def test_code_in_a_file_is_not_run(tmp_path, as_pickle):
+    Malicious.folder = str(tmp_path / "owned")
+    if as_pickle:
+        (tmp_path / "bad.pt").write_bytes(pickle.dumps(Malicious()))
+    else:
+        torch.save({"model": Malicious()}, tmp_path / "bad.pt")
+    with pytest.raises(DataError):
+        load_segmentation(tmp_path / "bad.pt")
+    assert not (tmp_path / "owned").exists()

@@ -1,0 +1,83 @@
+"""Configurations: what overrules what, and what is refused with the nearest known key."""
+
+import json
+
+import pytest
+
+from clustercl.errors import UsageError
+from clustercl.training.config import Config, resolve
+from clustercl.training.presets import PRESETS
+
+
+@pytest.mark.parametrize("task, preset", PRESETS)
+def test_presets_resolve_and_survive_json(task, preset):
+    config = resolve(task, preset)
+    assert (config.task, config.preset) == (task, preset)
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_later_sources_overrule_earlier(tmp_path):
+    toml = tmp_path / "mine.toml"
+    toml.write_text('seed = 1\nmethod = "simclr"\n[data]\nsize = 64\n[finetune]\nlr = 1\nsteps = 5\n')
+    config = resolve("skin", "tiny", toml, ["finetune.steps=7", "model.features=8,16"], seed=3, method=None)
+    assert config.data.size == 64 and config.method == "simclr" and config.finetune.lr == 1.0
+    assert config.finetune.steps == 7 and config.model.features == (8, 16) and config.seed == 3
+    assert config.finetune.batch_size == resolve("skin", "tiny").finetune.batch_size
+
+
+@pytest.mark.parametrize(
+    "text, key, value",
+    [
+        ("cluster.n_clusters=auto", "n_clusters", "auto"),
+        ("cluster.n_clusters=7", "n_clusters", 7),
+        ("cluster.linkage = average", "linkage", "average"),
+    ],
+)
+def test_set_reads_numbers_and_words(text, key, value):
+    assert getattr(resolve("skin", "tiny", sets=[text]).cluster, key) == value
+
+
+@pytest.mark.parametrize(
+    "assignment, sentence",
+    [
+        ("data.sise=128", "no setting data.sise: did you mean data.size"),
+        ("size=128", "no setting size: did you mean data.size"),
+        ("finetune.step=1", "did you mean finetune.steps"),
+        ("data=3", "data: is a section"),
+        ("data.size.x=3", "size is a value, not a section"),
+        ("data.size=big", "data.size: wanted a whole number, got 'big'"),
+        ("data.size=1.5", "data.size: wanted a whole number"),
+        ("seed=true", "seed: wanted a whole number"),
+        ("data.spacing=[1,2]", "data.spacing: wanted a list of 3"),
+        ("data.size", "wanted KEY=VALUE"),
+        ("task=heart", "task is chosen with --task"),
+        ("method=magic", "no method 'magic', wanted one of pseudo-class"),
+        ("label_fraction=0", "label-fraction"),
+        ("precision=half", "precision: wanted one of"),
+        ("pretrain.batch_size=1", "pretrain.batch_size"),
+        ("pretrain.temperature=0", "pretrain.temperature"),
+        ("pretrain.start=zero", "pretrain.start"),
+        ("finetune.steps=0", "finetune.steps: wanted at least 1"),
+        ("autoencoder.warmup=2", "autoencoder.warmup"),
+        ("cluster.n_clusters=0", "cluster.n_clusters"),
+        ("cluster.linkage=median", "cluster.linkage"),
+        ("evaluation.overlap=1", "evaluation.overlap"),
+    ],
+)
+def test_wrong_settings_are_refused(assignment, sentence):
+    with pytest.raises(UsageError) as caught:
+        resolve("skin", "tiny", sets=[assignment])
+    assert sentence in str(caught.value)
+
+
+def test_wrong_files_and_presets_are_refused(tmp_path):
+    with pytest.raises(UsageError, match=r"no preset 'huge'.*skin/tiny"):
+        resolve("skin", "huge")
+    with pytest.raises(UsageError, match=r"none\.toml cannot be read"):
+        resolve("skin", "tiny", tmp_path / "none.toml")
+    (tmp_path / "bad.toml").write_text("size = = 3")
+    with pytest.raises(UsageError, match="is not TOML"):
+        resolve("skin", "tiny", tmp_path / "bad.toml")
+    (tmp_path / "heart.toml").write_text('task = "heart"')
+    with pytest.raises(UsageError, match="is for task 'heart'"):
+        resolve("skin", "tiny", tmp_path / "heart.toml")

@@ -1,0 +1,151 @@
+"""The training loop: learning, choosing the best, and going on after a kill with the same bits."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+
+from clustercl.errors import RunError
+from clustercl.models.checkpoint import read_checkpoint
+from clustercl.training.config import FinetuneSettings
+from clustercl.training.loop import Work, fit, learning_rate_factor, read_rows
+
+SETTINGS = FinetuneSettings(
+    steps=24, batch_size=8, lr=2e-2, validate_every=8, log_every=4, save_seconds=0, weight_decay=0.0
+)
+
+
+@dataclass
+class Batch:
+    x: torch.Tensor
+    y: torch.Tensor
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the loop may catch it and tidy up."""
+
+
+def work(validate="dice", kill_at=None) -> Work:
+    """A regression with dropout, so that random numbers within a step matter."""
+    torch.manual_seed(3)
+    model = torch.nn.Sequential(torch.nn.Linear(4, 16), torch.nn.ReLU(), torch.nn.Dropout(0.2), torch.nn.Linear(16, 1))
+    calls = []
+
+    def batch(step: int) -> Batch:
+        generator = torch.Generator().manual_seed(step)
+        x = torch.randn(8, 4, generator=generator)
+        return Batch(x, x.sum(1, keepdim=True))
+
+    def loss(model, batch):
+        calls.append(1)
+        if kill_at is not None and len(calls) > kill_at:
+            raise Killed
+        return torch.nn.functional.mse_loss(model(batch.x), batch.y)
+
+    def measure(model):
+        assert not model.training
+        held_out = batch(10_000)
+        return -float(torch.nn.functional.mse_loss(model(held_out.x), held_out.y))
+
+    header = {"config": {}, "task": {}}
+    return Work("finetune", model, batch, loss, measure if validate else None, "validation_dice", True, header)
+
+
+def run(folder, settings=SETTINGS, **options):
+    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric.launch()
+    fit(work(**options), settings, fabric, folder, seed=0, quiet=True)
+    return read_checkpoint(folder / "last.pt")
+
+
+def assert_same(first, second):
+    """Bit for bit, through nested dicts and lists."""
+    assert type(first) is type(second)
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        for key in first:
+            assert_same(first[key], second[key])
+    elif isinstance(first, list):
+        for one, other in zip(first, second, strict=True):
+            assert_same(one, other)
+    elif isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    else:
+        assert first == second
+
+
+def test_loss_falls_and_the_best_is_kept(tmp_path):
+    last = run(tmp_path)
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert [row["step"] for row in rows] == list(range(4, 25, 4))
+    assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
+    validated = {row["step"]: row["validation_dice"] for row in rows if "validation_dice" in row}
+    assert list(validated) == [8, 16, 24]
+    best = read_checkpoint(tmp_path / "best.pt")
+    assert best["best"] == max(validated.values()) == validated[best["step"]] == last["best"]
+    assert last["step"] == 24 and "optimizer" in last and "optimizer" not in best
+    assert list(tmp_path.glob("events.out.tfevents*"))
+
+
+@pytest.mark.parametrize("kill_at", [2, 5, 9, 23])
+def test_resumed_equals_uninterrupted(tmp_path, kill_at):
+    whole = run(tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", kill_at=kill_at)
+    resumed = run(tmp_path / "killed")
+    assert_same(resumed, whole)
+    assert_same(read_checkpoint(tmp_path / "killed/best.pt"), read_checkpoint(tmp_path / "whole/best.pt"))
+    assert (tmp_path / "killed/metrics.jsonl").read_text() == (tmp_path / "whole/metrics.jsonl").read_text()
+
+
+def test_rows_beyond_the_checkpoint_and_torn_rows_are_dropped(tmp_path):
+    with pytest.raises(Killed):
+        run(tmp_path, kill_at=9)
+    before = read_rows(tmp_path / "metrics.jsonl")
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write(json.dumps({"step": 12, "loss": -1.0}) + '\n{"step": 16, "lo')
+    run(tmp_path)
+    rows = read_rows(tmp_path / "metrics.jsonl")
+    assert rows[: len(before)] == before
+    assert [row["step"] for row in rows] == list(range(4, 25, 4)) and min(row["loss"] for row in rows) > 0
+
+
+def test_without_validation_the_best_is_the_last(tmp_path):
+    last = run(tmp_path, validate=None)
+    best = read_checkpoint(tmp_path / "best.pt")
+    assert best["step"] == 24 and best["best"] is None
+    assert_same(best["model"], last["model"])
+
+
+def test_a_finished_stage_is_left_as_it_is(tmp_path):
+    run(tmp_path)
+    before = (tmp_path / "last.pt").read_bytes()
+    run(tmp_path, kill_at=0)
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_a_loss_that_is_not_finite_stops_the_stage(tmp_path):
+    broken = work()
+    broken.loss = lambda model, batch: model(batch.x).mean() * float("nan")
+    fabric = Fabric(accelerator="cpu", devices=1)
+    with pytest.raises(RunError, match="finetune: the loss was nan in the 4 steps up to 4"):
+        fit(broken, SETTINGS, fabric, tmp_path, seed=0, quiet=True)
+    assert not (tmp_path / "last.pt").exists()
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path):
+    run(tmp_path)
+    other = work()
+    other.model = torch.nn.Linear(4, 1)
+    with pytest.raises(RunError, match=r"last\.pt: does not fit the network of this run"):
+        fit(other, SETTINGS, Fabric(accelerator="cpu", devices=1), tmp_path, seed=0, quiet=True)
+
+
+def test_learning_rate_rises_then_falls():
+    settings = FinetuneSettings(steps=100, warmup=0.1)
+    factors = [learning_rate_factor(step, settings) for step in range(101)]
+    assert factors[0] == pytest.approx(0.1) and factors[9] == pytest.approx(1.0) and factors[10] == pytest.approx(1.0)
+    assert factors[55] == pytest.approx(0.5) and factors[100] == pytest.approx(0.0)
+    assert sorted(factors[10:], reverse=True) == factors[10:]

@@ -1,0 +1,110 @@
+"""Run folders, the order of stages, and devices."""
+
+import pytest
+import torch
+
+from clustercl.errors import DataError, RunError, UsageError
+from clustercl.training.config import resolve
+from clustercl.training.devices import DeviceRequest, start_fabric
+from clustercl.training.graph import dependents, needed
+from clustercl.training.run import RunFolder, Source
+
+ALL = ["autoencoder", "clusters", "pretrain", "finetune", "evaluation"]
+
+
+@pytest.mark.parametrize(
+    "method, start, wanted",
+    [
+        ("pseudo-class", "random", ALL),
+        ("pseudo-class-attract", "autoencoder", ALL),
+        ("simclr", "random", ["pretrain", "finetune", "evaluation"]),
+        ("simclr", "autoencoder", ["autoencoder", "pretrain", "finetune", "evaluation"]),
+        ("autoencoder", "random", ["autoencoder", "finetune", "evaluation"]),
+        ("scratch", "autoencoder", ["finetune", "evaluation"]),
+    ],
+)
+def test_a_method_gets_the_stages_it_needs(method, start, wanted):
+    assert needed(resolve("skin", "tiny", sets=[f"pretrain.start={start}"], method=method)) == wanted
+
+
+def test_what_is_built_on_a_stage():
+    config = resolve("skin", "tiny")
+    assert dependents(config, "clusters") == ["evaluation", "finetune", "pretrain"]
+    assert dependents(config, "evaluation") == []
+    assert dependents(resolve("skin", "tiny", method="simclr"), "clusters") == []
+
+
+def test_configuration_and_source_come_back(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    config, source = resolve("heart", "tiny", seed=5), Source.of(tmp_path, [tmp_path / "more"], None, "A=1")
+    run.write_config(config, source)
+    assert run.read_config() == (config, source)
+    run.require_same(config, source)
+    with pytest.raises(UsageError, match=r"seed was 5, is 6.*source\.labels was 'A=1', is None.*choose another --out"):
+        run.require_same(resolve("heart", "tiny", seed=6), Source.of(tmp_path, [tmp_path / "more"], None, None))
+
+
+def test_folders_that_are_no_run_are_refused(tmp_path):
+    run = RunFolder(tmp_path)
+    run.require_new()
+    with pytest.raises(RunError, match="is no run of clustercl"):
+        run.read_config()
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match="neither empty nor a run"):
+        run.require_new()
+    with pytest.raises(RunError, match="is a file"):
+        RunFolder(tmp_path / "thesis.tex").require_new()
+    run.config_path.write_text("{")
+    with pytest.raises(DataError, match=r"config\.json: is damaged"):
+        run.read_config()
+
+
+def test_discarding_leaves_nothing(tmp_path):
+    run = RunFolder(tmp_path)
+    assert not run.discard("pretrain")
+    (tmp_path / "pretrain").mkdir()
+    (tmp_path / "pretrain/last.pt").write_text("x")
+    assert run.discard("pretrain")
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize(
+    "options, option",
+    [((None, ["more"], None, None), "--unlabelled"), ((None, [], None, "A=1"), "--labels"),
+     (("data", [], "list.csv", None), "--data and --list")],
+)  # fmt: skip
+def test_sources_that_make_no_sense(options, option):
+    with pytest.raises(UsageError, match=option):
+        Source.of(*options)
+
+
+@pytest.mark.parametrize(
+    "request_, gpus, sentence",
+    [
+        (DeviceRequest(gpus=4), 0, "--gpus 4: no GPU is visible"),
+        (DeviceRequest(gpus=4), 1, "--gpus 4: 1 GPU is visible"),
+        (DeviceRequest(gpus=0), 1, "--gpus: wanted at least 1"),
+        (DeviceRequest("cpu", gpus=1), 1, "exclude each other"),
+        (DeviceRequest("cuda"), 0, "no GPU is visible"),
+        (DeviceRequest("tpu"), 0, "wanted auto, cpu or cuda"),
+        (DeviceRequest(processes=0), 0, "--processes"),
+        (DeviceRequest(processes=2), 1, "pass --device cpu"),
+    ],
+)
+def test_devices_that_cannot_be_had(monkeypatch, request_, gpus, sentence):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    with pytest.raises(UsageError, match=sentence):
+        request_.resolved()
+
+
+def test_devices_that_can_be_had(monkeypatch):
+    for gpus, expected in ((0, ("cpu", 1)), (2, ("cuda", 1))):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
+        assert DeviceRequest().resolved() == expected
+        assert DeviceRequest("cpu").resolved() == ("cpu", 1)
+    assert DeviceRequest(gpus=2).resolved() == ("cuda", 2)
+
+
+def test_a_batch_must_be_shared_evenly():
+    with pytest.raises(UsageError, match="cannot be shared evenly by 5 processes"):
+        start_fabric(DeviceRequest("cpu", processes=5), resolve("skin", "tiny", sets=["autoencoder.batch_size=16"]))
