@@ -6,6 +6,12 @@
 #include "linkage.h"
 
 STABLE_TORCH_LIBRARY(clustercl, m) {
+  m.def(
+      "contrastive_loss(Tensor rows, Tensor image, Tensor? pseudo_class, Tensor temperature, str same_class, "
+      "int ignore_label, bool normalize, int first, int count) -> (Tensor, Tensor)");
+  m.def(
+      "contrastive_loss_backward(Tensor grad_loss, Tensor lse, Tensor rows, Tensor image, Tensor? pseudo_class, "
+      "Tensor temperature, str same_class, int ignore_label, bool normalize, int first) -> (Tensor, Tensor)");
   m.def("pairwise_distances(Tensor x, Tensor y, str metric) -> Tensor");
 }
 

@@ -1,0 +1,99 @@
+"""The op behind the loss: torch.ops.clustercl.contrastive_loss with its fake kernel, autograd and fallback.
+
+The compiled kernel (csrc/kernels/contrastive.h has the formulas) serves CPU tensors. Every other device, and CPU where
+the extension is missing, takes the blocked torch path of `_blocked.py` and says so once.
+"""
+
+import warnings
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from clustercl.ops import _blocked
+from clustercl.ops._extension import MISSING, available
+
+# As in csrc/bindings/module.cpp, which defines them when the extension is there.
+SCHEMAS = {
+    "contrastive_loss": "(Tensor rows, Tensor image, Tensor? pseudo_class, Tensor temperature, str same_class, "
+    "int ignore_label, bool normalize, int first, int count) -> (Tensor, Tensor)",
+    "contrastive_loss_backward": "(Tensor grad_loss, Tensor lse, Tensor rows, Tensor image, Tensor? pseudo_class, "
+    "Tensor temperature, str same_class, int ignore_label, bool normalize, int first) -> (Tensor, Tensor)",
+}
+FORWARD, BACKWARD = "clustercl::contrastive_loss", "clustercl::contrastive_loss_backward"
+
+_library = torch.library.Library("clustercl", "FRAGMENT")
+if not available():
+    for _name, _schema in SCHEMAS.items():
+        _library.define(_name + _schema)
+
+
+@cache
+def _announce(device: str) -> None:
+    reason = MISSING or f"this version has no compiled kernel for device type '{device}'"
+    message = f"clustercl: the contrastive loss runs as blocked torch operations, several times slower: {reason}"
+    warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def _fallback_forward(rows, *arguments):
+    _announce(rows.device.type)
+    return _blocked.forward(rows, *arguments)
+
+
+_library.impl("contrastive_loss", _fallback_forward, "CompositeExplicitAutograd")
+_library.impl("contrastive_loss_backward", _blocked.backward, "CompositeExplicitAutograd")
+
+
+@torch.library.register_fake(FORWARD)
+def _fake_forward(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, count):
+    dtype = torch.promote_types(rows.dtype, torch.float32)
+    shape = (rows.shape[0] if count < 0 else count,)
+    return rows.new_empty(shape, dtype=dtype), rows.new_empty(shape, dtype=dtype)
+
+
+@torch.library.register_fake(BACKWARD)
+def _fake_backward(grad_loss, lse, rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first):
+    return rows.new_empty(rows.shape), torch.empty_like(temperature)
+
+
+def _save(ctx, inputs, output):
+    rows, image, pseudo_class, temperature, *ctx.settings, _ = inputs
+    ctx.save_for_backward(rows, image, pseudo_class, temperature, output[1])
+    ctx.mark_non_differentiable(output[1])
+
+
+def _differentiate(ctx, grad_loss, _grad_lse):
+    rows, image, pseudo_class, temperature, lse = ctx.saved_tensors
+    grad_rows, grad_temperature = torch.ops.clustercl.contrastive_loss_backward(
+        grad_loss, lse, rows, image, pseudo_class, temperature, *ctx.settings
+    )
+    return grad_rows, None, None, grad_temperature, *[None] * 5
+
+
+def _no_second_derivative(ctx, *grads):
+    raise NotImplementedError("contrastive_loss: the gradient cannot be differentiated again")
+
+
+torch.library.register_autograd(FORWARD, _differentiate, setup_context=_save)
+torch.library.register_autograd(BACKWARD, _no_second_derivative)
+
+
+def contrastive_loss(
+    rows: Tensor,
+    image: Tensor,
+    pseudo_class: Tensor | None,
+    temperature: Tensor,
+    same_class: str,
+    ignore_label: int = -1,
+    normalize: bool = True,
+    first: int = 0,
+    count: int = -1,
+) -> Tensor:
+    """The loss of each anchor row; `clustercl.losses` checks arguments and reduces.
+
+    rows (n, d) floating; image (n,) int64, one number for all views of an image; pseudo_class (n,) int64 or None;
+    temperature a tensor without dimension; anchors are the rows first <= i < first + count (count < 0: all).
+    Returns (count,), float64 for float64 rows, else float32. Differentiable by rows and temperature.
+    """
+    arguments = (same_class, ignore_label, normalize, first, count)
+    return torch.ops.clustercl.contrastive_loss(rows, image, pseudo_class, temperature, *arguments)[0]

@@ -1,0 +1,51 @@
+"""Rows of all processes on each of them, differentiable."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class _Gather(torch.autograd.Function):
+    """All processes' rows in rank order; the gradient of a process' rows is the sum over what all did with them."""
+
+    @staticmethod
+    def forward(ctx, rows: Tensor) -> Tensor:
+        ctx.count = rows.shape[0]
+        return _gathered(rows)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        # all_reduce instead of reduce_scatter: every backend has it, gloo too.
+        grad = grad.contiguous().clone()
+        dist.all_reduce(grad)
+        return grad[dist.get_rank() * ctx.count :][: ctx.count]
+
+
+def _gathered(rows: Tensor) -> Tensor:
+    rows = rows.detach().contiguous()
+    parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+    dist.all_gather(parts, rows)
+    return torch.cat(parts)
+
+
+def world_size() -> int:
+    """How many processes there are; 1 outside torch.distributed."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+def gather_rows(rows: Tensor, name: str) -> Tensor:
+    """(n, ...) of every process -> (processes * n, ...) in rank order; floating rows carry a gradient.
+
+    ValueError on every process, naming `name`, when the shapes differ between processes.
+    """
+    shape = torch.tensor(rows.shape, device=rows.device)
+    shapes = _gathered(shape).view(world_size(), -1).tolist()
+    if any(other != shapes[0] for other in shapes):
+        wanted = "must have the same shape on every process (drop the last, smaller batch)"
+        raise ValueError(f"gather_distributed: {name} {wanted}, got {[tuple(other) for other in shapes]}")
+    return _Gather.apply(rows) if rows.is_floating_point() else _gathered(rows)

@@ -1,0 +1,112 @@
+// torch.ops.clustercl.contrastive_loss and its backward on CPU: rows of any strides and floating dtype.
+#include "../kernels/contrastive.h"
+
+#include <cmath>
+#include <optional>
+#include <string>
+#include <tuple>
+
+#include "common.h"
+
+namespace clustercl {
+
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+SameClass same_class_of(const std::string& name) {
+  if (name == "exclude") return SameClass::exclude;
+  if (name == "attract") return SameClass::attract;
+  STD_TORCH_CHECK(name == "ignore", "contrastive_loss: same_class must be exclude, attract or ignore, got '", name, "'");
+  return SameClass::ignore;
+}
+
+const std::int64_t* per_row(const Tensor& ids, const char* name, std::int64_t n) {
+  STD_TORCH_CHECK(ids.scalar_type() == ScalarType::Long && ids.is_contiguous() && ids.dim() == 1 && ids.size(0) == n,
+                  "contrastive_loss: ", name, " must be a contiguous int64 tensor of shape (", n, ",)");
+  return static_cast<const std::int64_t*>(ids.data_ptr());
+}
+
+// The half types are computed in float32.
+Tensor wide(const Tensor& x) {
+  const ScalarType type = x.scalar_type();
+  if (type == ScalarType::Float || type == ScalarType::Double) return x;
+  STD_TORCH_CHECK(type == ScalarType::Half || type == ScalarType::BFloat16,
+                  "contrastive_loss: rows must be float64, float32, bfloat16 or float16");
+  return torch::stable::to(x, ScalarType::Float);
+}
+
+template <class T>
+Contrastive<T> input_of(const Tensor& rows, const Tensor& image, const std::optional<Tensor>& pseudo_class,
+                        const Tensor& temperature, const std::string& same_class, std::int64_t ignore_label, bool normalize,
+                        std::int64_t first, std::int64_t count) {
+  const std::int64_t n = rows.size(0);
+  STD_TORCH_CHECK(0 <= first && 0 < count && first + count <= n, "contrastive_loss: first and count must name rows of ", n,
+                  ", got ", first, " and ", count);
+  STD_TORCH_CHECK(temperature.dim() == 0, "contrastive_loss: temperature must have no dimension, got ", temperature.dim());
+  const double t = *static_cast<const double*>(torch::stable::to(temperature, ScalarType::Double).data_ptr());
+  STD_TORCH_CHECK(t > 0 && t < HUGE_VAL, "contrastive_loss: temperature must be a positive number, got ", t);
+  return {static_cast<const T*>(rows.data_ptr()), n, rows.size(1), rows.stride(0), rows.stride(1), per_row(image, "image", n),
+          pseudo_class ? per_row(*pseudo_class, "pseudo_class", n) : nullptr, ignore_label, same_class_of(same_class), t,
+          normalize, first, count};
+}
+
+template <class T>
+T* data(const Tensor& x) {
+  return static_cast<T*>(x.data_ptr());
+}
+
+std::tuple<Tensor, Tensor> contrastive_loss(const Tensor& rows, const Tensor& image,
+                                            const std::optional<Tensor>& pseudo_class, const Tensor& temperature,
+                                            const std::string& same_class, std::int64_t ignore_label, bool normalize,
+                                            std::int64_t first, std::int64_t count) {
+  STD_TORCH_CHECK(rows.dim() == 2, "contrastive_loss: rows must be (n, d), got ", rows.dim(), " dimensions");
+  const Tensor x = wide(rows);
+  const std::int64_t anchors = count < 0 ? x.size(0) : count;
+  Tensor loss = torch::stable::new_empty(x, {anchors}), lse = torch::stable::new_empty(x, {anchors});
+  const auto forward = [&]<class T>(T) {
+    const auto in = input_of<T>(x, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, anchors);
+    contrastive_forward(in, torch_threads(), data<T>(loss), data<T>(lse));
+  };
+  if (x.scalar_type() == ScalarType::Double)
+    forward(double{});
+  else
+    forward(float{});
+  return {loss, lse};
+}
+
+std::tuple<Tensor, Tensor> contrastive_loss_backward(const Tensor& grad_loss, const Tensor& lse, const Tensor& rows,
+                                                     const Tensor& image, const std::optional<Tensor>& pseudo_class,
+                                                     const Tensor& temperature, const std::string& same_class,
+                                                     std::int64_t ignore_label, bool normalize, std::int64_t first) {
+  STD_TORCH_CHECK(rows.dim() == 2, "contrastive_loss: rows must be (n, d), got ", rows.dim(), " dimensions");
+  const Tensor x = wide(rows);
+  const Tensor g = torch::stable::contiguous(torch::stable::to(grad_loss, x.scalar_type()));
+  const Tensor saved = torch::stable::contiguous(lse);
+  STD_TORCH_CHECK(g.dim() == 1 && saved.dim() == 1 && g.size(0) == saved.size(0) && saved.scalar_type() == x.scalar_type(),
+                  "contrastive_loss: grad_loss and lse must be one number per anchor, as the forward pass gave them");
+  Tensor grad_rows = torch::stable::new_empty(x, {x.size(0), x.size(1)});
+  double grad_temperature = 0;
+  const auto backward = [&]<class T>(T) {
+    const auto in = input_of<T>(x, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, g.size(0));
+    contrastive_backward(in, torch_threads(), data<T>(saved), data<T>(g), data<T>(grad_rows), &grad_temperature);
+  };
+  if (x.scalar_type() == ScalarType::Double)
+    backward(double{});
+  else
+    backward(float{});
+  Tensor by_temperature = torch::stable::new_empty(temperature, {});
+  torch::stable::fill_(by_temperature, grad_temperature);
+  if (rows.scalar_type() != x.scalar_type()) grad_rows = torch::stable::to(grad_rows, rows.scalar_type());
+  return {grad_rows, by_temperature};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(clustercl, CPU, m) {
+  m.impl("contrastive_loss", TORCH_BOX(&contrastive_loss));
+  m.impl("contrastive_loss_backward", TORCH_BOX(&contrastive_loss_backward));
+}
+
+}  // namespace clustercl

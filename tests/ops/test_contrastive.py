@@ -1,0 +1,267 @@
+"""The op: values and gradients against the reference on every path, opcheck, gradcheck, exactness and determinism."""
+
+import os
+import subprocess
+import sys
+import warnings
+
+import pytest
+import torch
+
+from clustercl.ops import _blocked, contrastive
+from clustercl.ops._extension import available
+from clustercl.reference import pseudo_class_nt_xent as reference
+
+MODES = ["exclude", "attract", "ignore"]
+
+
+def example(b=11, views=2, d=7, dtype=torch.float64, seed=0):
+    """rows, image, pseudo_class per row; some pseudo-classes unknown."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(views * b, d, generator=generator, dtype=torch.float64).to(dtype)
+    pseudo_class = torch.randint(-1, 3, (b,), generator=generator)
+    return rows, torch.arange(b).repeat(views), pseudo_class.repeat(views)
+
+
+def temperature(value=0.1):
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def kernel(rows, image, pseudo_class, t, same_class, first=0, count=-1, normalize=True, weight=None):
+    """loss, grad_rows, grad_temperature through autograd, for the sum of weight * loss."""
+    rows, t = rows.detach().requires_grad_(), t.detach().requires_grad_()
+    loss = contrastive.contrastive_loss(rows, image, pseudo_class, t, same_class, -1, normalize, first, count)
+    (loss if weight is None else loss * weight).sum().backward()
+    return loss.detach(), rows.grad, t.grad
+
+
+def blocked(rows, image, pseudo_class, t, same_class, first=0, count=-1, normalize=True, weight=None):
+    loss, lse = _blocked.forward(rows, image, pseudo_class, t, same_class, -1, normalize, first, count)
+    grad = torch.ones_like(loss) if weight is None else weight
+    return loss, *_blocked.backward(grad, lse, rows, image, pseudo_class, t, same_class, -1, normalize, first)
+
+
+PATHS = [kernel, blocked]
+
+
+def test_the_extension_is_what_runs_here():
+    assert available()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kernel(*example(), temperature(), "exclude")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("same_class", MODES)
+@pytest.mark.parametrize(
+    "b, views, d, normalize", [(2, 2, 1, True), (11, 2, 7, True), (5, 4, 33, True), (9, 3, 16, False)]
+)
+def test_values_and_gradients(path, same_class, b, views, d, normalize):
+    rows, image, pseudo_class = example(b, views, d)
+    weight = torch.linspace(-1, 2, len(rows), dtype=torch.float64)
+    loss, grad, grad_t = path(
+        rows, image, pseudo_class, temperature(0.2), same_class, normalize=normalize, weight=weight
+    )
+    x, t = rows.clone().requires_grad_(), temperature(0.2).requires_grad_()
+    wanted = reference(x, pseudo_class[:b], views, t, same_class, normalize=normalize)
+    (wanted * weight).sum().backward()
+    # Both sides are float64; s reaches 5 (50 without normalisation), so rounding stays far below 1e-12 of it.
+    torch.testing.assert_close(loss, wanted.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(grad, x.grad, rtol=1e-10, atol=1e-11)
+    torch.testing.assert_close(grad_t, t.grad, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("same_class", MODES)
+@pytest.mark.parametrize("b, d", [(700, 40), (48, 3), (64, 130)])
+def test_kernel_and_blocked_path_agree_over_many_tiles(monkeypatch, same_class, b, d):
+    monkeypatch.setattr(_blocked, "BLOCK", 100)  # many tiles, a ragged last one
+    rows, image, pseudo_class = example(b, 2, d)
+    for one, other in zip(
+        kernel(rows, image, pseudo_class, temperature(0.05), same_class),
+        blocked(rows, image, pseudo_class, temperature(0.05), same_class),
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)  # float64, s up to 20
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 2e-6), (torch.bfloat16, 2e-6), (torch.float16, 2e-6)])
+def test_smaller_types_are_computed_in_float32(path, dtype, tolerance):
+    rows, image, pseudo_class = example(40, 2, 64, dtype)
+    loss, grad, _ = path(rows, image, pseudo_class, temperature(), "exclude")
+    wanted, wanted_grad, _ = kernel(rows.double(), image, pseudo_class, temperature(), "exclude")
+    assert loss.dtype == torch.float32 and grad.dtype == dtype
+    # float32 rounding of s, at most 10; the gradient is then rounded to the type of the rows.
+    torch.testing.assert_close(loss, wanted.float(), rtol=0, atol=10 * tolerance)
+    spacing = torch.finfo(dtype).eps
+    torch.testing.assert_close(grad.double(), wanted_grad, rtol=spacing, atol=2e-5 + torch.finfo(dtype).tiny)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("same_class", MODES)
+def test_part_of_the_rows_as_anchors(path, same_class):
+    rows, image, pseudo_class = example(120, 2, 9)
+    full = kernel(
+        rows,
+        image,
+        pseudo_class,
+        temperature(),
+        same_class,
+        weight=torch.ones(240).where((torch.arange(240) >= 50) & (torch.arange(240) < 110), torch.tensor(0.0)).double(),
+    )
+    part = path(rows, image, pseudo_class, temperature(), same_class, first=50, count=60)
+    torch.testing.assert_close(part[0], full[0][50:110], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(part[1], full[1], rtol=1e-10, atol=1e-11)
+    torch.testing.assert_close(part[2], full[2], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("same_class", MODES)
+@pytest.mark.parametrize("normalize", [True, False])
+def test_gradcheck(same_class, normalize):
+    rows, image, pseudo_class = example(5, 2, 4)
+    torch.autograd.gradcheck(
+        lambda x, t: contrastive.contrastive_loss(x, image, pseudo_class, t, same_class, -1, normalize),
+        (rows.requires_grad_(), temperature(0.3).requires_grad_()),
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_opcheck(dtype):
+    rows, image, pseudo_class = example(6, 2, 5, dtype)
+    arguments = (image, pseudo_class, temperature(), "exclude", -1, True, 0, -1)
+    torch.library.opcheck(torch.ops.clustercl.contrastive_loss, (rows.requires_grad_(), *arguments))
+    torch.library.opcheck(torch.ops.clustercl.contrastive_loss, (rows.detach(), image, None, *arguments[2:-2], 3, 4))
+    loss, lse = torch.ops.clustercl.contrastive_loss(rows.detach(), *arguments)
+    torch.library.opcheck(torch.ops.clustercl.contrastive_loss_backward, (loss, lse, rows.detach(), *arguments[:-1]))
+
+
+def test_second_derivative_is_refused():
+    rows, image, pseudo_class = example(4, 2, 3)
+    loss = contrastive.contrastive_loss(rows.requires_grad_(), image, pseudo_class, temperature(), "exclude").sum()
+    (grad,) = torch.autograd.grad(loss, rows, create_graph=True)
+    with pytest.raises(NotImplementedError, match="differentiated again"):
+        grad.sum().backward()
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_one_candidate_is_exactly_zero(path, dtype):
+    rows, image, _ = example(150, 2, 20, dtype)
+    loss, grad, grad_t = path(rows, image, torch.zeros(300, dtype=torch.long), temperature(0.01), "exclude")
+    assert (loss == 0).all() and (grad == 0).all() and grad_t == 0
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_antipodal_positives_at_low_temperature(path, dtype):
+    x = torch.randn(4, 1100, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rows, image = torch.cat([x, -x]), torch.arange(4).repeat(2)
+    loss, grad, _ = path(rows.to(dtype), image, None, temperature(0.01), "ignore")
+    rows.requires_grad_()
+    wanted = reference(rows, temperature=0.01)
+    wanted.sum().backward()
+    assert wanted.min() > 100  # the positive is at s = -100, and a bound of +100 for the maximum would flush all to 0
+    # s = 100 with a rounding of 1e-6 relative in float32; gradients likewise, relative to the largest.
+    scale = 1e-12 if dtype == torch.float64 else 3e-6
+    torch.testing.assert_close(loss.double(), wanted.detach(), rtol=scale, atol=0)
+    torch.testing.assert_close(grad.double(), rows.grad, rtol=0, atol=100 * scale * rows.grad.abs().max().item())
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_zero_rows_and_huge_and_tiny_ones(path):
+    rows, image, pseudo_class = example(6, 2, 5)
+    rows[2] = 0
+    loss, grad, _ = path(rows, image, pseudo_class, temperature(), "exclude")
+    torch.testing.assert_close(loss, reference(rows, pseudo_class[:6]))
+    assert (grad[2] == 0).all()
+    for factor in (1e200, 1e-200):
+        scaled = path(rows * factor, image, pseudo_class, temperature(), "exclude")
+        torch.testing.assert_close(scaled[0], loss, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(scaled[1] * factor, grad, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_non_finite_rows_reach_the_loss(path, value):
+    rows, image, pseudo_class = example(200, 2, 8)
+    rows[17, 3] = value
+    loss, _, _ = path(rows, image, pseudo_class, temperature(), "ignore")
+    assert not loss.isfinite().any()  # the row is a candidate of every other row
+
+
+def test_strides_do_not_matter():
+    rows, image, pseudo_class = example(30, 2, 12)
+    wanted = kernel(rows, image, pseudo_class, temperature(), "exclude")
+    wide = torch.empty(60, 36, dtype=torch.float64)
+    wide[:, 5:29:2] = rows
+    for view in (rows.T.contiguous().T, wide[:, 5:29:2], rows.flip(0).contiguous().flip(0)):
+        for one, other in zip(kernel(view, image, pseudo_class, temperature(), "exclude"), wanted):
+            assert torch.equal(one, other)
+
+
+def test_no_features_at_all():
+    loss, grad, _ = kernel(torch.empty(8, 0), torch.arange(4).repeat(2), None, temperature(), "ignore")
+    torch.testing.assert_close(loss, torch.full((8,), 7.0).log())
+    assert grad.shape == (8, 0)
+
+
+def test_same_bits_every_time():
+    rows, image, pseudo_class = example(500, 2, 60, torch.float32)
+    threads = torch.get_num_threads()
+    try:
+        results = []
+        for count in (1, 1, 2, 2):
+            torch.set_num_threads(count)
+            results.append(kernel(rows, image, pseudo_class, temperature(), "exclude"))
+    finally:
+        torch.set_num_threads(threads)
+    for result in results[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(result, results[0]))
+
+
+def test_instruction_sets_agree(monkeypatch):
+    rows, image, pseudo_class = example(300, 2, 100, torch.float32)
+    results = {}
+    for isa in ("portable", "avx2", "avx512"):
+        monkeypatch.setenv("CLUSTERCL_CPU", isa)
+        try:
+            results[isa] = kernel(rows, image, pseudo_class, temperature(), "exclude")
+        except RuntimeError as error:
+            assert "does not have that instruction set" in str(error)
+    assert "portable" in results
+    for isa, (loss, grad, _) in results.items():
+        # s is at most 10 and carries some ten roundings of 6e-8; gradients are sums of such terms, each below 20.
+        torch.testing.assert_close(loss, results["portable"][0], rtol=0, atol=1e-5, msg=isa)
+        torch.testing.assert_close(grad, results["portable"][1], rtol=0, atol=1e-5, msg=isa)
+
+
+def test_kernel_errors_name_the_argument():
+    rows, image, pseudo_class = example(4, 2, 3)
+    with pytest.raises(RuntimeError, match="temperature must be a positive number, got -1"):
+        kernel(rows, image, pseudo_class, temperature(-1.0), "exclude")
+    with pytest.raises(ValueError, match="image must name each image at least twice"):
+        kernel(rows, torch.arange(8), pseudo_class, temperature(), "exclude")
+    with pytest.raises(RuntimeError, match="pseudo_class must be a contiguous int64"):
+        kernel(rows, image, pseudo_class[:5], temperature(), "exclude")
+
+
+def test_without_the_extension_the_blocked_path_runs_and_says_so_once():
+    code = (
+        "import sys, warnings; sys.modules['clustercl._C'] = None\n"
+        "import torch\n"
+        "from clustercl.losses import pseudo_class_nt_xent as loss\n"
+        "from clustercl.reference import pseudo_class_nt_xent as reference\n"
+        "x, c = torch.randn(24, 5, dtype=torch.float64, requires_grad=True), torch.arange(12) % 3\n"
+        "with warnings.catch_warnings(record=True) as seen:\n"
+        "    warnings.simplefilter('always')\n"
+        "    value = loss(x, c)\n"
+        "    loss(x, c).backward()\n"
+        "torch.testing.assert_close(value.detach(), reference(x, c).mean().detach())\n"
+        "assert x.grad.abs().sum() > 0\n"
+        "seen = [str(w.message) for w in seen if 'clustercl' in str(w.message)]\n"
+        "assert len(seen) == 1 and 'blocked torch operations' in seen[0] and '_C' in seen[0], seen\n"
+        "with torch.autocast('cpu'):\n"
+        "    torch.testing.assert_close(loss(x.float(), c), value.float(), rtol=1e-5, atol=1e-6)\n"
+        "torch.library.opcheck(torch.ops.clustercl.contrastive_loss,\n"
+        "    (x, torch.arange(12).repeat(2), c.repeat(2), torch.tensor(0.1), 'exclude', -1, True, 0, -1))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -1,0 +1,207 @@
+"""The public loss: values by hand, calling conventions, reductions, compile, autocast, errors, several processes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from clustercl import PseudoClassNTXentLoss, pseudo_class_nt_xent
+from clustercl.reference import pseudo_class_nt_xent as reference
+
+
+def embeddings(b=6, views=2, d=5, dtype=torch.float64, seed=0):
+    return torch.randn(views * b, d, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def test_by_hand():
+    # Two images whose views coincide, orthogonal to each other, temperature 1: the positive at 1, two negatives at 0.
+    x = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    e = torch.tensor(1.0).double().exp()
+    assert pseudo_class_nt_xent(x, temperature=1.0).item() == pytest.approx(((e + 2).log() - 1).item(), abs=1e-14)
+    # Of one class: excluded, only the positive is left; attracted, positives at 1, 0, 0 among the same candidates.
+    same = torch.tensor([4, 4])
+    assert pseudo_class_nt_xent(x, same, temperature=1.0).item() == 0
+    attract = pseudo_class_nt_xent(x, same, temperature=1.0, same_class="attract").item()
+    assert attract == pytest.approx(((e + 2).log() - 1 / 3).item(), abs=1e-14)
+    # Not known: as if there were no classes; another number may stand for it.
+    for unknown, options in ((torch.tensor([-1, -1]), {}), (same, {"ignore_label": 4})):
+        for same_class in ("exclude", "attract"):
+            value = pseudo_class_nt_xent(x, unknown, temperature=1.0, same_class=same_class, **options)
+            assert value.item() == pytest.approx(((e + 2).log() - 1).item(), abs=1e-14)
+
+
+@pytest.mark.parametrize("same_class", ["exclude", "attract", "ignore"])
+def test_calling_conventions_and_reductions(same_class):
+    b, views = 6, 2
+    x, c = embeddings(b, views), torch.tensor([0, 1, 1, -1, 0, 0])
+    options = {"temperature": 0.2, "same_class": same_class}
+    wanted = reference(x, c, views, **options)
+    rows = pseudo_class_nt_xent(x, c, reduction="none", **options)
+    torch.testing.assert_close(rows, wanted)
+    torch.testing.assert_close(pseudo_class_nt_xent(x, c, **options), wanted.mean())
+    torch.testing.assert_close(pseudo_class_nt_xent(x, c, reduction="sum", **options), wanted.sum())
+    loss = PseudoClassNTXentLoss(**options)
+    z0, z1 = x[:b], x[b:]
+    features = torch.stack([z0, z1], dim=1)
+    for value in (loss(z0, z1, c), loss(z0, z1, pseudo_class=c), loss(features, c), loss(features, pseudo_class=c)):
+        torch.testing.assert_close(value, wanted.mean())
+    for value in (loss(z0, z1), loss(features)):
+        torch.testing.assert_close(value, reference(x, None, views, temperature=0.2).mean())
+    assert f"same_class='{same_class}'" in repr(loss)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_three_views_and_any_integers(kind):
+    x, c = embeddings(5, 3), torch.tensor([7, 7, 200 if kind == torch.uint8 else -300, 1, 7]).to(kind)
+    features = x.view(3, 5, -1).transpose(0, 1)
+    torch.testing.assert_close(PseudoClassNTXentLoss()(features, c), reference(x, c, 3).mean())
+
+
+def test_gradient_reaches_both_views_and_the_temperature():
+    z0, z1 = embeddings().chunk(2)
+    t = torch.nn.Parameter(torch.tensor(0.3))
+    loss = PseudoClassNTXentLoss(temperature=t)
+    assert list(loss.parameters()) == [t]
+    z0.requires_grad_(), z1.requires_grad_()
+    loss(z0, z1, torch.tensor([0, 0, 1, 1, 2, 3])).backward()
+    x, s = torch.cat([z0, z1]).detach().requires_grad_(), torch.tensor(0.3).double().requires_grad_()
+    reference(x, torch.tensor([0, 0, 1, 1, 2, 3]), temperature=s).mean().backward()
+    # The temperature is float32: 0.3 itself is off by 1e-8.
+    torch.testing.assert_close(torch.cat([z0.grad, z1.grad]), x.grad, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(t.grad, s.grad.float(), rtol=1e-5, atol=1e-6)
+
+
+def test_autocast_leaves_the_precision_of_the_loss_alone():
+    x = embeddings(20, 2, 64, torch.float32)
+    wanted = pseudo_class_nt_xent(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(pseudo_class_nt_xent(x), wanted)
+        linear = torch.nn.Linear(64, 64)
+        value = pseudo_class_nt_xent(linear(x))
+    assert value.dtype == torch.float32
+    value.backward()
+    assert linear.weight.grad.isfinite().all()
+
+
+def test_compiles_without_graph_break():
+    loss = PseudoClassNTXentLoss(temperature=0.2)
+
+    def step(x, w, c):
+        z = x @ w
+        return loss(z[: len(z) // 2], z[len(z) // 2 :], c)
+
+    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
+    for b in (6, 9):
+        x, c = embeddings(b), torch.arange(b) % 3
+        w, v = (torch.eye(5, dtype=torch.float64).requires_grad_() for _ in range(2))
+        value = compiled(x, w, c)
+        value.backward()
+        plain = step(x, v, c)
+        plain.backward()
+        torch.testing.assert_close(value, plain)
+        torch.testing.assert_close(w.grad, v.grad)
+
+
+def test_non_finite_embeddings():
+    x = embeddings()
+    x[3, 1] = float("nan")
+    assert not pseudo_class_nt_xent(x).isfinite()
+    with pytest.raises(ValueError, match=r"embeddings must be finite, got NaN or infinity in 1 of 12 rows"):
+        pseudo_class_nt_xent(x, check_finite=True)
+    with pytest.raises(ValueError, match="embeddings must be finite"):
+        PseudoClassNTXentLoss(check_finite=True)(x[:6], x[6:])
+
+
+X, C = embeddings(), torch.arange(6)
+BAD = [
+    (lambda: pseudo_class_nt_xent(X, temperature=0), ValueError, "temperature must be a positive number, got 0"),
+    (lambda: pseudo_class_nt_xent(X, temperature=-0.1), ValueError, "temperature must be a positive number, got -0.1"),
+    (lambda: pseudo_class_nt_xent(X, temperature=float("nan")), ValueError, "temperature .* got nan"),
+    (lambda: pseudo_class_nt_xent(X, temperature="0.1"), TypeError, "temperature must be a number .* got '0.1'"),
+    (lambda: pseudo_class_nt_xent(X, temperature=torch.ones(2)), ValueError, r"temperature .* shape \(2,\)"),
+    (lambda: pseudo_class_nt_xent(X, temperature=torch.tensor(-1.0)), RuntimeError, "temperature .* got -1"),
+    (lambda: pseudo_class_nt_xent(X, same_class="drop"), ValueError, "same_class must be one of .* got 'drop'"),
+    (lambda: pseudo_class_nt_xent(X, reduction="max"), ValueError, "reduction must be one of .* got 'max'"),
+    (lambda: pseudo_class_nt_xent(X, views=1), ValueError, "views must be at least 2, got 1"),
+    (lambda: pseudo_class_nt_xent(X, views=2.0), TypeError, "views must be an integer, got 2.0"),
+    (lambda: pseudo_class_nt_xent(X, views=5), ValueError, "multiple of views = 5 rows, got 12"),
+    (lambda: pseudo_class_nt_xent(X[:2]), ValueError, "at least 2 images, got 1 of 2 views"),
+    (lambda: pseudo_class_nt_xent(X[:0]), ValueError, "at least 2 images, got 0 of 2 views"),
+    (lambda: pseudo_class_nt_xent(X[0]), ValueError, r"embeddings must be \(n, d\), got shape \(5,\)"),
+    (lambda: pseudo_class_nt_xent(X.long()), TypeError, "embeddings must be float64.* got torch.int64"),
+    (lambda: pseudo_class_nt_xent(X.numpy()), TypeError, "embeddings must be a tensor, got ndarray"),
+    (lambda: pseudo_class_nt_xent(X, C[:5]), ValueError, r"pseudo_class must be \(6,\), .* got shape \(5,\)"),
+    (lambda: pseudo_class_nt_xent(X, C.float()), TypeError, "pseudo_class must hold integers, got torch.float32"),
+    (lambda: pseudo_class_nt_xent(X, [0, 1]), TypeError, "pseudo_class must be a tensor, got list"),
+    (lambda: pseudo_class_nt_xent(X, C.to("meta")), ValueError, "pseudo_class must be on the device of embeddings"),
+    (lambda: PseudoClassNTXentLoss(temperature=0.0), ValueError, "temperature must be a positive number"),
+    (lambda: PseudoClassNTXentLoss()(X), ValueError, r"z0 and z1 must both be \(b, d\).* got \(12, 5\) and NoneType"),
+    (lambda: PseudoClassNTXentLoss()(X[:6], X[:5]), ValueError, r"got \(6, 5\) and \(5, 5\)"),
+    (lambda: PseudoClassNTXentLoss()(X[:6], X[6:].float()), ValueError, "one dtype .* torch.float64 .* torch.float32"),
+    (lambda: PseudoClassNTXentLoss()(X.view(6, 2, 5), C, C), ValueError, "features .* one pseudo_class"),
+    (lambda: PseudoClassNTXentLoss()(X.view(12, 1, 5), C), ValueError, "views must be at least 2, got 1"),
+    (lambda: PseudoClassNTXentLoss()(C, C), ValueError, "z0 and z1"),
+]
+
+
+@pytest.mark.parametrize("call, kind, text", BAD, ids=[text for _, _, text in BAD])
+def test_bad_input_names_the_argument(call, kind, text):
+    with pytest.raises(kind, match=text):
+        call()
+
+
+# One process of two (or the only one): a linear layer and a temperature see their part of the batch.
+WORKER = """
+import sys, torch, torch.distributed as dist
+from clustercl import PseudoClassNTXentLoss
+rank, processes, folder = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+if processes > 1:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=processes)
+torch.manual_seed(0)
+images, c = torch.randn(12, 2, 6, dtype=torch.float64), torch.arange(12) % 4 - 1
+own = slice(rank * 12 // processes, (rank + 1) * 12 // processes)
+net = torch.nn.Linear(6, 4).double()
+found = {}
+for same_class in ("exclude", "attract"):
+    model = torch.nn.parallel.DistributedDataParallel(net) if processes > 1 else net
+    temperature = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+    loss = PseudoClassNTXentLoss(temperature, same_class, gather_distributed=True)
+    net.zero_grad()
+    value = loss(model(images[own].flatten(0, 1)).view(-1, 2, 4), c[own])
+    value.backward()
+    if processes > 1:  # what DistributedDataParallel would do were the temperature a parameter of the model
+        dist.all_reduce(temperature.grad)
+        temperature.grad /= processes
+    found[same_class] = [value.detach(), temperature.grad, *(p.grad.clone() for p in net.parameters())]
+if processes > 1:
+    try:
+        loss(images[: 6 - rank], c[: 6 - rank])
+        raise SystemExit("unequal batches must raise")
+    except ValueError as error:
+        assert "embeddings must have the same shape on every process" in str(error), error
+        assert "got [(12, 6), (10, 6)]" in str(error), error
+torch.save(found, f"{folder}/{rank}of{processes}.pt")
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_gradient_of_one(tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    runs = [
+        subprocess.Popen([sys.executable, "-c", WORKER, str(rank), str(processes), tmp_path], env=environment)
+        for rank, processes in ((0, 1), (0, 2), (1, 2))
+    ]
+    assert [run.wait(timeout=120) for run in runs] == [0, 0, 0]
+    one, first, second = (torch.load(tmp_path / name) for name in ("0of1.pt", "0of2.pt", "1of2.pt"))
+    for same_class, wanted in one.items():
+        value = (first[same_class][0] + second[same_class][0]) / 2
+        torch.testing.assert_close(value, wanted[0], rtol=1e-12, atol=0)
+        for part in (first, second):
+            for grad, truth in zip(part[same_class][1:], wanted[1:]):
+                # float64 throughout; only the order of the sums differs.
+                assert grad.norm() / truth.norm() == pytest.approx(1, abs=1e-10)
+                assert torch.cosine_similarity(grad.flatten(), truth.flatten(), dim=0).item() == pytest.approx(
+                    1, abs=1e-10
+                )
