@@ -19,12 +19,14 @@ help:
 $(VENV)/installed: constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "clustercl needs Python 3.11 or newer, found " + sys.version)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing torch and what is pinned in constraints.txt into $(VENV): minutes, 1.5 GB ..."
 	$(PIP) install -q $(PIP_ARGS) -c constraints.txt torch
 	$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["dev"], sep="\n")' > $(VENV)/requirements.txt
 	$(PIP) install -q $(PIP_ARGS) -c constraints.txt -r $(VENV)/requirements.txt
 	touch $@
 
 $(VENV)/built: $(VENV)/installed setup.py CMakeLists.txt $(wildcard csrc/kernels/* csrc/bindings/*)
+	@echo "compiling the extension: about a minute ..."
 	$(PIP) install -q --no-build-isolation --no-deps -e .
 	touch $@
 
