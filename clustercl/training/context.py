@@ -1,7 +1,5 @@
 """What every stage of a run is given: configuration, devices, split, and the images prepared for the network."""
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +42,9 @@ class Context:
         Of a new run every image that training needs is read before anything is written, and test cases are checked, so
         that bad data stop a run at its start and leave no folder.
         """
+        if self.fabric.is_global_zero:
+            self.run.sweep()
+        self.fabric.barrier()
         if self.source.is_demo:
             self._write_demo()
             inner = self.run.demo_data / "unlabelled"
@@ -70,10 +71,7 @@ class Context:
 
             self.run.write_config(self.config, self.source)
             self.say(f"no --data given: writing demo data to {self.run.demo_data}")
-            aside = self.run.path / ".demo_data"
-            shutil.rmtree(aside, ignore_errors=True)
-            write_demo(aside, self.task.name, seed=0)
-            os.replace(aside, self.run.demo_data)
+            write_demo(self.run.demo_data, self.task.name)
         self.fabric.barrier()
 
     def check_test_cases(self) -> None:

@@ -12,7 +12,7 @@ from clustercl.training.config import Config
 @dataclass(frozen=True)
 class DeviceRequest:
     """What the command line asked for. device: "auto" (a GPU where one is visible), "cpu" or "cuda"; gpus: how many;
-    processes: on the CPU."""
+    processes: on the CPU, where only one is supported so far."""
 
     device: str = "auto"
     gpus: int | None = None
@@ -34,6 +34,9 @@ class DeviceRequest:
                 raise UsageError(f"--gpus {self.gpus}: {_count(visible)} visible on this machine")
         if self.device == "cuda" and not visible:
             raise UsageError("--device cuda: no GPU is visible on this machine")
+        if self.processes > 1 and self.device == "cpu":
+            raise UsageError(f"--processes {self.processes}: several processes on the CPU are not supported yet; one "
+                             "process uses every core")  # fmt: skip
         on_cpu = self.device == "cpu" or (self.device == "auto" and self.gpus is None and not visible)
         if on_cpu:
             return "cpu", self.processes

@@ -3,20 +3,20 @@ protocols. What a preset does not name keeps the default of its dataclass."""
 
 PRESETS = {
     ("skin", "tiny"): {
-        "data": {"size": 128},
+        "data": {"size": 96},
         "model": {"features": [16, 32, 64, 128, 128], "code_dim": 64, "projection_dim": 64},
-        "autoencoder": {"steps": 150, "batch_size": 16, "lr": 2e-3, "validate_every": 50, "log_every": 10},
+        "autoencoder": {"steps": 200, "batch_size": 16, "lr": 2e-3, "validate_every": 50, "log_every": 10},
         "cluster": {"n_clusters": 10},
         "pretrain": {"steps": 150, "batch_size": 32, "lr": 2e-3, "validate_every": 50, "log_every": 10},
-        "finetune": {"steps": 250, "batch_size": 12, "lr": 2e-3, "validate_every": 50, "log_every": 10},
+        "finetune": {"steps": 500, "batch_size": 8, "lr": 1e-3, "validate_every": 50, "log_every": 10},
     },
     ("heart", "tiny"): {
-        "data": {"spacing": [3.0, 3.0, 3.0], "patch": [48, 48, 48]},
+        "data": {"spacing": [3.0, 3.0, 3.0], "patch": [64, 64, 32]},
         "model": {"features": [8, 16, 32, 64, 128], "code_dim": 64, "projection_dim": 64},
         "autoencoder": {"steps": 150, "batch_size": 4, "lr": 2e-3, "validate_every": 75, "log_every": 10},
         "cluster": {"n_clusters": 10},
         "pretrain": {"steps": 150, "batch_size": 8, "lr": 2e-3, "validate_every": 75, "log_every": 10},
-        "finetune": {"steps": 600, "batch_size": 2, "lr": 2e-3, "validate_every": 200, "log_every": 10},
+        "finetune": {"steps": 600, "batch_size": 2, "lr": 2e-3, "validate_every": 150, "log_every": 10},
         "evaluation": {"overlap": 0.25},
     },
     ("skin", "default"): {

@@ -9,6 +9,7 @@ Whether a stage is finished is read from its files; there is no other state, so 
 """
 
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -142,10 +143,20 @@ class RunFolder:
 
         return read_checkpoint(self.last(stage), stage)["step"] if self.last(stage).is_file() else 0
 
+    def sweep(self) -> None:
+        """Remove what kills left half-written or half removed, by the names of `atomic`, `write_demo` and `discard`."""
+        for path in [*self.path.glob(".*"), *self.path.glob("*/.*")]:
+            if not re.match(r"\.(\d+|discarded)\.", path.name):
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
     def discard(self, stage: str) -> bool:
         """Remove what a stage left, in one rename so that a kill leaves all of it or nothing; whether there was any."""
         folder = self.path / stage
-        aside = self.path / f".discarded_{stage}"
+        aside = self.path / f".discarded.{stage}"
         shutil.rmtree(aside, ignore_errors=True)
         if not folder.exists():
             return False

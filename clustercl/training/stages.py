@@ -48,6 +48,8 @@ def run_pretrain(context: Context) -> None:
     if "autoencoder" in parents(config)["pretrain"]:
         _load_encoder(context, encoder, "autoencoder")
     model = kind(encoder, settings, config.model.projection_dim)
+    if context.fabric.world_size > 1:  # the head's batch norm is over the batch of all processes
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     feed = _unit_feed(context, "pretrain")
     pseudo_class = torch.full((len(feed.units),), -1)
     if kind.needs_clusters:

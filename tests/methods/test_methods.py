@@ -36,7 +36,7 @@ def test_loss_falls_and_reaches_every_parameter(name):
         loss = method(views(), PSEUDO)
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.05
     # Convolutions before a group norm have biases that move nothing within a group of one value; weights all do.
     silent = [key for key, value in method.named_parameters() if value.grad is None or not value.grad.abs().sum()]

@@ -41,7 +41,13 @@ def skin(tmp_path_factory) -> Path:
     return write_skin(tmp_path_factory.mktemp("skin"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def make_skin():
+    """make_skin(folder, labelled=8, unlabelled=4) writes such a folder and gives it back."""
+    return write_skin
+
+
+@pytest.fixture(scope="session")
 def tiny():
     """tiny("finetune.steps=4", seed=1): the configuration with changes."""
 

@@ -89,6 +89,7 @@ def test_sources_that_make_no_sense(options, option):
         (DeviceRequest("tpu"), 0, "wanted auto, cpu or cuda"),
         (DeviceRequest(processes=0), 0, "--processes"),
         (DeviceRequest(processes=2), 1, "pass --device cpu"),
+        (DeviceRequest("cpu", processes=2), 0, "several processes on the CPU are not supported yet"),
     ],
 )
 def test_devices_that_cannot_be_had(monkeypatch, request_, gpus, sentence):
@@ -105,6 +106,7 @@ def test_devices_that_can_be_had(monkeypatch):
     assert DeviceRequest(gpus=2).resolved() == ("cuda", 2)
 
 
-def test_a_batch_must_be_shared_evenly():
+def test_a_batch_must_be_shared_evenly(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     with pytest.raises(UsageError, match="cannot be shared evenly by 5 processes"):
-        start_fabric(DeviceRequest("cpu", processes=5), resolve("skin", "tiny", sets=["autoencoder.batch_size=16"]))
+        start_fabric(DeviceRequest(gpus=5), resolve("skin", "tiny", sets=["autoencoder.batch_size=16"]))

@@ -1,0 +1,178 @@
+"""Whole runs on a small ISIC-like folder: every stage, going on, doing one stage again, and SIGKILL."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from clustercl.errors import DataError, RunError, UsageError
+from clustercl.files import read_json
+from clustercl.models.checkpoint import read_checkpoint
+from clustercl.training.devices import DeviceRequest
+from clustercl.training.pipeline import evaluate_run, run_stage, train
+from clustercl.training.run import TRAINING, RunFolder
+
+CPU = DeviceRequest("cpu")
+
+
+def weights(run, stage):
+    return read_checkpoint(RunFolder(run).last(stage))["model"]
+
+
+def assert_same_weights(first, second):
+    for stage in TRAINING:
+        one, other = weights(first, stage), weights(second, stage)
+        for key, value in one.items():
+            assert torch.equal(value, other[key]), f"{stage}: {key} differs"
+
+
+@pytest.fixture(scope="module")
+def finished(skin, tiny, tmp_path_factory):
+    """One run of all stages; tests copy it before they change it."""
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    metrics = train(tiny(), out, skin, [skin / "unlabelled"], devices=CPU, quiet=True)
+    return out, metrics
+
+
+def test_a_run_leaves_what_the_design_names(finished):
+    out, metrics = finished
+    for stage in TRAINING:
+        assert {"last.pt", "best.pt", "metrics.jsonl"} <= {path.name for path in (out / stage).iterdir()}
+    split = read_json(out / "split.json")
+    units = (out / "clusters/units.csv").read_text().splitlines()
+    assert units[0] == "unit,source,pseudo_class"
+    learnt_from = {line.split(",")[1] for line in units[1:]}
+    assert learnt_from == {*split["train"], *split["unlabelled"]}
+    assert not learnt_from & {*split["test"], *split["validation"]}
+    assert {line.split(",")[2] for line in units[1:]} == {"0", "1", "2"}
+    n = len(units) - 1
+    assert np.load(out / "clusters/features.npy").shape == (n, 4)
+    assert np.load(out / "clusters/linkage.npy").shape == (n - 1, 4)
+    assert metrics == read_json(out / "evaluation/metrics.json")
+    assert metrics["cases"] == len(split["test"]) and set(metrics["dice"]["per_class"]) == {"lesion"}
+    assert not [path for path in out.rglob(".*")], "temporary files were left"
+    assert read_checkpoint(out / "finetune/best.pt")["config"]["method"] == "pseudo-class"
+
+
+def test_started_again_it_skips_what_is_finished(finished, skin, tiny, capsys):
+    out, metrics = finished
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.pt")}
+    assert train(tiny(), out, skin, [skin / "unlabelled"], devices=CPU) == metrics
+    log = capsys.readouterr().err
+    assert log.count("finished before, skipped") == 5
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*.pt")} == before
+
+
+def test_the_log_begins_with_what_matters(finished, skin, tiny, capsys):
+    out, _ = finished
+    train(tiny(), out, skin, [skin / "unlabelled"], devices=CPU)
+    head = capsys.readouterr().err.splitlines()[:4]
+    for text, line in zip(("device: CPU", "loss kernel: ", "method pseudo-class", "test, 4 unlabelled"), head):
+        assert text in line
+
+
+def test_other_settings_are_refused(finished, skin, tiny):
+    out, _ = finished
+    with pytest.raises(UsageError, match=r"finetune\.steps was 8, is 9"):
+        train(tiny("finetune.steps=9"), out, skin, [skin / "unlabelled"], devices=CPU, quiet=True)
+    with pytest.raises(UsageError, match=r"source\.unlabelled"):
+        train(tiny(), out, skin, devices=CPU, quiet=True)
+
+
+def test_a_stage_done_again_discards_what_rests_on_it(finished, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    run_stage("clusters", run, sets=["cluster.n_clusters=2"], devices=CPU)
+    log = capsys.readouterr().err
+    assert "discarded what was built on it: pretrain, finetune, evaluation" in log
+    assert "clusters: done again from its start" in log
+    assert {path.name for path in run.iterdir()} == {"config.json", "split.json", "autoencoder", "clusters"}
+    assert read_json(run / "config.json")["cluster"]["n_clusters"] == 2
+    with pytest.raises(RunError, match=r"stage pretrain is not finished: run clustercl pretrain"):
+        run_stage("finetune", run, devices=CPU)
+    with pytest.raises(UsageError, match=r"data\.size: does not belong to stage pretrain"):
+        run_stage("pretrain", run, sets=["data.size=64"], devices=CPU)
+    run_stage("pretrain", run, sets=["method=simclr"], devices=CPU, quiet=True)
+    run_stage("finetune", run, sets=["label_fraction=0.5"], devices=CPU, quiet=True)
+    before, after = read_json(finished[0] / "split.json"), read_json(run / "split.json")
+    assert len(after["labelled"]) == round(len(before["labelled"]) / 2) and after["test"] == before["test"]
+    assert read_checkpoint(run / "finetune/last.pt")["config"]["method"] == "simclr"
+    assert evaluate_run(run, devices=CPU, quiet=True)["cases"] == len(after["test"])
+
+
+@pytest.mark.parametrize("method", ["scratch", "autoencoder", "simclr"])
+def test_other_methods_run_their_stages_alone(method, skin, tiny, tmp_path):
+    train(tiny(method=method), tmp_path / "run", skin, devices=CPU, quiet=True)
+    stages = {path.name for path in (tmp_path / "run").iterdir() if path.is_dir()}
+    own = {"scratch": set(), "autoencoder": {"autoencoder"}, "simclr": {"pretrain"}}[method]
+    assert stages == own | {"finetune", "evaluation"}
+    if method != "scratch":
+        return
+    with pytest.raises(UsageError, match="method scratch has no pre-training"):
+        run_stage("pretrain", tmp_path / "run", devices=CPU)
+
+
+def test_bad_data_leave_no_run(tmp_path, tiny, make_skin):
+    data = make_skin(tmp_path / "data", labelled=6, unlabelled=0)
+    broken = sorted(data.rglob("*.jpg"))[2]
+    broken.write_bytes(broken.read_bytes()[:300])
+    with pytest.raises(DataError, match=broken.name):
+        train(tiny(), tmp_path / "run", data, devices=CPU, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_case_that_went_missing_is_named(tmp_path, tiny, make_skin):
+    data = make_skin(tmp_path / "data")
+    run = tmp_path / "run"
+    train(tiny(method="scratch"), run, data, devices=CPU, quiet=True)
+    shutil.rmtree(run / "finetune")
+    name = read_json(run / "split.json")["labelled"][0]
+    for path in data.rglob(f"{name}*"):
+        path.unlink()
+    with pytest.raises(DataError, match=rf"names the case {name}, which the data no longer hold"):
+        train(tiny(method="scratch"), run, data, devices=CPU, quiet=True)
+
+
+PROGRAM = """
+import json, sys
+from pathlib import Path
+from clustercl.training.config import Config
+from clustercl.training.devices import DeviceRequest
+from clustercl.training.pipeline import train
+config, out, data = sys.argv[1:]
+train(Config.from_dict(json.loads(config)), out, Path(data), [Path(data, "unlabelled")], devices=DeviceRequest("cpu"))
+"""
+
+
+@pytest.mark.slow
+def test_sigkill_in_every_stage(skin, tiny, tmp_path):
+    """Killed once in each stage, as soon as it has left its first file; the end equals a run that never stopped."""
+    saves = [f"{stage}.{key}" for stage in TRAINING for key in ("save_seconds=0", "log_every=1")]
+    config = tiny(*saves)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    train(config, whole, skin, [skin / "unlabelled"], devices=CPU, quiet=True)
+    arguments = [sys.executable, "-c", PROGRAM, json.dumps(config.to_dict()), str(killed), str(skin)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    seen = []
+    for first in ("autoencoder/last.pt", "clusters", "pretrain/last.pt", "finetune/last.pt"):
+        process = subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL)
+        try:
+            while process.poll() is None and not (killed / first).exists():
+                time.sleep(0.002)
+        finally:
+            process.send_signal(signal.SIGKILL)
+        seen.append(process.wait())
+    assert seen.count(-signal.SIGKILL) >= 3, "the stages were over before the signal came: make them longer"
+    train(config, killed, skin, [skin / "unlabelled"], devices=CPU, quiet=True)
+    assert_same_weights(whole, killed)
+    assert read_json(whole / "evaluation/metrics.json") == read_json(killed / "evaluation/metrics.json")
+    for stage in TRAINING:
+        assert (whole / stage / "metrics.jsonl").read_text() == (killed / stage / "metrics.jsonl").read_text()
+    assert not [*killed.rglob(".*")], "what the kills left half-written is still there"
