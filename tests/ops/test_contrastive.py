@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -72,9 +73,9 @@ def test_values_and_gradients(path, same_class, b, views, d, normalize):
 
 
 @pytest.mark.parametrize("same_class", MODES)
-@pytest.mark.parametrize("b, d", [(700, 40), (48, 3), (64, 130)])
+@pytest.mark.parametrize("b, d", [(350, 40), (48, 3), (64, 130)])
 def test_kernel_and_blocked_path_agree_over_many_tiles(monkeypatch, same_class, b, d):
-    monkeypatch.setattr(_blocked, "BLOCK", 100)  # many tiles, a ragged last one
+    monkeypatch.setattr(_blocked, "BLOCK", 150)  # many tiles, a ragged last one
     rows, image, pseudo_class = example(b, 2, d)
     for one, other in zip(
         kernel(rows, image, pseudo_class, temperature(0.05), same_class),
@@ -232,6 +233,23 @@ def test_instruction_sets_agree(monkeypatch):
         # s is at most 10 and carries some ten roundings of 6e-8; gradients are sums of such terms, each below 20.
         torch.testing.assert_close(loss, results["portable"][0], rtol=0, atol=1e-5, msg=isa)
         torch.testing.assert_close(grad, results["portable"][1], rtol=0, atol=1e-5, msg=isa)
+
+
+def peak_megabytes() -> float:
+    """The largest resident size since the last write of 5 to /proc/self/clear_refs."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux' /proc")
+@pytest.mark.parametrize("path", PATHS)
+def test_memory_is_linear(path):
+    rows, image, pseudo_class = example(4000, 2, 8, torch.float32)
+    Path("/proc/self/clear_refs").write_text("5")
+    before = peak_megabytes()
+    path(rows, image, pseudo_class, temperature(), "exclude")
+    # A matrix of 8,000 x 8,000 floats takes 256 MB, the tiles of the blocked path some 90 MB.
+    assert peak_megabytes() - before < (16 if path is kernel else 130)
 
 
 def test_kernel_errors_name_the_argument():
