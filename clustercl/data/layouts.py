@@ -110,7 +110,7 @@ def find_unlabelled(task: str, folder: Path) -> list[Found]:
         named = [path for path in files if re.search(r"_image\.nii(\.gz)?$", path.name, re.IGNORECASE)]
         files = named or files
     if not files:
-        raise DataError(f"{folder}: no images ({', '.join(endings)}) in this folder: check --unlabelled")
+        raise DataError(f"{folder}: no images ({', '.join(endings)}) in this folder: check the path")
     return [Found(stem(path), path) for path in files]
 
 

@@ -1,0 +1,71 @@
+"""Metrics of a segmentation network on labelled cases, at their original resolution."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from clustercl.data.cases import Case
+from clustercl.data.prepare import prepare_image_array, restore, to_float
+from clustercl.data.read import read_pair
+from clustercl.data.settings import DataSettings
+from clustercl.data.task import Task
+from clustercl.evaluation.inference import predict_probabilities
+from clustercl.evaluation.masks import mask_name, write_mask
+from clustercl.evaluation.metrics import METRICS, case_metrics, summarise, thresholded_jaccard
+from clustercl.files import write_csv, write_json
+from clustercl.progress import track
+
+
+class EvaluationOptions(Protocol):
+    """overlap: of sliding windows; tolerance_mm: of surface Dice, in pixels for photographs."""
+
+    overlap: float
+    tolerance_mm: float
+
+
+def evaluate_cases(
+    network: torch.nn.Module,
+    cases: Sequence[Case],
+    task: Task,
+    settings: DataSettings,
+    device: torch.device | str,
+    options: EvaluationOptions,
+    out: Path | None = None,
+    note: str | None = None,
+    save_masks: bool = False,
+    quiet: bool = False,
+) -> dict:
+    """Segment each labelled case, compare on its own grid, and return the content of metrics.json.
+
+    With `out`: writes per_case.csv (a row for each case and class, empty where a class occurs in neither map), then
+    metrics.json, and with `save_masks` the predictions under masks/. `note` is passed on into metrics.json.
+    """
+    network.eval()
+    results = []
+    for case in track(cases, "evaluation", unit="case", quiet=quiet):
+        source, truth = read_pair(case, task)
+        image, geometry = prepare_image_array(source, task, settings)
+        probabilities = predict_probabilities(network, to_float(image), settings, task, device, options.overlap)
+        prediction = restore(probabilities, geometry, settings)
+        results.append(case_metrics(prediction, truth, task.classes, geometry.spacing, options.tolerance_mm))
+        if out is not None and save_masks:
+            write_mask(Path(out) / "masks" / mask_name(case.image, task), prediction, task, case.image)
+    summary = summarise(results, task.classes)
+    if task.name == "skin" and len(task.classes) == 1:
+        summary["thresholded_jaccard"] = thresholded_jaccard(results, task.classes[0])
+    summary |= {
+        "unit": "mm" if task.spatial_dims == 3 else "pixels",
+        "tolerance": options.tolerance_mm,
+        "note": note,
+    }
+    if out is not None:
+        rows = [
+            [case.id, name, *("" if result[name][m] != result[name][m] else result[name][m] for m in METRICS)]
+            for case, result in zip(cases, results, strict=True)
+            for name in task.classes
+        ]
+        write_csv(Path(out) / "per_case.csv", ["case", "class", *METRICS], rows)
+        write_json(Path(out) / "metrics.json", summary)  # last: its presence says that the evaluation is complete
+    return summary

@@ -1,0 +1,37 @@
+"""Writing masks that overlay their image exactly."""
+
+from pathlib import Path
+
+import numpy as np
+
+from clustercl.data.layouts import stem
+from clustercl.data.task import Task
+from clustercl.files import atomic
+
+
+def mask_name(source: Path, task: Task) -> str:
+    """`<stem>_segmentation.png` for photographs, `.nii.gz` for volumes."""
+    return f"{stem(source)}_segmentation{'.png' if task.spatial_dims == 2 else '.nii.gz'}"
+
+
+def write_mask(path: Path, index: np.ndarray, task: Task, source: Path) -> None:
+    """Write class indices 0..k, on the grid of the image `source`, as the values that the task stores.
+
+    Volumes keep the affine, its codes and the units of the image's header, so that every viewer lays them over it.
+    """
+    values = task.to_values(index)
+    if task.spatial_dims == 2:
+        from PIL import Image
+
+        with atomic(path) as aside:
+            Image.fromarray(values).save(aside)
+        return
+    import nibabel
+
+    image = nibabel.load(source)
+    header = image.header.copy()
+    header.set_data_dtype(values.dtype)
+    header.set_slope_inter(1, 0)
+    header["cal_min"] = header["cal_max"] = 0  # the display window of the image would hide the labels
+    with atomic(path) as aside:
+        nibabel.save(type(image)(values, image.affine, header), aside)
