@@ -102,7 +102,7 @@ class Condensed final : public Space {
   bool sweep(const std::vector<std::int64_t>& rows, std::vector<Nearest>& nearest, const Monitor& monitor,
              std::int64_t merges) {
     const auto condensed_nearest = CLUSTERCL_PICK(condensed_nearest);
-    const std::int64_t chunks = m_ < 512 ? 1 : parallel_.threads;
+    const std::int64_t chunks = m_ < 1024 ? 1 : parallel_.threads;
     best_.assign(chunks * m_, kInfinity);
     bound_.assign(chunks * m_, kInfinity);
     id_of_best_.assign(chunks * m_, -1.0);

@@ -6,8 +6,9 @@
 // between them. Where something else is as near, the order matters, and a pair waits until it is the smallest (distance,
 // id, id) of all, which is the greedy rule itself. The tree is therefore the greedy one, ties included.
 //
-// Most data merge a fifth of the clusters per round. Where a round merges few and leaves many without a neighbour, those
-// scan only when their bound says that they could hold the smallest distance, one by one: about n scans in all.
+// Most data merge a fifth of the clusters per round. Every merge earns a number of scans, and while that pays for all
+// clusters without a neighbour, they scan together. Otherwise (points on a line with growing gaps, a hub that is nearest to
+// all) they scan one by one, lowest bound first, until the smallest distance is certain. So scans stay O(n) in number.
 // kSlack: the bound may be off by the rounding of distances; nearer than that counts as a tie, which costs time alone.
 #include <algorithm>
 
@@ -18,13 +19,13 @@ namespace clustercl {
 namespace {
 
 constexpr double kSlack = 1e-10;
-constexpr std::int64_t kScansPerMerge = 8;  // a round may scan this many clusters per merge of the round before
+constexpr std::int64_t kScansPerMerge = 16;
 constexpr std::int64_t kFresh = 8;          // with more new clusters than this, a tied cluster rather scans
 
 class Rounds {
  public:
   Rounds(Space& space, std::int64_t n, const Parallel& parallel, const Monitor& monitor, std::vector<Merge>& merges)
-      : space_(space), parallel_(parallel), monitor_(monitor), merges_(merges), nearest_(n), into_(n), active_(n) {
+      : space_(space), parallel_(parallel), monitor_(monitor), merges_(merges), nearest_(n), into_(n), active_(n), earned_(n) {
     for (std::int64_t i = 0; i < n; ++i) {
       active_[i] = i;
       forget(i, 0.0);
@@ -32,11 +33,9 @@ class Rounds {
   }
 
   bool run() {
-    std::int64_t merged = static_cast<std::int64_t>(active_.size());
     while (active_.size() > 1) {
-      if (!monitor_(done()) || !look(merged)) return false;
+      if (!monitor_(done()) || !look()) return false;
       choose();
-      merged = static_cast<std::int64_t>(pairs_.size());
       join();
       repair();
     }
@@ -59,16 +58,17 @@ class Rounds {
   bool scan() {
     found_.assign(wanted_.size(), Nearest{});
     if (!space_.scan(wanted_, active_, found_, monitor_, done())) return false;
+    earned_ = std::max<std::int64_t>(0, earned_ - static_cast<std::int64_t>(wanted_.size()));
     for (std::size_t w = 0; w < wanted_.size(); ++w) nearest_[wanted_[w]] = found_[w];
     return true;
   }
 
   // Scans until the smallest pair of all is known for certain.
-  bool look(std::int64_t merged) {
+  bool look() {
     wanted_.clear();
     for (const std::int64_t i : active_)
       if (!known(i)) wanted_.push_back(i);
-    if (static_cast<std::int64_t>(wanted_.size()) <= kScansPerMerge * merged) return scan();
+    if (static_cast<std::int64_t>(wanted_.size()) <= earned_) return scan();
     for (;;) {
       double best = kInfinity;
       std::int64_t lowest = -1;
@@ -116,12 +116,13 @@ class Rounds {
       forget(pair.a, bound);
       into_[pair.a] = into_[pair.b] = ~pair.a;  // the complement marks what merged in this round
       fresh_.push_back(pair.a);
+      earned_ += kScansPerMerge;
     }
     std::erase_if(active_, [&](std::int64_t i) { return into_[i] < 0 && ~into_[i] != i; });
   }
 
   void repair() {
-    parallel_.for_each(0, static_cast<std::int64_t>(active_.size()), 2048, [&](std::int64_t begin, std::int64_t end) {
+    parallel_.for_each(0, static_cast<std::int64_t>(active_.size()), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t k = begin; k < end; ++k) repair(active_[k]);
     });
   }
@@ -154,6 +155,7 @@ class Rounds {
   std::vector<Nearest> nearest_, found_;
   std::vector<std::int64_t> into_, active_, wanted_, fresh_;
   std::vector<Merge> pairs_;
+  std::int64_t earned_;  // scans that may be made for all at once
 };
 
 }  // namespace

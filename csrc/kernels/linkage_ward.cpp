@@ -26,7 +26,7 @@ class Ward final : public Space {
       if (!monitor(merges)) return false;
       const std::int64_t to = std::min(count, from + slice), blocks = (to - from + kScanRows - 1) / kScanRows;
       // Few rows: the columns are split as well, and the parts put together in order.
-      const bool small = (to - from) * columns * padded_ < (1 << 19);
+      const bool small = (to - from) * columns * padded_ < (1 << 21);
       const std::int64_t parts = small ? 1 : std::max<std::int64_t>(1, parallel_.threads / blocks);
       parts_.assign(parts * (to - from), Nearest{});
       parallel_.for_each(0, blocks * parts, small ? blocks * parts : 1, [&](std::int64_t begin, std::int64_t end) {

@@ -150,7 +150,7 @@ static void same_bits() {
 static void same_bits_when_rows_are_shared() {
   std::mt19937_64 random(17);
   std::normal_distribution<double> normal;
-  const std::int64_t n = 1200, d = 512;
+  const std::int64_t n = 1200, d = 2048;
   Matrix x(n * d);
   for (double& value : x) value = normal(random);
   for (std::int64_t f = 0; f < d; ++f) x[5 * d + f] = x[7 * d + f] = x[1100 * d + f];  // and some ties

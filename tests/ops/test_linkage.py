@@ -150,11 +150,14 @@ def test_same_bits_on_every_instruction_set_and_thread_count():
         "print(hashlib.sha256(b''.join(out)).hexdigest())\n"
     )
     digests = set()
-    for isa in ("portable", None):
-        for threads in ("1", "2"):
-            env = {**os.environ, "OMP_NUM_THREADS": threads, **({"CLUSTERCL_CPU": isa} if isa else {})}
-            run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
-            digests.add(run.stdout)
+    for settings in (
+        {"CLUSTERCL_CPU": "portable", "OMP_NUM_THREADS": "1"},
+        {"OMP_NUM_THREADS": "2"},
+    ):  # ctest tries all
+        run = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **settings}, capture_output=True, text=True, check=True
+        )
+        digests.add(run.stdout)
     assert len(digests) == 1
 
 
