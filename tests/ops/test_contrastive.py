@@ -283,3 +283,14 @@ def test_without_the_extension_the_blocked_path_runs_and_says_so_once():
         "    (x, torch.arange(12).repeat(2), c.repeat(2), torch.tensor(0.1), 'exclude', -1, True, 0, -1))\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("same_class", MODES)
+def test_cuda_gives_the_answer_of_the_cpu(same_class):
+    rows, image, pseudo_class = example(300, 2, 40)
+    wanted = kernel(rows, image, pseudo_class, temperature(), same_class)
+    found = kernel(rows.cuda(), image.cuda(), pseudo_class.cuda(), temperature(), same_class)
+    for one, other in zip(found, wanted):
+        torch.testing.assert_close(one.cpu(), other, rtol=1e-10, atol=1e-10)  # float64, s up to 10
