@@ -76,7 +76,7 @@ MASKS = "ISIC-2017_Training_Part1_GroundTruth"
 
 def missing_folder(folder):
     shutil.rmtree(folder)
-    return folder.name, "does not exist"
+    return folder.name, "no such folder"
 
 
 def empty_folder(folder):
@@ -147,7 +147,7 @@ def four_dimensions(folder):
 
 def label_of_another_size(folder):
     volume(folder / "ct_train_1001_label.nii.gz", np.zeros((20, 20, 10), dtype=np.int16))
-    return "ct_train_1001", "(20, 20, 10)", "(20, 20, 20)"
+    return "ct_train_1001", "20x20x10", "20x20x20"
 
 
 def label_of_another_affine(folder):
@@ -206,7 +206,7 @@ def test_listed_mask_is_missing(skin, tmp_path, capsys):
         (["--label-fraction", "1.5"], ["label-fraction"]),
         (["--set", "pretrain.temprature=0.2"], ["temprature", "temperature"]),
         (["--set", "nonsense"], ["nonsense"]),
-        (["--labels", "RV=one"], ["RV=one"]),
+        (["--labels", "RV=one", "--data", "."], ["RV=one"]),
         (["--device", "tpu"], ["tpu"]),
         (["--config", "missing.toml"], ["missing.toml"]),
         (["--list", "a.csv", "--data", "b"], ["--list", "--data"]),
