@@ -12,7 +12,8 @@ from clustercl.cli import options
 @click.option("--checkpoint", required=True, type=options.PATH, help="finetune/best.pt of a run.")
 @click.option("--out", required=True, type=options.PATH, help="Folder for the masks.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Default: a GPU if any.")
-def command(inputs: tuple[Path, ...], checkpoint: Path, out: Path, device: str):
+@click.option("--overwrite", is_flag=True, help="Replace masks that are there already.")
+def command(inputs: tuple[Path, ...], checkpoint: Path, out: Path, device: str, overwrite: bool):
     """Segment images or folders of them: PNG masks for photographs, NIfTI for volumes, laid exactly over the input.
 
     \b
@@ -29,5 +30,5 @@ def command(inputs: tuple[Path, ...], checkpoint: Path, out: Path, device: str):
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: no GPU is visible on this machine")
-    written = predict_files(checkpoint, inputs, out, device)
+    written = predict_files(checkpoint, inputs, out, device, overwrite)
     click.echo(f"wrote {len(written)} mask{'s' * (len(written) != 1)} to {out}")

@@ -13,7 +13,7 @@ from clustercl.data.settings import DataSettings
 from clustercl.data.task import Task
 from clustercl.evaluation.inference import predict_probabilities
 from clustercl.evaluation.masks import mask_name, write_mask
-from clustercl.evaluation.metrics import METRICS, case_metrics, summarise, thresholded_jaccard
+from clustercl.evaluation.metrics import METRICS, absent_note, case_metrics, summarise, thresholded_jaccard
 from clustercl.files import write_csv, write_json
 from clustercl.progress import track
 
@@ -40,7 +40,8 @@ def evaluate_cases(
     """Segment each labelled case, compare on its own grid, and return the content of metrics.json.
 
     With `out`: writes per_case.csv (a row for each case and class, empty where a class occurs in neither map), then
-    metrics.json, and with `save_masks` the predictions under masks/. `note` is passed on into metrics.json.
+    metrics.json, and with `save_masks` the predictions under masks/, named by case id. `note` is passed on into
+    metrics.json, which also says there which classes were left out. `cases` have labels, and one or more there are.
     """
     network.eval()
     results = []
@@ -51,14 +52,14 @@ def evaluate_cases(
         prediction = restore(probabilities, geometry, settings)
         results.append(case_metrics(prediction, truth, task.classes, geometry.spacing, options.tolerance_mm))
         if out is not None and save_masks:
-            write_mask(Path(out) / "masks" / mask_name(case.image, task), prediction, task, case.image)
+            write_mask(Path(out) / "masks" / mask_name(case.id, task), prediction, task, case.image)
     summary = summarise(results, task.classes)
     if task.name == "skin" and len(task.classes) == 1:
         summary["thresholded_jaccard"] = thresholded_jaccard(results, task.classes[0])
     summary |= {
         "unit": "mm" if task.spatial_dims == 3 else "pixels",
         "tolerance": options.tolerance_mm,
-        "note": note,
+        "note": " ".join(sentence for sentence in (note, absent_note(summary)) if sentence) or None,
     }
     if out is not None:
         rows = [

@@ -4,14 +4,13 @@ from pathlib import Path
 
 import numpy as np
 
-from clustercl.data.layouts import stem
 from clustercl.data.task import Task
 from clustercl.files import atomic
 
 
-def mask_name(source: Path, task: Task) -> str:
+def mask_name(stem: str, task: Task) -> str:
     """`<stem>_segmentation.png` for photographs, `.nii.gz` for volumes."""
-    return f"{stem(source)}_segmentation{'.png' if task.spatial_dims == 2 else '.nii.gz'}"
+    return f"{stem}_segmentation{'.png' if task.spatial_dims == 2 else '.nii.gz'}"
 
 
 def write_mask(path: Path, index: np.ndarray, task: Task, source: Path) -> None:
@@ -30,6 +29,8 @@ def write_mask(path: Path, index: np.ndarray, task: Task, source: Path) -> None:
 
     image = nibabel.load(source)
     header = image.header.copy()
+    header.extensions.clear()  # may name the patient
+    header.set_intent("none")
     header.set_data_dtype(values.dtype)
     header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0  # the display window of the image would hide the labels

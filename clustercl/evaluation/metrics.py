@@ -45,7 +45,7 @@ def _class_metrics(
 
     box = _bounding_box(prediction | truth)
     pair = [torch.from_numpy(np.ascontiguousarray(mask[box]))[None, None] for mask in (prediction, truth)]
-    common = {"include_background": True, "spacing": list(spacing)}
+    common = {"include_background": True, "spacing": [float(size) for size in spacing]}
     return {
         "dice": compute_dice(*pair).item(),
         "jaccard": compute_iou(*pair).item(),
@@ -76,6 +76,14 @@ def summarise(cases: Sequence[dict[str, dict[str, float]]], classes: Sequence[st
             "per_class": per_class,
         }
     return summary
+
+
+def absent_note(summary: dict) -> str | None:
+    """The sentence that says which classes `summarise` left out."""
+    absent = [name for name, value in summary["dice"]["per_class"].items() if value is None]
+    if not absent:
+        return None
+    return f"Neither truth nor prediction holds {', '.join(absent)} in any case: left out of the means."
 
 
 def thresholded_jaccard(cases: Sequence[dict[str, dict[str, float]]], name: str) -> float | None:

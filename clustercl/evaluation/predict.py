@@ -11,7 +11,8 @@ from clustercl.data.prepare import prepare_image_array, restore, to_float
 from clustercl.data.read import read_source
 from clustercl.data.settings import DataSettings
 from clustercl.data.task import Task
-from clustercl.errors import UsageError
+from clustercl.data.workers import in_threads
+from clustercl.errors import DataError
 from clustercl.evaluation.inference import predict_probabilities
 from clustercl.evaluation.masks import mask_name, write_mask
 from clustercl.models.checkpoint import load_segmentation
@@ -19,24 +20,26 @@ from clustercl.progress import track
 
 
 def predict_files(
-    checkpoint: Path, inputs: Sequence[Path], out: Path, device: str | torch.device = "cpu", quiet: bool = False
+    checkpoint: Path,
+    inputs: Sequence[Path],
+    out: Path,
+    device: str | torch.device = "cpu",
+    overwrite: bool = False,
+    quiet: bool = False,
 ) -> list[Path]:
     """Segment images, or every image in folders at any depth, into `out`; the paths of the masks, in order.
 
     Each mask has its image's size (photographs: as displayed, turned by an EXIF tag) or shape and affine, and holds the
-    label values of the task. Every mask is written whole or not at all. DataError on inputs that cannot be read,
-    UsageError on two inputs whose masks would have one name; the latter before anything is written.
+    label values of the task. Every mask is written whole or not at all.
+
+    DataError, before anything is written: an input cannot be read (each is read once beforehand, so that hours of work
+    do not end at a broken file), two masks would have one name, or a mask is there already and `overwrite` is not set.
     """
     loaded = load_segmentation(checkpoint)
     task, settings = Task.from_dict(loaded.task), DataSettings(**loaded.data)
     overlap = loaded.config["evaluation"]["overlap"]
-    images = _images(inputs, task)
-    targets: dict[Path, Path] = {}
-    for image in images:
-        target = Path(out) / mask_name(image, task)
-        if target in targets:
-            raise UsageError(f"{targets[target]} and {image} would both give {target}: predict them into two folders")
-        targets[target] = image
+    targets = _targets(_images(inputs, task), Path(out), task, overwrite)
+    in_threads(lambda image: _check(image, task), list(targets.values()), "checking inputs", "image", quiet)
     network = loaded.network.to(device)
     for target, image in track(targets.items(), "predict", total=len(targets), unit="image", quiet=quiet):
         source = read_source(Case(stem(image), image), task)
@@ -44,6 +47,26 @@ def predict_files(
         probabilities = predict_probabilities(network, to_float(prepared), settings, task, device, overlap)
         write_mask(target, restore(probabilities, geometry, settings), task, image)
     return list(targets)
+
+
+def _check(image: Path, task: Task) -> None:
+    read_source(Case(stem(image), image), task)
+
+
+def _targets(images: Sequence[Path], out: Path, task: Task, overwrite: bool) -> dict[Path, Path]:
+    """{mask: its image}; an image given twice counts once."""
+    if out.exists() and not out.is_dir():
+        raise DataError(f"{out}: is a file, wanted a folder for the masks: choose another --out")
+    targets: dict[Path, Path] = {}
+    for image in images:
+        target = out / mask_name(stem(image), task)
+        other = targets.setdefault(target, image)
+        if other.resolve() != image.resolve():
+            raise DataError(f"{other} and {image} would both give {target}: predict them into two folders")
+        # The masks of ISIC have the very same names: an expert's work must not be lost to a wrong --out.
+        if target.exists() and not overwrite:
+            raise DataError(f"{target}: exists already: choose another --out, or replace it with --overwrite")
+    return targets
 
 
 def _images(inputs: Sequence[Path], task: Task) -> list[Path]:

@@ -191,6 +191,8 @@ def _announce_split(context: Context) -> None:
 
 def _metrics(context: Context) -> dict:
     metrics = read_json(context.run.evaluation / "metrics.json")
-    each = ", ".join(f"{name} {value:.3f}" for name, value in metrics["dice"]["per_class"].items())
-    context.say(f"evaluation: {metrics['cases']} test cases, mean Dice {metrics['dice']['mean']:.3f} ({each})")
+    numbers = {"mean Dice": metrics["dice"]["mean"]} | metrics["dice"]["per_class"]
+    # None: neither truth nor prediction holds the class in any case.
+    mean, *each = (f"{name} {'absent' if value is None else f'{value:.3f}'}" for name, value in numbers.items())
+    context.say(f"evaluation: {metrics['cases']} test cases, {mean} ({', '.join(each)})")
     return metrics

@@ -1,0 +1,100 @@
+"""Evaluation happens on the grid of the files, and its files say what it found."""
+
+import csv
+import json
+from types import SimpleNamespace
+
+import nibabel
+import numpy as np
+import pytest
+
+from clustercl.data.cases import Case
+from clustercl.data.settings import DataSettings
+from clustercl.data.task import get_task
+from clustercl.evaluation.evaluate import evaluate_cases
+
+OPTIONS = SimpleNamespace(overlap=0.25, tolerance_mm=1.0)
+LPS = np.array([[-2.0, 0, 0, 40], [0, 0, 2.0, -7], [0, -2.0, 0, 30], [0, 0, 0, 1]])  # and two axes swapped
+
+
+@pytest.fixture
+def hearts(made, tmp_path):
+    """hearts(number, affine): cases whose files have one name in a folder each."""
+
+    def make(count, affine=None, truth=None):
+        task, cases = get_task("heart"), []
+        for number in range(count):
+            folder = tmp_path / f"patient{number}"
+            image = made.save_heart(folder / "image.nii.gz", made.heart_index(), affine)
+            stored = task.to_values(made.heart_index() if truth is None else truth)
+            label = folder / "label.nii.gz"
+            nibabel.save(nibabel.Nifti1Image(stored, nibabel.load(image).affine), label)
+            cases.append(Case(f"p{number}", image, label))
+        return cases
+
+    return make
+
+
+def test_right_in_every_voxel_of_a_turned_volume(made, hearts, tmp_path):
+    cases = hearts(1, LPS)
+    got = evaluate_cases(made.Hearts(), cases, get_task("heart"), made.HEART, "cpu", OPTIONS, tmp_path / "out",
+                         save_masks=True, quiet=True)  # fmt: skip
+    assert got["cases"] == 1 and got["unit"] == "mm" and got["tolerance"] == 1.0
+    assert got["dice"]["per_class"]["RV"] == got["dice"]["per_class"]["AA"] == got["dice"]["mean"] == 1.0
+    assert got["hd95"]["mean"] == 0.0
+    assert got["dice"]["per_class"]["LV"] is None
+    assert "LV, LA, RA, MYO, PA" in got["note"]
+    assert "thresholded_jaccard" not in got
+    mask, label = (nibabel.load(path) for path in (tmp_path / "out/masks/p0_segmentation.nii.gz", cases[0].label))
+    np.testing.assert_array_equal(mask.get_fdata(), label.get_fdata())
+    np.testing.assert_array_equal(mask.affine, label.affine)
+
+
+def test_what_the_network_grid_cannot_hold_counts_as_error(made, hearts):
+    """Its voxels are four times as large here: measured there, the boxes would be found without a fault."""
+    coarse = DataSettings(spacing=(8.0, 8.0, 8.0), patch=(16, 16, 16), hu_window=(0.0, 700.0))
+    got = evaluate_cases(made.Hearts(), hearts(1), get_task("heart"), coarse, "cpu", OPTIONS, quiet=True)
+    assert got["dice"]["mean"] < 0.9
+
+
+def test_files(made, hearts, tmp_path):
+    """A false positive counts against a class; a class missing from both is an empty cell, null and said."""
+    truth = made.heart_index()
+    truth[truth == 6] = 0
+    cases = hearts(2, truth=truth)
+    got = evaluate_cases(made.Hearts(), cases, get_task("heart"), made.HEART, "cpu", OPTIONS, tmp_path / "out",
+                         note="One case serves all.", save_masks=True, quiet=True)  # fmt: skip
+    assert got["dice"]["per_class"]["AA"] == 0.0 and got["dice"]["mean"] == 0.5
+    stored = json.loads((tmp_path / "out/metrics.json").read_text(), parse_constant=pytest.fail)
+    assert stored == got
+    assert set(got) == {"cases", "dice", "jaccard", "hd95", "surface_dice", "unit", "tolerance", "note"}
+    assert got["note"].startswith("One case serves all. Neither truth nor prediction holds LV")
+    with open(tmp_path / "out/per_case.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["case", "class", "dice", "jaccard", "hd95", "surface_dice"]
+    assert len(rows) == 2 * 7 and {row["case"] for row in rows} == {"p0", "p1"}
+    by_class = {row["class"]: row for row in rows}
+    assert by_class["LV"]["dice"] == by_class["LV"]["hd95"] == ""
+    assert float(by_class["RV"]["dice"]) == 1.0 and float(by_class["AA"]["dice"]) == 0.0
+    # Two files of one name, as in a list with a folder for each patient, do not overwrite each other's mask.
+    masks = sorted(path.name for path in (tmp_path / "out/masks").iterdir())
+    assert masks == ["p0_segmentation.nii.gz", "p1_segmentation.nii.gz"]
+
+
+def test_photographs_in_pixels_with_thresholded_jaccard(made, tmp_path):
+    from PIL import Image
+
+    cases = []
+    for number, rows in enumerate((16, 64)):  # the second truth is four times the lesion that is seen
+        index = made.skin_index()
+        image = made.save_skin(tmp_path / f"ISIC_{number}.png", index)
+        truth = np.zeros_like(index)
+        truth[8 : 8 + rows, 16:64] = 255
+        Image.fromarray(truth).save(tmp_path / f"ISIC_{number}_segmentation.png")
+        cases.append(Case(f"ISIC_{number}", image, tmp_path / f"ISIC_{number}_segmentation.png"))
+    got = evaluate_cases(made.Dark(), cases, get_task("skin"), made.SKIN, "cpu", OPTIONS, quiet=True)
+    first, second = 1.0, 16 / 56
+    # Width 96 goes through 64 columns and back: the two vertical edges may be off by a pixel, of 48.
+    assert got["jaccard"]["mean"] == pytest.approx((first + second) / 2, abs=2 / 48)
+    assert got["thresholded_jaccard"] == pytest.approx(first / 2, abs=1 / 48)
+    assert got["unit"] == "pixels" and got["note"] is None
