@@ -1,0 +1,23 @@
+"""`clustercl report RUN`: one self-contained HTML page with pictures."""
+
+from pathlib import Path
+
+import click
+
+from clustercl.cli.options import PATH
+
+
+@click.command()
+@click.argument("run", type=PATH)
+def command(run: Path):
+    """Write RUN/report.html: metrics, curves, pseudo-classes and test cases on one page, and print its path.
+
+    The page needs no network and holds all its pictures. Of a run that is not finished it shows what there is.
+
+    \b
+    Example:
+      clustercl report runs/skin
+    """
+    from clustercl.report.html import write_report
+
+    click.echo(write_report(run))

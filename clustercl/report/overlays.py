@@ -1,0 +1,188 @@
+"""Test cases as pictures: the contour of the truth in white, that of the prediction in the colour of its class."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from clustercl.data.prepare import prepare_image_array, restore, to_float
+from clustercl.data.read import read_pair
+from clustercl.errors import DataError, RunError
+from clustercl.report.run import Ranked, Run
+from clustercl.report.style import INK, class_colour, new_figure, png
+from clustercl.report.volumes import VIEWS, aspect, grey_range, ras_spacing, to_ras, view
+
+MARGIN = 0.3  # shown around the structures of a volume, as a share of their extent
+MAX_SIDE = 900  # pixels of a photograph that are drawn
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """A case and its segmentation on the grid of its image.
+
+    image: photograph (h, w, 3) uint8, or volume (x, y, z) in RAS order scaled to 0..1; truth and prediction: class
+    indices on the same grid; spacing in mm, or ones.
+    """
+
+    case: Ranked
+    image: np.ndarray
+    truth: np.ndarray
+    prediction: np.ndarray
+    spacing: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """What is drawn in one picture: grey or colour image, truth and prediction, and the height of a pixel by width."""
+
+    image: np.ndarray
+    truth: np.ndarray
+    prediction: np.ndarray
+    aspect: float
+
+
+def choose(ranking: Sequence[Ranked], count: int) -> list[Ranked]:
+    """`count` cases evenly spaced from the best to the worst; all of them where there are no more."""
+    measured = [case for case in ranking if case.dice is not None]
+    if len(measured) <= count:
+        return measured
+    return [measured[round(place)] for place in np.linspace(0, len(measured) - 1, count)]
+
+
+def segment(run: Run, chosen: Sequence[Ranked]) -> list[Segmented]:
+    """Run the fine-tuned network on these cases. RunError without a network, DataError where a case cannot be read."""
+    import torch
+
+    from clustercl.evaluation.inference import predict_probabilities
+    from clustercl.models.checkpoint import load_segmentation
+    from clustercl.progress import track
+
+    path = run.path / "finetune" / "best.pt"
+    if not path.is_file():
+        raise RunError("finetune/best.pt is not there: the run has no fine-tuned network")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    layout = torch.channels_last if run.task.spatial_dims == 2 else torch.channels_last_3d
+    network = load_segmentation(path).network.to(device, memory_format=layout)
+    overlap = run.config["evaluation"]["overlap"]
+    done = []
+    for ranked in track(chosen, "segmenting test cases", unit="case"):
+        case = run.case(ranked.id)
+        source, truth = read_pair(case, run.task)
+        if truth is None:
+            raise DataError(f"the case {ranked.id} no longer has a label to compare with")
+        image, geometry = prepare_image_array(source, run.task, run.settings)
+        probabilities = predict_probabilities(network, to_float(image), run.settings, run.task, device, overlap)
+        prediction = restore(probabilities, geometry, run.settings)
+        if run.task.spatial_dims == 2:
+            done.append(Segmented(ranked, source, truth, prediction, geometry.spacing))
+            continue
+        turned = [to_ras(array, geometry.affine) for array in (source.array, truth, prediction)]
+        low, high = grey_range(turned[0], run.settings)
+        grey = ((turned[0].astype(np.float32) - low) / (high - low)).clip(0, 1)
+        done.append(Segmented(ranked, grey, *turned[1:], ras_spacing(geometry.spacing, geometry.affine)))
+    return done
+
+
+def slices(item: Segmented) -> dict[str, Slice]:
+    """The pictures to draw of a case: the photograph, or one slice of a volume in each direction.
+
+    Slices lie where the true structures are largest (the predicted where there are no true ones), cut to what surrounds
+    the structures.
+    """
+    if item.image.ndim == 3 and item.image.shape[-1] == 3 and item.truth.ndim == 2:
+        step = -(-max(item.truth.shape) // MAX_SIDE)
+        return {"": Slice(item.image[::step, ::step], item.truth[::step, ::step], item.prediction[::step, ::step], 1.0)}
+    drawn = {}
+    seen = (item.truth > 0) | (item.prediction > 0)
+    counted = item.truth > 0 if item.truth.any() else seen
+    window = tuple(_around(seen, axis) for axis in range(3))
+    for name, how in VIEWS.items():
+        others = tuple(axis for axis in range(3) if axis != how.axis)
+        index = int(counted.sum(axis=others).argmax()) if counted.any() else counted.shape[how.axis] // 2
+        kept = tuple(slice(None) if axis == how.axis else part for axis, part in enumerate(window))
+        planes = (view(array[kept], name, index) for array in (item.image, item.truth, item.prediction))
+        drawn[name] = Slice(*planes, aspect(item.spacing, name))
+    return drawn
+
+
+def _around(mask: np.ndarray, axis: int) -> slice:
+    """The extent of a mask along an axis with a margin; everything where the mask is empty."""
+    found = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+    if not len(found):
+        return slice(None)
+    margin = max(8, round(MARGIN * (found[-1] - found[0] + 1)))
+    return slice(max(0, found[0] - margin), found[-1] + 1 + margin)
+
+
+def draw_case(run: Run, item: Segmented) -> bytes:
+    """One case: photograph and photograph with contours, or three slices with contours above those without."""
+    parts = slices(item)
+    if run.task.spatial_dims == 2:
+        part = parts[""]
+        tall = part.truth.shape[0] / part.truth.shape[1]
+        figure = new_figure(7.2, 3.55 * tall + 0.4)
+        left, right = figure.subplots(1, 2)
+        draw_image(left, part)
+        draw_image(right, part)
+        draw_contours(right, part, len(run.task.classes))
+    else:
+        figure = new_figure(7.2, 5.4)
+        widths = [part.truth.shape[1] / (part.truth.shape[0] * part.aspect) for part in parts.values()]
+        for column, axes, (name, part) in zip(
+            range(3), figure.subplots(2, 3, width_ratios=widths).T, parts.items(), strict=True
+        ):
+            for row in range(2):
+                draw_image(axes[row], part)
+            draw_contours(axes[0], part, len(run.task.classes))
+            axes[0].set_title(name, fontsize=9, color=INK)
+            del column
+    add_legend(figure, run.task.classes)
+    return png(figure)
+
+
+def draw_image(axes, part: Slice) -> None:
+    axes.imshow(part.image, cmap="gray", vmin=0, vmax=1, aspect=part.aspect, interpolation="bilinear")
+    axes.set_axis_off()
+
+
+def draw_contours(axes, part: Slice, classes: int) -> None:
+    """The truth of every class in white with a dark rim, over it the prediction in the colours of the classes."""
+    from matplotlib.patheffects import withStroke
+
+    rim = [withStroke(linewidth=2.6, foreground=(0, 0, 0, 0.55))]
+    for array, colour, width in ((part.truth, "white", 1.5), (part.prediction, None, 1.3)):
+        for number in range(classes):
+            mask = array == number + 1
+            if not mask.any():
+                continue
+            # A rim of background around the picture closes contours that run into its border.
+            closed = np.pad(mask, 1).astype(np.float32)
+            rows, columns = (np.arange(-1, length + 1) for length in mask.shape)
+            lines = axes.contour(
+                columns, rows, closed, [0.5], colors=[colour or class_colour(number)], linewidths=width
+            )
+            lines.set_path_effects([*rim, *_plain()] if colour else _plain())
+    axes.set_xlim(-0.5, part.truth.shape[1] - 0.5)
+    axes.set_ylim(part.truth.shape[0] - 0.5, -0.5)
+
+
+def _plain() -> list:
+    from matplotlib.patheffects import Normal
+
+    return [Normal()]
+
+
+def add_legend(figure, classes: Sequence[str], ink: str = INK) -> None:
+    """Below everything: truth, and the predicted classes."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patheffects import Normal, withStroke
+
+    rim = [withStroke(linewidth=3.2, foreground="#444c55"), Normal()]
+    entries = [Line2D([], [], color="white", linewidth=1.8, path_effects=rim, label="truth")]
+    for number, name in enumerate(classes):
+        label = f"{name}, predicted" if len(classes) == 1 else name
+        entries.append(Line2D([], [], color=class_colour(number), linewidth=2.6, label=label))
+    figure.legend(
+        handles=entries, loc="outside lower center", ncols=min(len(entries), 8), fontsize=8.5, frameon=False,
+        labelcolor=ink, handlelength=1.6, columnspacing=1.4,
+    )  # fmt: skip
