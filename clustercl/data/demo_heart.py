@@ -38,8 +38,8 @@ PROTOCOLS = {
     # A coronary CT: narrow field, left heart bright, right heart washed out.
     "coronary": Protocol((390, 150, 410, 140, 110, 400, 200, 230), (182, 182, 168), ((2.0, 2.0, 2.4), (2.1, 2.1, 2.0)),
                          18, 0.05, (8, 18), {"wall": (9, 12)}),
-    # A whole chest in the venous phase: everything about equally bright, air and table in view.
-    "chest": Protocol((180, 172, 182, 168, 118, 182, 172, 175), (285, 252, 186), ((3.0, 3.0, 3.0), (3.0, 3.0, 2.6)),
+    # A whole chest in the venous phase: all blood nearly equally bright, air and table in view.
+    "chest": Protocol((205, 178, 210, 170, 118, 205, 182, 180), (285, 252, 186), ((3.0, 3.0, 3.0), (3.0, 3.0, 2.6)),
                       14, 0.04, (6, 14), {"wall": (8, 11)}),
     # Looking for an embolism: contrast still in the right heart, streaks from the vena cava.
     "embolism": Protocol((230, 400, 270, 440, 85, 220, 470, 950), (216, 190, 174), ((2.4, 2.4, 2.8), (2.7, 2.7, 2.2)),
