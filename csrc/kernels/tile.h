@@ -6,7 +6,8 @@
 // A panel holds kPanel rows of B transposed: element f of row c at panel[f * kPanel + c], so that the inner loop reads whole
 // registers. A few rows of A times two registers of B's rows stay in registers over the whole inner dimension: 12 rows with
 // AVX-512's 32 registers, 6 with AVX2's 16, 4 in the portable version, which needs one more for the product.
-// Numerics: every element is summed in one order, f = 0, 1, ..., so <a, b> and <b, a> have the same bits.
+// Numerics: dots sums every element in one order, f = 0, 1, ..., so <a, b> and <b, a> have the same bits; accumulate adds up
+// its columns before it adds them to out, so that rounding grows with their number and not with that of all rows.
 // Only for *_cpu.cpp; blocks.h holds what callers outside need to know of the layout.
 #pragma once
 
@@ -63,13 +64,7 @@ static inline void accumulate(const T* w, std::int64_t w_stride, std::int64_t co
   constexpr int lanes = kLanes<T>;
   for (std::int64_t f = 0; f < width; f += 2 * lanes)
     for (int row = 0; row < kBlockRows; row += kTileRows) {
-      V sum[kTileRows][2];
-      T* to = out + row * out_stride + f;
-#pragma GCC unroll 12
-      for (int r = 0; r < kTileRows; ++r) {
-        sum[r][0] = load(to + r * out_stride);
-        sum[r][1] = load(to + r * out_stride + lanes);
-      }
+      V sum[kTileRows][2] = {};
       const T* from = b + f;
       const T* weight = w + row * w_stride;
       for (std::int64_t c = 0; c < columns; ++c, from += b_stride) {
@@ -81,10 +76,11 @@ static inline void accumulate(const T* w, std::int64_t w_stride, std::int64_t co
           sum[r][1] = fma(each, b1, sum[r][1]);
         }
       }
+      T* to = out + row * out_stride + f;
 #pragma GCC unroll 12
       for (int r = 0; r < kTileRows; ++r) {
-        store(to + r * out_stride, sum[r][0]);
-        store(to + r * out_stride + lanes, sum[r][1]);
+        store(to + r * out_stride, load(to + r * out_stride) + sum[r][0]);
+        store(to + r * out_stride + lanes, load(to + r * out_stride + lanes) + sum[r][1]);
       }
     }
 }
