@@ -53,6 +53,10 @@ class StageSettings:
 class AutoencoderSettings(StageSettings):
     """Stage 1. The loss is the mean squared error of the reconstruction."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        _at_least_two("autoencoder.batch_size", self.batch_size, "units, which a batch norm compares")
+
 
 @dataclass(frozen=True)
 class PretrainSettings(StageSettings):
@@ -65,10 +69,8 @@ class PretrainSettings(StageSettings):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.batch_size < 2:
-            raise UsageError(f"pretrain.batch_size: wanted at least 2 units, got {self.batch_size}")
-        if self.views < 2:
-            raise UsageError(f"pretrain.views: wanted at least 2, got {self.views}")
+        _at_least_two("pretrain.batch_size", self.batch_size, "units: one alone has no negative")
+        _at_least_two("pretrain.views", self.views, "views, which attract each other")
         if not self.temperature > 0:
             raise UsageError(f"pretrain.temperature: wanted a number above 0, got {self.temperature:g}")
         if self.start not in ("random", "autoencoder"):
@@ -150,6 +152,11 @@ class Config:
     def from_dict(cls, content: dict) -> "Config":
         """The inverse of `to_dict`. UsageError on keys that do not exist and values of the wrong kind."""
         return rebuild(cls, content)
+
+
+def _at_least_two(key: str, value: int, what: str) -> None:
+    if value < 2:
+        raise UsageError(f"{key}: wanted at least 2 {what}, got {value}")
 
 
 def resolve(

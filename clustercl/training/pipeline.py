@@ -141,7 +141,7 @@ def evaluate_run(
     network = context.layout(load_segmentation(run.best("finetune")).network).to(context.fabric.device)
     return evaluate_cases(
         network, cases, context.task, config.data, context.fabric.device, config.evaluation, result, note=note,
-        save_masks=save_masks,
+        save_masks=save_masks, quiet=quiet,
     )  # fmt: skip
 
 

@@ -48,8 +48,6 @@ def run_pretrain(context: Context) -> None:
     if "autoencoder" in parents(config)["pretrain"]:
         _load_encoder(context, encoder, "autoencoder")
     model = kind(encoder, settings, config.model.projection_dim)
-    if context.fabric.world_size > 1:  # the head's batch norm is over the batch of all processes
-        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
     feed = _unit_feed(context, "pretrain")
     pseudo_class = torch.full((len(feed.units),), -1)
     if kind.needs_clusters:
@@ -107,7 +105,7 @@ def run_evaluate(context: Context) -> None:
         evaluate_cases(
             context.layout(network).to(context.fabric.device), context.find(context.split.test), context.task,
             context.config.data, context.fabric.device, context.config.evaluation, context.run.evaluation,
-            note=context.split.note,
+            note=context.split.note, quiet=context.quiet,
         )  # fmt: skip
     context.fabric.barrier()
 
@@ -135,5 +133,7 @@ def _load_encoder(context: Context, encoder: Encoder, stage: str) -> None:
 
 
 def _fit(context: Context, work: Work) -> None:
+    if context.fabric.world_size > 1:  # the batch norms of code and head are over the batch of all processes
+        work.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(work.model)
     settings = getattr(context.config, work.stage)
     fit(work, settings, context.fabric, context.run.path / work.stage, context.config.seed, context.quiet)

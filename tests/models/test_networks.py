@@ -31,7 +31,7 @@ def test_any_size_from_the_smallest_on(dims, shape):
     assert encoder.smallest_input == 16
     x = torch.rand(1, 1, *shape)
     assert UNet(encoder, 4)(x).shape == (1, 4, *shape)
-    assert AutoEncoder(encoder, 7)(x).shape == x.shape
+    assert AutoEncoder(encoder, 7).eval()(x).shape == x.shape
     assert [tuple(part.shape[1:]) for part in encoder(x)] == [
         (width, *(side // 2**level for side in shape)) for level, width in enumerate(FEATURES)
     ]
@@ -46,6 +46,9 @@ def test_code_length_does_not_depend_on_the_size():
 def test_the_reconstruction_passes_the_code_alone():
     """Without a skip connection, equal codes give equal reconstructions."""
     model = AutoEncoder(Encoder(2, 1, (4, 8)), 5)
+    torch.nn.init.ones_(model.final_conv.weight)
+    model.eval()
+    assert not torch.equal(model(torch.rand(1, 1, 16, 16)), model(torch.rand(1, 1, 16, 16)))
     torch.nn.init.zeros_(model.to_code.weight)
     first, second = model(torch.rand(1, 1, 16, 16)), model(torch.rand(1, 1, 16, 16))
     assert torch.equal(first, second)
@@ -79,3 +82,19 @@ def test_head_pools_and_projects():
 def test_settings_refuse(wrong):
     with pytest.raises(UsageError, match=f"model.{next(iter(wrong))}"):
         ModelSettings(**wrong)
+
+
+def test_auto_encoder_learns_more_than_the_mean_image():
+    """Codes that do not tell images apart reach the error of the mean image at best."""
+    torch.manual_seed(0)
+    rows = torch.linspace(0, 1, 16)
+    slopes = torch.rand(16, 2, 1, 1)
+    images = (slopes[:, :1] * rows[:, None] + slopes[:, 1:] * rows[None, :]).reshape(16, 1, 16, 16)
+    model = AutoEncoder(Encoder(2, 1, (4, 8)), 4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(80):
+        optimizer.zero_grad()
+        loss = torch.nn.functional.mse_loss(model(images), images)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.3 * float(((images - images.mean(0)) ** 2).mean())

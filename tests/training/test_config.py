@@ -55,6 +55,7 @@ def test_set_reads_numbers_and_words(text, key, value):
         ("label_fraction=0", "label-fraction"),
         ("precision=half", "precision: wanted one of"),
         ("pretrain.batch_size=1", "pretrain.batch_size"),
+        ("autoencoder.batch_size=1", "autoencoder.batch_size"),
         ("pretrain.temperature=0", "pretrain.temperature"),
         ("pretrain.start=zero", "pretrain.start"),
         ("finetune.steps=0", "finetune.steps: wanted at least 1"),
