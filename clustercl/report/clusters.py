@@ -75,7 +75,7 @@ def draw_tree(tree: Tree) -> bytes:
         colours.append(tree.colours[place_of[leaf]] if max(y) <= tree.cut else MUTED)
     top.add_collection(LineCollection(lines, colors=colours, linewidths=1.4))
     plain_axes(top, y="height of the merge")
-    top.set_ylim(0, tree.z[:, 2].max() * 1.06)
+    top.set_ylim(0, tree.z[:, 2].max() * 1.06 or 1.0)  # all heights are 0 where all features are equal
     top.axhline(tree.cut, color=SECOND, linewidth=1.1, linestyle=(0, (5, 3)))
     top.text(1, tree.cut, " cut", transform=top.get_yaxis_transform(), color=SECOND, fontsize=8.5, va="center")
     top.tick_params(bottom=False)

@@ -116,7 +116,9 @@ def _overlays(run: Run) -> list[str]:
 
     chosen = choose(run.ranking, 3)
     names = {1: ["The only one"], 2: ["Best", "Worst"], 3: ["Best", "Median", "Worst"]}.get(len(chosen), [])
-    words = "Best, median and worst by mean Dice. White is the truth, colour is the prediction."
+    if not chosen:
+        return [page.paragraph("No test case has a Dice, as no class occurs in any.", "missing")]
+    words = "By mean Dice over the classes. White is the truth, colour is the prediction."
     if run.task.spatial_dims == 3:
         words += " Slices lie where the structures are largest; the patient's right is on the left."
     parts = [page.paragraph(words, "explain")]
@@ -145,12 +147,13 @@ def _tree(run: Run) -> list[str]:
 
 
 def _examples(run: Run) -> list[str]:
-    from clustercl.report.clusters import draw_examples, read_tree
+    from clustercl.report.clusters import VOLUMES_READ, draw_examples, read_tree
 
     tree = read_tree(run)
     drawn = draw_examples(run, tree)
-    what = "photographs" if run.task.spatial_dims == 2 else "sub-volumes (middle axial slices)"
-    words = f"From the most typical of each pseudo-class on the left to the least: {what}."
+    words = "From the most typical of each pseudo-class on the left to the least."
+    if run.task.spatial_dims == 3:
+        words += f" Middle axial slices of sub-volumes, chosen from {VOLUMES_READ} volumes at most."
     if len(drawn) < len(tree.order):
         words += f" Shown are the {len(drawn)} largest of {len(tree.order)}."
     parts = [page.paragraph(words, "explain")]

@@ -14,6 +14,8 @@ from clustercl.report.volumes import VIEWS, aspect, grey_range, ras_spacing, to_
 
 MARGIN = 0.3  # shown around the structures of a volume, as a share of their extent
 MAX_SIDE = 900  # pixels of a photograph that are drawn
+WIDTH = 7.2  # inches of a case
+LEGEND_ENTRY = 0.85  # inches of one entry
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,12 @@ class Slice:
     truth: np.ndarray
     prediction: np.ndarray
     aspect: float
+
+    @property
+    def proportion(self) -> float:
+        """Width over height as drawn."""
+        rows, columns = self.truth.shape
+        return columns / (rows * self.aspect)
 
 
 def choose(ranking: Sequence[Ranked], count: int) -> list[Ranked]:
@@ -117,26 +125,24 @@ def _around(mask: np.ndarray, axis: int) -> slice:
 def draw_case(run: Run, item: Segmented) -> bytes:
     """One case: photograph and photograph with contours, or three slices with contours above those without."""
     parts = slices(item)
+    classes = run.task.classes
     if run.task.spatial_dims == 2:
         part = parts[""]
-        tall = part.truth.shape[0] / part.truth.shape[1]
-        figure = new_figure(7.2, 3.55 * tall + 0.4)
+        figure = new_figure(WIDTH, WIDTH / 2 / part.proportion + 0.4)
         left, right = figure.subplots(1, 2)
         draw_image(left, part)
         draw_image(right, part)
-        draw_contours(right, part, len(run.task.classes))
+        draw_contours(right, part, len(classes))
     else:
-        figure = new_figure(7.2, 5.4)
-        widths = [part.truth.shape[1] / (part.truth.shape[0] * part.aspect) for part in parts.values()]
-        for column, axes, (name, part) in zip(
-            range(3), figure.subplots(2, 3, width_ratios=widths).T, parts.items(), strict=True
-        ):
-            for row in range(2):
-                draw_image(axes[row], part)
-            draw_contours(axes[0], part, len(run.task.classes))
-            axes[0].set_title(name, fontsize=9, color=INK)
-            del column
-    add_legend(figure, run.task.classes)
+        widths = [part.proportion for part in parts.values()]
+        figure = new_figure(WIDTH, 2 * WIDTH / sum(widths) + 0.6)
+        above, below = figure.subplots(2, len(parts), width_ratios=widths)
+        for upper, lower, (name, part) in zip(above, below, parts.items(), strict=True):
+            draw_image(upper, part)
+            draw_contours(upper, part, len(classes))
+            draw_image(lower, part)
+            upper.set_title(name, fontsize=9, color=INK)
+    add_legend(figure, classes)
     return png(figure)
 
 
@@ -172,8 +178,8 @@ def _plain() -> list:
     return [Normal()]
 
 
-def add_legend(figure, classes: Sequence[str], ink: str = INK) -> None:
-    """Below everything: truth, and the predicted classes."""
+def add_legend(figure, classes: Sequence[str]) -> None:
+    """Below everything: truth, and the predicted classes, in as many rows as the figure's width asks for."""
     from matplotlib.lines import Line2D
     from matplotlib.patheffects import Normal, withStroke
 
@@ -182,7 +188,8 @@ def add_legend(figure, classes: Sequence[str], ink: str = INK) -> None:
     for number, name in enumerate(classes):
         label = f"{name}, predicted" if len(classes) == 1 else name
         entries.append(Line2D([], [], color=class_colour(number), linewidth=2.6, label=label))
+    columns = max(1, min(len(entries), int(figure.get_figwidth() / LEGEND_ENTRY)))
     figure.legend(
-        handles=entries, loc="outside lower center", ncols=min(len(entries), 8), fontsize=8.5, frameon=False,
-        labelcolor=ink, handlelength=1.6, columnspacing=1.4,
+        handles=entries, loc="outside lower center", ncols=columns, fontsize=8.5, frameon=False, labelcolor=INK,
+        handlelength=1.6, columnspacing=1.4,
     )  # fmt: skip

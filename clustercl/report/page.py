@@ -26,7 +26,7 @@ p { margin: 8px 0; max-width: 70ch; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .94rem; }
 th, td { text-align: right; padding: 5px 14px; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: 2px; }
-thead th { color: var(--muted); font-weight: 600; }
+thead th { color: var(--muted); font-weight: 600; white-space: normal; vertical-align: bottom; }
 tr.total td { font-weight: 700; border-bottom: 0; border-top: 1.5px solid var(--ink); }
 figure { margin: 14px 0 22px; break-inside: avoid; }
 figure img { max-width: 100%; height: auto; display: block; }
@@ -41,8 +41,11 @@ details { border: 1px solid var(--line); border-radius: 6px; padding: 8px 14px; 
 summary { cursor: pointer; font-weight: 600; }
 details td { white-space: normal; overflow-wrap: anywhere; font-family: ui-monospace, Menlo, Consolas, monospace;
   font-size: .82rem; text-align: left; padding: 3px 10px 3px 2px; }
+@media (max-width: 560px) { th, td { padding: 5px 7px; } }
 @media print { body { font-size: 10.5pt; } main { max-width: none; padding: 0; } .wide figure img { min-width: 0; }
-  h2, h3 { break-after: avoid; } details::details-content { content-visibility: visible; }
+  .thumbs { grid-template-columns: repeat(6, 1fr); } .wide { break-inside: avoid; }
+  details .wide { break-inside: auto; } h2, h3 { break-after: avoid; }
+  details::details-content { content-visibility: visible; }
   .tile, .note, .dot { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+from clustercl.errors import RunError
 from clustercl.files import atomic
 from clustercl.report.overlays import add_legend, choose, draw_contours, draw_image, segment, slices
-from clustercl.report.run import Ranked, Run
+from clustercl.report.run import Run
 from clustercl.report.style import INK, new_figure, png
 
-SIDE = 2.3  # inches of a tile
+HEIGHT = 2.0  # inches of a tile, at least
 
 
 def overlay_strip(run: Path | str, out: Path | str, cases: int = 4) -> Path:
@@ -17,20 +18,25 @@ def overlay_strip(run: Path | str, out: Path | str, cases: int = 4) -> Path:
     no network or no metrics yet, or its data are gone.
     """
     opened = Run(run)
-    chosen: list[Ranked] = choose(opened.ranking, cases)
-    done = segment(opened, chosen)
+    chosen = choose(opened.ranking, cases)
+    if not chosen:
+        raise RunError(f"{opened.path}: evaluation/per_case.csv holds no case with a Dice, so there is none to show")
+    drawn = [slices(item) for item in segment(opened, chosen)]
     views = [""] if opened.task.spatial_dims == 2 else ["axial", "coronal"]
-    drawn = [slices(item) for item in done]
-    shapes = [[(part[name].truth.shape[0] * part[name].aspect, part[name].truth.shape[1]) for part in drawn]
-              for name in views]  # fmt: skip
-    tall = sum(max(height / width for height, width in row) for row in shapes)
-    figure = new_figure(SIDE * len(done), SIDE * tall + 0.55)
-    grid = figure.subplots(len(views), len(done), squeeze=False)
-    for column, (item, parts) in enumerate(zip(done, drawn)):
-        for row, name in enumerate(views):
-            draw_image(grid[row, column], parts[name])
-            draw_contours(grid[row, column], parts[name], len(opened.task.classes))
-        grid[0, column].set_title(f"Dice {item.case.dice:.2f}", fontsize=9.5, color=INK)
+    # Tiles of a row are equally tall, and all rows equally wide.
+    proportions = [[parts[name].proportion for parts in drawn] for name in views]
+    width = HEIGHT * max(map(sum, proportions))
+    heights = [width / sum(row) for row in proportions]
+    figure = new_figure(width, sum(heights) + 0.6)
+    bands = figure.add_gridspec(len(views), 1, height_ratios=heights)
+    for row, name in enumerate(views):
+        tiles = bands[row].subgridspec(1, len(drawn), width_ratios=proportions[row])
+        for column, parts in enumerate(drawn):
+            axes = figure.add_subplot(tiles[column])
+            draw_image(axes, parts[name])
+            draw_contours(axes, parts[name], len(opened.task.classes))
+            if row == 0:
+                axes.set_title(f"Dice {chosen[column].dice:.2f}", fontsize=9.5, color=INK)
     add_legend(figure, opened.task.classes)
     with atomic(out) as aside:
         aside.write_bytes(png(figure, dpi=140))

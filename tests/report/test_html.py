@@ -1,0 +1,92 @@
+"""The page holds everything, needs nothing from elsewhere, and says what it had to leave out."""
+
+import re
+import shutil
+
+import pytest
+
+from clustercl.errors import DataError, RunError
+from clustercl.files import read_json, write_json
+from clustercl.report.html import write_report
+
+
+def headings_left_out(text: str) -> list[str]:
+    return re.findall(r"<h2>([^<]*)</h2>\s*<p class=\"missing\">Left out: ", text)
+
+
+@pytest.mark.parametrize("task", ["skin", "heart"])
+def test_a_finished_run_is_shown_whole_and_needs_nothing_from_elsewhere(finished, task):
+    run = finished(task)
+    assert write_report(run) == run / "report.html"
+    text = (run / "report.html").read_text(encoding="utf-8")
+    assert "Left out" not in text
+    sources = re.findall(r'src="([^"]{0,40})', text)
+    assert len(sources) >= 3 + 1 + 3 + 4  # cases, tree, an example of each of three pseudo-classes, curves
+    assert all(source.startswith("data:image/png;base64,iVBOR") for source in sources)
+    assert not re.search(r"https?:|<script|<link|@import|url\(", text)
+    assert "a note that &lt;must&gt; be shown" in text
+    metrics = read_json(run / "evaluation/metrics.json")
+    assert f"<td>{metrics['dice']['mean']:.3f}</td>" in text
+    for words in ("Best: ", "Median: ", "Worst: ", "data.patch", "HD95", 'name="viewport"'):
+        assert words in text
+
+
+def test_values_that_do_not_exist_are_dashes(tmp_path, finished):
+    run = finished("skin", tmp_path)
+    metrics = read_json(run / "evaluation/metrics.json")
+    metrics["hd95"] = {"mean": None, "per_class": {"lesion": None}}
+    metrics["dice"]["per_class"]["lesion"] = 0.75
+    write_json(run / "evaluation/metrics.json", metrics)
+    text = write_report(run).read_text(encoding="utf-8")
+    assert re.search(r"<tr><td>lesion</td><td>0\.750</td><td>[\d.]+</td><td>–</td>", text)
+    assert "occurs in no test case" in text
+
+
+def test_a_run_that_has_just_begun_is_a_page_of_sentences(tmp_path, finished):
+    (tmp_path / "run").mkdir()
+    shutil.copy(finished("skin") / "config.json", tmp_path / "run")
+    text = write_report(tmp_path / "run").read_text(encoding="utf-8")
+    assert headings_left_out(text) == [
+        "Results on the test set", "Test cases", "Pseudo-classes", "Examples of each pseudo-class", "Training", "Data"
+    ]  # fmt: skip
+    assert "stage pretrain has no numbers" in text
+    assert "data.size" in text
+
+
+def test_data_that_moved_away_cost_only_their_pictures(tmp_path, finished):
+    run = finished("skin", tmp_path)
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    text = write_report(run).read_text(encoding="utf-8")
+    assert headings_left_out(text) == ["Test cases", "Examples of each pseudo-class"]
+    assert "Training curve of stage finetune" in text
+
+
+def test_files_that_are_damaged_cost_only_their_part(tmp_path, finished):
+    run = finished("skin", tmp_path)
+    (run / "evaluation/metrics.json").write_text("{")
+    (run / "clusters/linkage.npy").write_bytes(b"no array")
+    (run / "finetune/best.pt").write_bytes(b"no checkpoint")
+    text = write_report(run).read_text(encoding="utf-8")
+    for part in ("metrics.json", "linkage.npy", "best.pt"):
+        assert re.search(rf"Left out: [^<]*{part}[^<]*(damaged|no checkpoint)", text), part
+    assert "Training curve of stage finetune" in text
+
+
+def test_what_is_no_run_is_an_error(tmp_path, finished):
+    with pytest.raises(RunError, match="is no run of clustercl"):
+        write_report(tmp_path)
+    (tmp_path / "config.json").write_text('{"task": "skin"}')
+    with pytest.raises(DataError, match=r"config\.json: is damaged"):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_the_command_prints_the_path(clustercl, tmp_path, finished):
+    run = finished("skin")
+    done = clustercl("report", run)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(run / "report.html")
+    failed = clustercl("report", tmp_path)
+    assert failed.returncode == 1
+    assert "is no run of clustercl" in failed.stderr
+    assert "Traceback" not in failed.stderr
