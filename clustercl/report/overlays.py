@@ -155,8 +155,10 @@ def draw_contours(axes, part: Slice, classes: int) -> None:
     """The truth of every class in white with a dark rim, over it the prediction in the colours of the classes."""
     from matplotlib.patheffects import withStroke
 
+    # Of several classes each predicted contour lies just inside its own, or neighbours would hide each other's.
+    inside = 0.5 if classes == 1 else 0.9
     rim = [withStroke(linewidth=2.6, foreground=(0, 0, 0, 0.55))]
-    for array, colour, width in ((part.truth, "white", 1.5), (part.prediction, None, 1.3)):
+    for array, colour, width, level in ((part.truth, "white", 1.5, 0.5), (part.prediction, None, 1.3, inside)):
         for number in range(classes):
             mask = array == number + 1
             if not mask.any():
@@ -165,7 +167,7 @@ def draw_contours(axes, part: Slice, classes: int) -> None:
             closed = np.pad(mask, 1).astype(np.float32)
             rows, columns = (np.arange(-1, length + 1) for length in mask.shape)
             lines = axes.contour(
-                columns, rows, closed, [0.5], colors=[colour or class_colour(number)], linewidths=width
+                columns, rows, closed, [level], colors=[colour or class_colour(number)], linewidths=width
             )
             lines.set_path_effects([*rim, *_plain()] if colour else _plain())
     axes.set_xlim(-0.5, part.truth.shape[1] - 0.5)
