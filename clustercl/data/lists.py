@@ -42,6 +42,10 @@ def read_list(path: Path) -> tuple[list[Found], list[Fault]]:
         if cell["split"] and cell["split"].lower() not in SPLITS:
             faults.append(Fault(path, f"{where}: split {cell['split']!r} is none of train, validation, test"))
             continue
+        if any(sign in cell["id"] for sign in "/\\") or cell["id"].startswith("."):
+            # Ids become names of files: of masks, of units.
+            faults.append(Fault(path, f"{where}: id {cell['id']!r} must be a plain name, no slash, no leading dot"))
+            continue
         image, label = path.parent / cell["image"], cell["label"] or cell["mask"]
         label = path.parent / label if label else None
         missing = [file for file in (image, label) if file is not None and not file.is_file()]

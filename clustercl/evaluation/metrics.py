@@ -40,18 +40,23 @@ def _class_metrics(
         return dict.fromkeys(METRICS, math.nan)
     if not prediction.any() or not truth.any():
         return {"dice": 0.0, "jaccard": 0.0, "hd95": diagonal, "surface_dice": 0.0}
+    import warnings
+
     import torch
     from monai.metrics import compute_dice, compute_hausdorff_distance, compute_iou, compute_surface_dice
 
     box = _bounding_box(prediction | truth)
     pair = [torch.from_numpy(np.ascontiguousarray(mask[box]))[None, None] for mask in (prediction, truth)]
     common = {"include_background": True, "spacing": [float(size) for size in spacing]}
-    return {
-        "dice": compute_dice(*pair).item(),
-        "jaccard": compute_iou(*pair).item(),
-        "hd95": compute_hausdorff_distance(*pair, percentile=95, **common).item(),
-        "surface_dice": compute_surface_dice(*pair, class_thresholds=[tolerance], **common).item(),
-    }
+    with warnings.catch_warnings():
+        # MONAI 1.6 passes itself an argument that it has deprecated, and says so on every call.
+        warnings.filterwarnings("ignore", ".*always_return_as_numpy.*", FutureWarning)
+        return {
+            "dice": compute_dice(*pair).item(),
+            "jaccard": compute_iou(*pair).item(),
+            "hd95": compute_hausdorff_distance(*pair, percentile=95, **common).item(),
+            "surface_dice": compute_surface_dice(*pair, class_thresholds=[tolerance], **common).item(),
+        }
 
 
 def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:

@@ -168,6 +168,7 @@ def test_list_with_ids(tmp_path, files):
         ("picture,label\nx,y\n", "line 1 must name the columns image and label"),
         ("image,label,mask\n", "line 1 must name"),
         ("image,label\n", "names no image"),
+        ("image,label,id\nreal.png,,../a\n", r"list.csv, line 2: id .* must be a plain name"),
         ("image,label\nnone.png,\n", r"none.png: the image named in .*list.csv, line 2 does not exist"),
         ("image,label\nreal.png,none.png\n", r"none.png: the label named in .*list.csv, line 2 does not exist"),
         ("image,label,split\nreal.png,,maybe\n", "line 2: split 'maybe' is none of"),

@@ -294,3 +294,9 @@ def test_cuda_gives_the_answer_of_the_cpu(same_class):
     found = kernel(rows.cuda(), image.cuda(), pseudo_class.cuda(), temperature(), same_class)
     for one, other in zip(found, wanted):
         torch.testing.assert_close(one.cpu(), other, rtol=1e-10, atol=1e-10)  # float64, s up to 10
+
+
+def test_the_schemas_of_the_fallback_are_those_of_the_extension():
+    for name, schema in contrastive.SCHEMAS.items():
+        compiled = getattr(torch.ops.clustercl, name).default._schema
+        assert str(compiled) == str(torch._C.parse_schema(f"clustercl::{name}{schema}"))
