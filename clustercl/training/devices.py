@@ -58,30 +58,35 @@ def start_fabric(request: DeviceRequest, config: Config):
         batch = getattr(config, stage).batch_size
         if batch % processes:
             raise UsageError(f"{stage}.batch_size: {batch} cannot be shared evenly by {processes} processes")
-    precision = config.precision
-    if precision == "auto":
-        precision = "bf16-mixed" if accelerator == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
     if config.deterministic:
         # cuBLAS reads it when it is first used.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(config.deterministic)
+    # CUDA has no deterministic backward of 3D max pooling and trilinear upsampling: there torch warns, naming it.
+    torch.use_deterministic_algorithms(config.deterministic, warn_only=accelerator == "cuda")
     fabric = Fabric(
         accelerator=accelerator,
         devices=processes,
         strategy="ddp" if processes > 1 else "auto",
-        precision=precision,
+        precision=precision(config, accelerator),
     )
     fabric.launch()
     return fabric
 
 
-def describe(fabric) -> list[str]:
+def precision(config: Config, accelerator: str) -> str:
+    """Fabric's name of the precision: bfloat16 where the configuration leaves it open and the GPU has it."""
+    if config.precision != "auto":
+        return config.precision
+    return "bf16-mixed" if accelerator == "cuda" and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def describe(fabric, config: Config) -> list[str]:
     """Lines for the head of a log: device, processes, precision, and which kernel computes the loss."""
     from clustercl.ops._extension import build_info
 
     build, device = build_info(), fabric.device
     if device.type == "cuda":
-        name = f"{torch.cuda.get_device_name(device)}"
+        name = torch.cuda.get_device_name(device)
         kernel = "compiled for CUDA" if build.get("cuda") else f"torch code, slow ({build.get('cuda_reason')})"
     else:
         name = f"CPU, {torch.get_num_threads()} threads"
@@ -89,5 +94,5 @@ def describe(fabric) -> list[str]:
     if "missing" in build:
         kernel = f"torch code, slow ({build['missing']})"
     processes = f"{fabric.world_size} process{'es' if fabric.world_size > 1 else ''}"
-    precision = fabric._precision.precision
-    return [f"device: {name}; {processes}; precision {precision}", f"loss kernel: {kernel}"]
+    number = precision(config, device.type)
+    return [f"device: {name}; {processes}; precision {number}", f"loss kernel: {kernel}"]

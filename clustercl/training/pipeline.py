@@ -175,7 +175,7 @@ def _changed(before: Config, stage: str, sets: Sequence[str]) -> Config:
 
 
 def _announce(context: Context) -> None:
-    for line in describe(context.fabric):
+    for line in describe(context.fabric, context.config):
         context.say(line)
     context.say(f"task {context.task.name} ({', '.join(context.task.classes)}), method {context.config.method}, preset "
                 f"{context.config.preset}, seed {context.config.seed}, run folder {context.run.path}")  # fmt: skip
