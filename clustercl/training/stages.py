@@ -18,6 +18,7 @@ from clustercl.training.graph import parents
 from clustercl.training.loop import Work, fit, stage_seed
 from clustercl.training.validation import contrastive_loss, mean_dice, reconstruction_loss
 
+BACKGROUND_WEIGHT = 0.2  # in the cross-entropy of volumes
 VALIDATION_UNITS = 64  # as many held-out units choose the best checkpoint of stages 1 and 3
 
 
@@ -80,8 +81,12 @@ def run_finetune(context: Context) -> None:
         context.prepared(context.split.labelled), config.data, task, config.finetune.batch_size,
         stage_seed(config.seed, "finetune"),
     )  # fmt: skip
-    # Over the whole batch for volumes: a crop often lacks a class, and Dice of an absent class is all or nothing.
-    criterion = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=task.spatial_dims == 3)
+    # Over the whole batch for volumes: a crop often lacks a class, and Dice of an absent class is all or nothing. There
+    # background outnumbers the structures too, and weighing it less in the cross-entropy lets them be found much sooner.
+    volumes = task.spatial_dims == 3
+    weight = torch.tensor([BACKGROUND_WEIGHT] + [1.0] * len(task.classes)) if volumes else None
+    criterion = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=volumes, weight=weight)
+    criterion.to(context.fabric.device)
     validation = context.prepared(context.split.validation)
 
     def loss(model: torch.nn.Module, batch: LabelledBatch) -> torch.Tensor:
