@@ -1,6 +1,6 @@
 """Settings by task and size. `tiny`: two CPU cores, minutes. `default`: for one GPU and an hour or two. `full`: at the
-size of published work; of the paper only the abstract was at hand, so the numbers are ours. `default` and `full` have not
-been run to their end here. What a preset does not name keeps the default of its dataclass."""
+size of published work; of the paper only the abstract was at hand, so the numbers are ours. `default` and `full` were
+never run to their end so far. What a preset does not name keeps the default of its dataclass."""
 
 PRESETS = {
     ("skin", "tiny"): {

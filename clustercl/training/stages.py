@@ -81,8 +81,8 @@ def run_finetune(context: Context) -> None:
         context.prepared(context.split.labelled), config.data, task, config.finetune.batch_size,
         stage_seed(config.seed, "finetune"),
     )  # fmt: skip
-    # Over the whole batch for volumes: a crop often lacks a class, and Dice of an absent class is all or nothing. There
-    # background outnumbers the structures too, and weighing it less in the cross-entropy lets them be found much sooner.
+    # Over the whole batch for volumes: a crop often lacks a class, and Dice of an absent class is all or nothing.
+    # Background outnumbers the structures there, and weighing it less in the cross-entropy lets them be found sooner.
     volumes = task.spatial_dims == 3
     weight = torch.tensor([BACKGROUND_WEIGHT] + [1.0] * len(task.classes)) if volumes else None
     criterion = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=volumes, weight=weight)
