@@ -55,8 +55,9 @@ class CMakeBuild(build_ext):
         # An isolated build holds its own ninja in a folder that is gone next time: a stale cache must not name it.
         ninja = shutil.which("ninja") or sys.exit("clustercl: ninja was not found; run: pip install ninja")
         definitions.append(f"-DCMAKE_MAKE_PROGRAM={ninja}")
-        subprocess.run([cmake, "-S", ROOT, "-B", build, "-G", "Ninja", *definitions], check=True)
-        subprocess.run([cmake, "--build", build], check=True)
+        for step in ([cmake, "-S", ROOT, "-B", build, "-G", "Ninja", *definitions], [cmake, "--build", build]):
+            if subprocess.run(step).returncode:
+                sys.exit(f"clustercl: the compilation failed in {build}; what CMake and the compiler say stands above")
 
 
 # Metadata alone (egg_info, sdist) needs no torch; anything that builds stops here, before minutes of work.

@@ -5,10 +5,11 @@ import json
 import click
 
 PACKAGES = ("clustercl", "torch", "numpy", "monai", "lightning-fabric", "scikit-learn", "scipy", "nibabel", "click")
+OPS = ("contrastive_loss", "pairwise_distances", "linkage")
+CUDA_OPS = ("pairwise_distances",)  # those with a CUDA kernel where the build has CUDA
 
 
 def collect() -> dict:
-    import os
     import platform
     from importlib import metadata
 
@@ -23,20 +24,32 @@ def collect() -> dict:
         except metadata.PackageNotFoundError:
             versions[package] = "not installed"
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    build = build_info()
-    if "missing" in build:
-        cpu = cuda = f"blocked torch code, slow: {build['missing']}"
-    else:
-        forced = os.environ.get("CLUSTERCL_CPU")
-        why = f"forced by CLUSTERCL_CPU={forced}" if forced else "the best this CPU has"
-        cpu = f"compiled, {build['cpu']} ({why})"
-        cuda = "compiled" if build["cuda"] else f"blocked torch code, slow: CUDA kernels {build['cuda_reason']}"
     return {
         "versions": versions,
         "devices": {"cpu_threads": torch.get_num_threads(), "gpus": gpus, "torch_cuda": torch.version.cuda},
-        "kernels": {"cpu": cpu, "cuda": cuda},
-        "build": build,
+        "kernels": {op: {device: _kernel(op, device) for device in ("cpu", "cuda")} for op in OPS},
+        "build": build_info(),
     }
+
+
+def _kernel(op: str, device: str) -> str:
+    """Which code computes the op on a device, and why."""
+    import os
+
+    from clustercl.ops._extension import MISSING, build_info, has_kernel
+
+    if has_kernel(op, device):
+        if device == "cuda":
+            return "compiled"
+        forced = os.environ.get("CLUSTERCL_CPU")
+        why = f"forced by CLUSTERCL_CPU={forced}" if forced else "the best this CPU has"
+        return f"compiled, {build_info()['cpu']} ({why})"
+    reason = MISSING or "this version has no CUDA kernel for it"
+    if not MISSING and op in CUDA_OPS:
+        reason = f"built without CUDA: {build_info()['cuda_reason']}"
+    if op == "contrastive_loss":
+        return f"blocked torch operations, slow: {reason}"
+    return f"none: {reason}" if device == "cpu" else f"computed on the CPU: {reason}"
 
 
 @click.command()
@@ -53,9 +66,10 @@ def command(as_json: bool):
         click.echo(json.dumps(found, indent=2))
         return
     for name, version in found["versions"].items():
-        click.echo(f"{name:18} {version}")
+        click.echo(f"{name:25} {version}")
     devices = found["devices"]
-    click.echo(f"{'CPU threads':18} {devices['cpu_threads']}")
-    click.echo(f"{'GPUs':18} {', '.join(devices['gpus']) or 'none visible'} (torch CUDA: {devices['torch_cuda']})")
-    click.echo(f"{'kernels on CPU':18} {found['kernels']['cpu']}")
-    click.echo(f"{'kernels on CUDA':18} {found['kernels']['cuda']}")
+    click.echo(f"{'CPU threads':25} {devices['cpu_threads']}")
+    click.echo(f"{'GPUs':25} {', '.join(devices['gpus']) or 'none visible'} (torch CUDA: {devices['torch_cuda']})")
+    for op, kernels in found["kernels"].items():
+        for device, kernel in kernels.items():
+            click.echo(f"{op + ', ' + device:25} {kernel}")

@@ -3,7 +3,7 @@
 from importlib import import_module
 from types import ModuleType
 
-import torch  # noqa: F401  (its libraries must be loaded before the extension that links to them)
+import torch  # its libraries must be loaded before the extension that links to them
 
 MISSING: str | None = None
 _C: ModuleType | None = None
@@ -16,6 +16,13 @@ except ImportError as error:
 def available() -> bool:
     """Whether the compiled kernels are there; `MISSING` says why not."""
     return _C is not None
+
+
+def has_kernel(op: str, device: str) -> bool:
+    """Whether this build holds a compiled kernel of the op for the device type ("cpu", "cuda")."""
+    if op == "linkage":  # no torch op: it reports progress to a Python function
+        return available() and device == "cpu"
+    return available() and torch._C._dispatch_has_kernel_for_dispatch_key(f"clustercl::{op}", device.upper())
 
 
 def build_info() -> dict:

@@ -20,11 +20,7 @@ def pairwise_distances(x: torch.Tensor, y: torch.Tensor, metric: str) -> torch.T
         raise RuntimeError(f"pairwise_distances: {_extension.MISSING}; build it with: make build")
     x, y = x.detach(), y.detach()
     device = x.device
-    if device.type == "cpu" or _has_kernel(device.type):
+    if _extension.has_kernel("pairwise_distances", device.type):
         return torch.ops.clustercl.pairwise_distances(x, y, metric)
     say_once(f"pairwise_distances: no kernel for {device.type} in this build, the CPU computes it")
     return torch.ops.clustercl.pairwise_distances(x.cpu(), y.cpu(), metric).to(device)
-
-
-def _has_kernel(device: str) -> bool:
-    return torch._C._dispatch_has_kernel_for_dispatch_key("clustercl::pairwise_distances", device.upper())

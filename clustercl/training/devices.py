@@ -82,17 +82,15 @@ def precision(config: Config, accelerator: str) -> str:
 
 def describe(fabric, config: Config) -> list[str]:
     """Lines for the head of a log: device, processes, precision, and which kernel computes the loss."""
-    from clustercl.ops._extension import build_info
+    from clustercl.ops._extension import MISSING, build_info, has_kernel
 
-    build, device = build_info(), fabric.device
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        kernel = "compiled for CUDA" if build.get("cuda") else f"torch code, slow ({build.get('cuda_reason')})"
+    device = fabric.device
+    gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if gpu else f"CPU, {torch.get_num_threads()} threads"
+    if has_kernel("contrastive_loss", device.type):
+        kernel = "compiled for CUDA" if gpu else f"compiled, {build_info()['cpu']}"
     else:
-        name = f"CPU, {torch.get_num_threads()} threads"
-        kernel = f"compiled, {build.get('cpu')}"
-    if "missing" in build:
-        kernel = f"torch code, slow ({build['missing']})"
+        kernel = f"blocked torch operations, slow ({MISSING or f'there is no compiled kernel for {device.type}'})"
     processes = f"{fabric.world_size} process{'es' if fabric.world_size > 1 else ''}"
     number = precision(config, device.type)
     return [f"device: {name}; {processes}; precision {number}", f"loss kernel: {kernel}"]
