@@ -96,3 +96,11 @@ def test_info_tells_of_a_forced_instruction_set(clustercl, monkeypatch):
     done = clustercl("info")
     assert done.returncode == 1
     assert "CLUSTERCL_CPU must be portable, avx2 or avx512, got 'sse9'" in done.stderr
+
+
+def test_help_lists_every_method(clustercl):
+    from clustercl.methods import METHODS
+
+    # Click may break a line after a hyphen.
+    text = "".join(clustercl("train", "--help").stdout.split())
+    assert [name for name in METHODS if name not in text] == []
