@@ -59,7 +59,7 @@ def evaluate_cases(
     summary |= {
         "unit": "mm" if task.spatial_dims == 3 else "pixels",
         "tolerance": options.tolerance_mm,
-        "note": " ".join(sentence for sentence in (note, absent_note(summary)) if sentence) or None,
+        "note": " ".join(f"{part.removesuffix('.')}." for part in (note, absent_note(summary)) if part) or None,
     }
     if out is not None:
         rows = [

@@ -191,8 +191,9 @@ def _announce_split(context: Context) -> None:
 
 def _metrics(context: Context) -> dict:
     metrics = read_json(context.run.evaluation / "metrics.json")
+    cases = metrics["cases"]
     numbers = {"mean Dice": metrics["dice"]["mean"]} | metrics["dice"]["per_class"]
     # None: neither truth nor prediction holds the class in any case.
     mean, *each = (f"{name} {'absent' if value is None else f'{value:.3f}'}" for name, value in numbers.items())
-    context.say(f"evaluation: {metrics['cases']} test cases, {mean} ({', '.join(each)})")
+    context.say(f"evaluation: {cases} test case{'s' * (cases > 1)}, {mean} ({', '.join(each)})")
     return metrics

@@ -63,7 +63,7 @@ def test_files(made, hearts, tmp_path):
     truth[truth == 6] = 0
     cases = hearts(2, truth=truth)
     got = evaluate_cases(made.Hearts(), cases, get_task("heart"), made.HEART, "cpu", OPTIONS, tmp_path / "out",
-                         note="One case serves all.", save_masks=True, quiet=True)  # fmt: skip
+                         note="One case serves all", save_masks=True, quiet=True)  # fmt: skip
     assert got["dice"]["per_class"]["AA"] == 0.0 and got["dice"]["mean"] == 0.5
     # The diagonal of 20 x 24 x 18 voxels of 2 mm: distances are in mm.
     assert got["hd95"]["per_class"]["AA"] == pytest.approx(2 * (20**2 + 24**2 + 18**2) ** 0.5)

@@ -11,8 +11,8 @@ from clustercl.training.pipeline import _metrics
 @pytest.mark.parametrize(
     ("per_class", "mean", "wanted"),
     [
-        ({"LV": None, "AA": 0.75}, 0.75, "evaluation: 1 test cases, mean Dice 0.750 (LV absent, AA 0.750)"),
-        ({"LV": None}, None, "evaluation: 1 test cases, mean Dice absent (LV absent)"),
+        ({"LV": None, "AA": 0.75}, 0.75, "evaluation: 1 test case, mean Dice 0.750 (LV absent, AA 0.750)"),
+        ({"LV": None}, None, "evaluation: 1 test case, mean Dice absent (LV absent)"),
     ],
 )
 def test_absent_classes_are_said(tmp_path, per_class, mean, wanted):
