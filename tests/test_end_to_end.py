@@ -12,10 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Less of everything than --preset tiny, so that the suite stays fast; the stages and the code are the same.
+# Less of everything than --preset tiny, and coarser, so that the suite stays fast; stages and code are the same.
 SHORT = {
     "skin": ["autoencoder.steps=30", "pretrain.steps=20", "finetune.steps=120", "data.size=64"],
-    "heart": ["autoencoder.steps=12", "pretrain.steps=8", "finetune.steps=100"],
+    "heart": [
+        "autoencoder.steps=12",
+        "pretrain.steps=8",
+        "finetune.steps=300",
+        "data.spacing=[6,6,6]",
+        "data.patch=[32,32,16]",
+    ],
 }
 CASES = {"skin": 30, "heart": 6}
 

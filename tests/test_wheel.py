@@ -88,6 +88,7 @@ def test_wheel_runs_with_torch_and_numpy_alone(source_copy):
 
 
 def test_build_without_torch_says_what_to_do(source_copy, tmp_path):
+    shutil.rmtree(source_copy / "build", ignore_errors=True)
     # An isolated build environment has no torch; here one that cannot be imported stands before the real one.
     (tmp_path / "torch.py").write_text("raise ImportError('isolated')")
     done = subprocess.run(
