@@ -2,9 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# torch is the one large download; PIP_ARGS passes options on, for example an index that holds its CPU build.
+# torch is the one large download: TORCH_ARGS="--index-url URL" takes it alone from an index that holds its CPU build.
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-PIP_ARGS ?=
+TORCH_ARGS ?=
 DEMO ?= runs/demo
 BENCH ?= runs/bench
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -18,16 +18,18 @@ help:
 
 $(VENV)/installed: constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "clustercl needs Python 3.11 or newer, found " + sys.version)'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) || \
+		{ echo "python3 -m venv failed: on Debian and Ubuntu install the package python3-venv"; exit 1; }
 	@echo "installing torch and what is pinned in constraints.txt into $(VENV): minutes, 1.5 GB ..."
-	$(PIP) install -q $(PIP_ARGS) -c constraints.txt torch
+	$(PIP) install -q $(TORCH_ARGS) -c constraints.txt torch
 	$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["dev"], sep="\n")' > $(VENV)/requirements.txt
-	$(PIP) install -q $(PIP_ARGS) -c constraints.txt -r $(VENV)/requirements.txt
+	$(PIP) install -q -c constraints.txt -r $(VENV)/requirements.txt
 	touch $@
 
 $(VENV)/built: $(VENV)/installed setup.py CMakeLists.txt $(wildcard csrc/kernels/* csrc/bindings/*)
 	@echo "compiling the extension: about a minute ..."
 	$(PIP) install -q --no-build-isolation --no-deps -e .
+	@$(BIN)/python -c 'from clustercl.ops._extension import build_info; print("CUDA kernels", build_info()["cuda_reason"])'
 	touch $@
 
 install build: $(VENV)/built

@@ -60,8 +60,11 @@ class CMakeBuild(build_ext):
                 sys.exit(f"clustercl: the compilation failed in {build}; what CMake and the compiler say stands above")
 
 
-# Metadata alone (egg_info, sdist) needs no torch; anything that builds stops here, before minutes of work.
-if any(command in sys.argv for command in ("bdist_wheel", "editable_wheel", "build_ext", "develop", "install")):
+# A source archive needs no torch; anything else stops here, before pip downloads gigabytes of dependencies.
+# dist_info is the first that `pip install .` asks for.
+if any(
+    command in sys.argv for command in ("dist_info", "bdist_wheel", "editable_wheel", "build_ext", "develop", "install")
+):
     need_torch()
 
 setup(ext_modules=[Extension("clustercl._C", sources=[])], cmdclass={"build_ext": CMakeBuild})

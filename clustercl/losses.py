@@ -5,12 +5,13 @@ Source: Zhang et al., IEEE BIBM 2022 (`exclude`); Khosla et al., NeurIPS 2020 (`
 """
 
 import math
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
 
 from clustercl.ops.contrastive import contrastive_loss
-from clustercl.ops.gather import gather_rows, rank, world_size
+from clustercl.ops.gather import gather_flags, gather_rows, rank, world_size
 
 SAME_CLASS = ("exclude", "attract", "ignore")
 REDUCTIONS = ("mean", "sum", "none")
@@ -46,7 +47,7 @@ def pseudo_class_nt_xent(
     Float64, float32, bfloat16 or float16 embeddings of any strides; the loss is float64 for float64, else float32.
     ValueError or TypeError, naming the argument, for anything else.
     """
-    _check_settings(temperature, same_class, reduction, views)
+    _check_settings(temperature, same_class, ignore_label, reduction, views)
     b = _check_embeddings(embeddings, views, check_finite)
     pseudo_class = _check_pseudo_class(pseudo_class, b, embeddings)
     if b < 2:
@@ -84,7 +85,7 @@ class PseudoClassNTXentLoss(nn.Module):
         check_finite: bool = False,
     ):
         super().__init__()
-        _check_settings(temperature, same_class, reduction)
+        _check_settings(temperature, same_class, ignore_label, reduction)
         self.temperature = temperature
         self.same_class = same_class
         self.ignore_label = ignore_label
@@ -113,6 +114,9 @@ class PseudoClassNTXentLoss(nn.Module):
         image = torch.arange(b, device=embeddings.device).repeat(views)
         image = torch.cat([image + process * b for process in range(world_size())])
         everything = gather_rows(embeddings, "embeddings")
+        given = gather_flags(pseudo_class is not None, embeddings.device)
+        if len(set(given)) > 1:
+            raise ValueError(f"gather_distributed: pseudo_class must be given on every process or on none, got {given}")
         per_row = None if pseudo_class is None else gather_rows(pseudo_class.repeat(views), "pseudo_class")
         own = (rank() * len(embeddings), len(embeddings))
         options = (self.temperature, self.same_class, self.ignore_label, self.normalize)
@@ -129,8 +133,10 @@ def _loss_of_rows(embeddings, image, per_row, temperature, same_class, ignore_la
     if per_row is None:
         same_class = "ignore"
     if not isinstance(temperature, Tensor):
-        temperature = torch.tensor(temperature, dtype=torch.float64)
-    return contrastive_loss(embeddings, image, per_row, temperature, same_class, ignore_label, normalize, first, count)
+        temperature = torch.tensor(float(temperature), dtype=torch.float64)
+    return contrastive_loss(
+        embeddings, image, per_row, temperature, same_class, int(ignore_label), normalize, first, count
+    )
 
 
 def _reduce(rows: Tensor, reduction: str) -> Tensor:
@@ -160,25 +166,42 @@ def _view_major(z0, z1, pseudo_class) -> tuple[Tensor, Tensor | None, int]:
     return torch.cat([z0, z1]), pseudo_class, 2
 
 
-def _check_settings(temperature, same_class: str, reduction: str, views: int = 2) -> None:
+def _check_settings(temperature, same_class: str, ignore_label, reduction: str, views: int = 2) -> None:
     if isinstance(temperature, Tensor):
         if temperature.dim() != 0 or not temperature.is_floating_point():
             got = f"{temperature.dtype} of shape {tuple(temperature.shape)}"
             raise ValueError(
                 f"pseudo_class_nt_xent: temperature must be a floating tensor without dimension, got {got}"
             )
-    elif isinstance(temperature, bool) or not isinstance(temperature, int | float):
+        # Reading it on a GPU would wait for the device, and in a traced program it has no value yet.
+        if temperature.device.type == "cpu" and type(temperature) in (Tensor, nn.Parameter) and not _tracing():
+            _check_temperature(temperature.item())
+    elif isinstance(temperature, bool) or not isinstance(temperature, Real):
         raise TypeError(f"pseudo_class_nt_xent: temperature must be a number or a tensor, got {temperature!r}")
-    elif not (temperature > 0 and math.isfinite(temperature)):
-        raise ValueError(f"pseudo_class_nt_xent: temperature must be a positive number, got {temperature}")
+    else:
+        _check_temperature(temperature)
     if same_class not in SAME_CLASS:
         raise ValueError(f"pseudo_class_nt_xent: same_class must be one of {', '.join(SAME_CLASS)}, got {same_class!r}")
     if reduction not in REDUCTIONS:
         raise ValueError(f"pseudo_class_nt_xent: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
-    if isinstance(views, bool) or not isinstance(views, int):
+    if isinstance(ignore_label, bool) or not isinstance(ignore_label, Integral):
+        raise TypeError(f"pseudo_class_nt_xent: ignore_label must be an integer, got {ignore_label!r}")
+    if not -(2**63) <= ignore_label < 2**63:
+        raise ValueError(f"pseudo_class_nt_xent: ignore_label must fit into 64 bits, got {ignore_label}")
+    if isinstance(views, bool) or not isinstance(views, Integral):
         raise TypeError(f"pseudo_class_nt_xent: views must be an integer, got {views!r}")
     if views < 2:
         raise ValueError(f"pseudo_class_nt_xent: views must be at least 2, got {views}")
+
+
+def _check_temperature(value: Real) -> None:
+    # Below the smallest normal float32 its inverse is infinite.
+    if not (value >= torch.finfo(torch.float32).tiny and math.isfinite(value)):
+        raise ValueError(f"pseudo_class_nt_xent: temperature must be a positive number, got {value}")
+
+
+def _tracing() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def _check_embeddings(embeddings, views: int, check_finite: bool) -> int:

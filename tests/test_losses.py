@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -104,6 +105,12 @@ def test_compiles_without_graph_break():
         torch.testing.assert_close(w.grad, v.grad)
 
 
+def test_numbers_of_numpy_are_numbers():
+    x = embeddings()
+    value = pseudo_class_nt_xent(x, torch.arange(6), np.int64(2), np.float64(0.2), ignore_label=np.int64(-1))
+    torch.testing.assert_close(value, pseudo_class_nt_xent(x, torch.arange(6), temperature=0.2))
+
+
 def test_non_finite_embeddings():
     x = embeddings()
     x[3, 1] = float("nan")
@@ -121,7 +128,11 @@ BAD = [
     (lambda: pseudo_class_nt_xent(X, temperature=float("nan")), ValueError, "temperature .* got nan"),
     (lambda: pseudo_class_nt_xent(X, temperature="0.1"), TypeError, "temperature must be a number .* got '0.1'"),
     (lambda: pseudo_class_nt_xent(X, temperature=torch.ones(2)), ValueError, r"temperature .* shape \(2,\)"),
-    (lambda: pseudo_class_nt_xent(X, temperature=torch.tensor(-1.0)), RuntimeError, "temperature .* got -1"),
+    (lambda: pseudo_class_nt_xent(X, temperature=torch.tensor(-1.0)), ValueError, "temperature .* got -1"),
+    (lambda: pseudo_class_nt_xent(X, temperature=torch.tensor(float("nan"))), ValueError, "temperature .* got nan"),
+    (lambda: pseudo_class_nt_xent(X, temperature=1e-39), ValueError, "temperature must be a positive .* got 1e-39"),
+    (lambda: pseudo_class_nt_xent(X, C, ignore_label=None), TypeError, "ignore_label must be an integer, got None"),
+    (lambda: pseudo_class_nt_xent(X, C, ignore_label=2**70), ValueError, "ignore_label must fit into 64 bits"),
     (lambda: pseudo_class_nt_xent(X, same_class="drop"), ValueError, "same_class must be one of .* got 'drop'"),
     (lambda: pseudo_class_nt_xent(X, reduction="max"), ValueError, "reduction must be one of .* got 'max'"),
     (lambda: pseudo_class_nt_xent(X, views=1), ValueError, "views must be at least 2, got 1"),
@@ -176,6 +187,11 @@ for same_class in ("exclude", "attract"):
         temperature.grad /= processes
     found[same_class] = [value.detach(), temperature.grad, *(p.grad.clone() for p in net.parameters())]
 if processes > 1:
+    try:
+        loss(images[:6], c[:6] if rank else None)
+        raise SystemExit("classes on one process only must raise")
+    except ValueError as error:
+        assert "pseudo_class must be given on every process or on none, got [False, True]" in str(error), error
     try:
         loss(images[: 6 - rank], c[: 6 - rank])
         raise SystemExit("unequal batches must raise")

@@ -38,6 +38,11 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
+def gather_flags(flag: bool, device: torch.device) -> list[bool]:
+    """The flag of every process, in rank order."""
+    return _gathered(torch.tensor([flag], dtype=torch.uint8, device=device)).bool().tolist()
+
+
 def gather_rows(rows: Tensor, name: str) -> Tensor:
     """(n, ...) of every process -> (processes * n, ...) in rank order; floating rows carry a gradient.
 

@@ -116,7 +116,7 @@ struct Prepared {
     for (std::int64_t f = 0; f < in.d; ++f) {
       to[f] = x[f * in.column_stride];
       const double size = std::fabs(static_cast<double>(to[f]));
-      if (!(size <= largest)) largest = size;  // NaN too
+      if (size > largest || std::isnan(size)) largest = size;  // NaN stays: nothing is larger
     }
     if (!in.normalize || largest == 0) return largest == 0 ? 0 : 1;
     if (!std::isfinite(largest)) {
