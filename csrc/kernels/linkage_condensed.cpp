@@ -39,7 +39,7 @@ class Condensed final : public Space {
 
   bool scan(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, std::vector<Nearest>& nearest,
             const Monitor& monitor, std::int64_t merges) override {
-    if (static_cast<std::int64_t>(active.size()) * 3 < m_ * 2) close_up(active);
+    if (static_cast<std::int64_t>(active.size()) * 3 < m_ * 2 && !close_up(active, monitor, merges)) return false;
     if (static_cast<std::int64_t>(rows.size()) * kRowsPerSweep > m_) return sweep(rows, nearest, monitor, merges);
     const std::int64_t count = static_cast<std::int64_t>(rows.size());
     const std::int64_t slice = std::max<std::int64_t>(parallel_.threads, kWorkPerSlice / 8 / m_);
@@ -83,10 +83,11 @@ class Condensed final : public Space {
   }
 
   // Order is kept, so every entry moves towards the front, past none that is still wanted.
-  void close_up(const std::vector<std::int64_t>& active) {
+  bool close_up(const std::vector<std::int64_t>& active, const Monitor& monitor, std::int64_t merges) {
     const std::int64_t m = static_cast<std::int64_t>(active.size());
     double* to = entries_.get();
     for (std::int64_t p = 0; p < m; ++p) {
+      if (!monitor(merges)) return false;
       const double* row = entries_.get() + condensed_offset(place_[active[p]], m_);
       for (std::int64_t q = p + 1; q < m; ++q) *to++ = row[place_[active[q]]];
     }
@@ -97,6 +98,7 @@ class Condensed final : public Space {
     }
     for (std::int64_t p = 0; p < m; ++p) place_[active[p]] = p;
     m_ = m;
+    return true;
   }
 
   bool sweep(const std::vector<std::int64_t>& rows, std::vector<Nearest>& nearest, const Monitor& monitor,

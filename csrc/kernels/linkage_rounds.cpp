@@ -36,7 +36,7 @@ class Rounds {
     while (active_.size() > 1) {
       if (!monitor_(done()) || !look()) return false;
       choose();
-      join();
+      if (!join()) return false;
       repair();
     }
     return true;
@@ -106,10 +106,11 @@ class Rounds {
     return nearest.id == other ? nearest.bound : std::min(nearest.distance, nearest.bound);
   }
 
-  void join() {
+  bool join() {
     for (const std::int64_t i : active_) into_[i] = i;
     fresh_.clear();
     for (const Merge& pair : pairs_) {
+      if (!monitor_(done())) return false;  // a merge touches a whole row of the condensed matrix, and there are thousands
       const double bound = std::min(lower_bound(pair.a, pair.b), lower_bound(pair.b, pair.a));
       space_.merge(pair.a, pair.b, active_);
       merges_.push_back({pair.a, pair.b, space_.height(pair.height)});
@@ -119,6 +120,7 @@ class Rounds {
       earned_ += kScansPerMerge;
     }
     std::erase_if(active_, [&](std::int64_t i) { return into_[i] < 0 && ~into_[i] != i; });
+    return true;
   }
 
   void repair() {

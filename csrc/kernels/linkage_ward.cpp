@@ -52,7 +52,9 @@ class Ward final : public Space {
     double* x = centroids_ + a * padded_;
     const double* y = centroids_ + b * padded_;
     const double size = sizes_[a] + sizes_[b];
-    for (std::int64_t f = 0; f < padded_; ++f) x[f] = (sizes_[a] * x[f] + sizes_[b] * y[f]) / size;
+    // Equal rows stay what they are, to the last bit: duplicates merge at height 0 however many there are.
+    for (std::int64_t f = 0; f < padded_; ++f)
+      if (x[f] != y[f]) x[f] = (sizes_[a] * x[f] + sizes_[b] * y[f]) / size;
     sizes_[a] = size;
   }
 

@@ -112,6 +112,16 @@ def test_by_definition_on_duplicates_and_rounded_data(method):
     assert (z[:60, 2] == 0).all()
 
 
+@pytest.mark.parametrize("copies", [3, 5, 7, 37])
+@pytest.mark.parametrize("method", METHODS)
+def test_copies_merge_at_height_zero_however_many(method, copies):
+    """Also where the mean of equal numbers would not be that number, as (4 * x + x) / 5."""
+    x = np.repeat(random(30, 16), copies, axis=0)
+    z, scipys = linkage(x, method), hierarchy.linkage(x, method)
+    assert (z[: 30 * (copies - 1), 2] == 0).all() and z[30 * (copies - 1), 2] > 1
+    np.testing.assert_allclose(z[:, 2], scipys[:, 2], rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_all_points_equal_merge_in_order(method):
     z = linkage(np.full((40, 3), 0.1), method)
@@ -186,6 +196,15 @@ def test_progress_tells_the_merges_and_its_errors_stop(method):
 
     with pytest.raises(RuntimeError, match="enough after"):
         linkage(random(2500, 64), method, progress=stop)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["average", "complete"])
+def test_progress_never_pauses_for_a_second(method):
+    """Ctrl-C is heard when progress is told; thousands of merges of a round walk over 1.6 GB here."""
+    told = [time.monotonic()]
+    linkage(random(20_000, 8), method, progress=lambda merges: told.append(time.monotonic()))
+    assert np.diff(told).max() < 1
 
 
 @pytest.mark.parametrize("method", METHODS)
