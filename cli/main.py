@@ -84,7 +84,8 @@ def run(argv: list[str], debug: bool = False) -> int:
     except click.exceptions.Exit as done:
         return done.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("clustercl: stopped; started again with the same --out a run goes on where it stopped", err=True)
+        goes_on = argv[:1] and argv[0] in ("train", "autoencode", "pretrain", "finetune")
+        click.echo("clustercl: stopped" + "; the same command goes on where this one stopped" * bool(goes_on), err=True)
         return 130
     except click.ClickException as error:
         if debug:

@@ -10,7 +10,7 @@ PATH = click.Path(path_type=Path)
 def devices(function):
     """--gpus, --device, --processes."""
     for option in (
-        click.option("--processes", type=int, default=1, help="Processes on the CPU; with --device cpu."),
+        click.option("--processes", type=int, default=1, help="Processes on the CPU; only 1 so far."),
         click.option(
             "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Default: a GPU if any."
         ),
@@ -50,3 +50,15 @@ def task(function):
     return click.option("--task", type=click.Choice(["skin", "heart"]), required=True, help="2D skin or 3D heart.")(
         function
     )
+
+
+def method(function):
+    """--method."""
+    text = "Pre-training: pseudo-class (default), pseudo-class-attract, simclr, autoencoder, scratch."
+    return click.option("--method", help=text)(function)
+
+
+def label_fraction(function):
+    """--label-fraction."""
+    text = "Share of the training labels that may be used; 0.1 is a tenth."
+    return click.option("--label-fraction", type=float, help=text)(function)

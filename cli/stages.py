@@ -8,16 +8,22 @@ from clustercl.cli import options
 
 
 def stage_command(name: str, stage: str, does: str) -> click.Command:
-    def callback(run: Path, sets: tuple[str, ...], gpus: int | None, device: str, processes: int):
+    def callback(run: Path, sets: tuple[str, ...], gpus: int | None, device: str, processes: int, **own):
         from clustercl.training.pipeline import run_stage
 
+        sets += tuple(f"{key}={value}" for key, value in own.items() if value is not None)
         run_stage(stage, run, sets=sets, devices=options.request(gpus, device, processes))
 
     text = (
         f"{does}\n\nWith --set, the stage is done anew with the changed setting, and the later stages, which rest on "
         f"it, are discarded.\n\n\b\nExample:\n  clustercl {name} runs/skin"
     )
-    command = click.command(name, help=text)(options.sets(options.devices(callback)))
+    callback = options.sets(options.devices(callback))
+    if stage == "pretrain":
+        callback = options.method(callback)
+    if stage == "finetune":
+        callback = options.label_fraction(callback)
+    command = click.command(name, help=text)(callback)
     command.params.insert(0, click.Argument(["run"], type=options.PATH))
     return command
 

@@ -12,10 +12,8 @@ from clustercl.cli import options
 @options.source
 @click.option("--out", type=options.PATH, required=True, help="Folder of the run; an unfinished one goes on.")
 @click.option("--preset", default="default", show_default=True, help="tiny (two CPU cores, minutes), default or full.")
-@click.option(
-    "--method", help="Pre-training: pseudo-class (default), pseudo-class-attract, simclr, autoencoder, scratch."
-)
-@click.option("--label-fraction", type=float, help="Share of the training labels that may be used; 0.1 is a tenth.")
+@options.method
+@options.label_fraction
 @click.option("--seed", type=int, help="Fixes split, weights, order and augmentation.")
 @click.option("--deterministic", is_flag=True, default=None, help="Only deterministic algorithms, slower on GPUs.")
 @click.option("--config", "toml_path", type=options.PATH, help="TOML file of settings.")

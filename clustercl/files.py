@@ -3,9 +3,12 @@
 import csv
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from clustercl.errors import RunError
 
 
 @contextmanager
@@ -22,6 +25,19 @@ def atomic(path: Path | str) -> Iterator[Path]:
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def require_writable(folder: Path | str) -> None:
+    """RunError unless files can be written into the folder, which need not be there yet and is not made."""
+    folder = Path(folder)
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise RunError(f"{there}: is a file, wanted a folder to write into")
+    try:
+        with tempfile.TemporaryDirectory(prefix=".clustercl.", dir=there):
+            pass
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be written to ({error.strerror} in {there}): choose another folder") from None
 
 
 def write_text(path: Path | str, text: str) -> None:

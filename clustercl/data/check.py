@@ -9,6 +9,7 @@ import numpy as np
 from clustercl.data.cases import Case
 from clustercl.data.layouts import Fault
 from clustercl.data.read import Volume, read_pair
+from clustercl.data.split import make_split
 from clustercl.data.task import Task
 from clustercl.data.workers import in_threads
 from clustercl.errors import DataError
@@ -80,7 +81,8 @@ def check_data(task: Task, cases: Sequence[Case], faults: Sequence[Fault] = (), 
     for row, found in in_threads(lambda case: _check_case(case, task), cases, "checking", "case", quiet):
         rows.append(row)
         problems += found
-    return Report(task.name, rows, problems + _of_the_whole(task, cases, rows), _summary(task, cases, rows))
+    problems += _of_the_split(task, cases) + _of_the_whole(task, cases, rows)
+    return Report(task.name, rows, problems, _summary(task, cases, rows))
 
 
 def _check_case(case: Case, task: Task) -> tuple[Row, list[Problem]]:
@@ -110,6 +112,18 @@ def _check_case(case: Case, task: Task) -> tuple[Row, list[Problem]]:
             sentence = f"{case.label}: the label map is empty: look whether nothing was to be outlined there"
             problems.append(Problem(str(case.label), "warning", sentence))
     return row, problems
+
+
+def _of_the_split(task: Task, cases: Sequence[Case]) -> list[Problem]:
+    """What training would refuse of a list's splits and groups."""
+    if not any(case.label is not None for case in cases):
+        return []  # a warning of its own
+    try:
+        make_split(cases, task)
+    except DataError as error:
+        named = next((case.image for case in cases if str(error).startswith(str(case.image))), _parent(cases))
+        return [Problem(str(named), "error", str(error))]
+    return []
 
 
 def _of_the_whole(task: Task, cases: Sequence[Case], rows: Sequence[Row]) -> list[Problem]:

@@ -1,7 +1,9 @@
 """Reading photographs, masks and volumes; every fault of a file is a DataError that names it."""
 
 import gzip
+import struct
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,27 +30,54 @@ class Volume:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """A photograph as uint8 (h, w, 3), turned upright by its EXIF tag; grey, palette, CMYK, 16-bit and transparent
-    pictures are converted."""
-    return _picture(path, "RGB")
+    """A photograph as uint8 (h, w, 3), turned upright by its EXIF tag; grey, palette, CMYK and transparent pictures are
+    converted, 12 and 16 bits scaled to 8."""
+
+    def convert(picture):
+        from PIL import Image
+
+        if picture.mode.startswith("I"):  # Pillow would cut its values off at 255
+            return np.asarray(Image.fromarray(_eight_bits(np.asarray(picture), path)).convert("RGB"))
+        if picture.mode == "F":
+            raise DataError(f"{path}: the image holds fractions, wanted 8 or 16 bits per channel: convert it")
+        return np.asarray(picture.convert("RGB"))
+
+    return _picture(path, convert)
 
 
-def read_mask(path: Path) -> np.ndarray:
-    """A mask as uint8 (h, w), grey values as stored; colour pictures become their luminance."""
-    return _picture(path, "L")
+def read_mask(path: Path, indices: bool = False) -> np.ndarray:
+    """A mask as whole numbers (h, w), values as stored, of any number of bits; colour pictures become their luminance.
+
+    Palettes become their luminance too, so that black and white are 0 and 255, or with `indices` their indices; one bit
+    per pixel is 0 and 255, with `indices` 0 and 1.
+    """
+
+    def convert(picture):
+        if picture.mode == "F":
+            raise DataError(f"{path}: the mask holds fractions, wanted whole numbers: convert it")
+        as_stored = picture.mode.startswith("I") or (indices and picture.mode in ("P", "1"))
+        stored = np.asarray(picture if as_stored else picture.convert("L"))
+        return stored.astype(np.int64) if as_stored else stored
+
+    return _picture(path, convert)
 
 
-def _picture(path: Path, mode: str) -> np.ndarray:
+def _eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
+    """12 bits come in files of 16: the smallest of 8, 12 and 16 that holds the largest value is taken for the depth."""
+    if values.min() < 0 or values.max() > 65535:
+        raise DataError(f"{path}: the image holds values from {values.min()} to {values.max()}, wanted 8 or 16 bits "
+                        "per channel: convert it")  # fmt: skip
+    step = next(step for step in (1, 16, 257) if values.max() // step <= 255)
+    return (values // step).astype(np.uint8)
+
+
+def _picture(path: Path, convert: Callable) -> np.ndarray:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     _must_exist(path)
     try:
         with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            if upright.mode.startswith("I;16") or upright.mode == "I":
-                # Pillow would cut 16-bit values off at 255.
-                upright = Image.fromarray((np.asarray(upright).astype(np.int64) // 257).clip(0, 255).astype(np.uint8))
-            return np.asarray(upright.convert(mode))
+            return convert(ImageOps.exif_transpose(picture))
     except UnidentifiedImageError:
         raise DataError(f"{path}: this is no image that can be read (JPEG, PNG, BMP, TIFF): replace the file") from None
     except Image.DecompressionBombError as error:
@@ -79,7 +108,7 @@ def read_volume(path: Path) -> Volume:
         raise DataError(f"{path}: this is no NIfTI file although it is named as one: replace the file") from None
     except (gzip.BadGzipFile, nibabel.spatialimages.HeaderDataError) as error:
         raise DataError(f"{path}: the file is no valid NIfTI ({error}): replace it") from None
-    except (OSError, EOFError, zlib.error, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError, TypeError, OverflowError, struct.error) as error:
         raise DataError(f"{path}: the volume is broken or cut short ({error}): copy or download it again") from None
     if array.dtype.kind not in "iufb":
         raise DataError(f"{path}: wanted one real number per voxel, got data type {array.dtype}: convert the volume")
@@ -108,7 +137,7 @@ def read_pair(case: Case, task: Task) -> tuple[np.ndarray | Volume, np.ndarray |
     if case.label is None:
         return image, None
     if task.spatial_dims == 2:
-        stored, shape = read_mask(case.label), image.shape[:2]
+        stored, shape = read_mask(case.label, indices=task.threshold is None), image.shape[:2]
         sizes = f"{stored.shape[1]} x {stored.shape[0]} pixels", f"{shape[1]} x {shape[0]}"
     else:
         label = read_volume(case.label)

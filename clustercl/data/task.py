@@ -34,11 +34,14 @@ class Task:
     def to_index(self, array: np.ndarray, source: Path | str) -> np.ndarray:
         """Stored label values to uint8 indices 0..k, same shape. DataError naming `source` and the values outside."""
         if self.threshold is not None:
-            if array.size and array.max() == 1:
+            top = int(array.max()) if array.size else 0
+            if 0 < top <= self.threshold:
                 raise DataError(
-                    f"{source}: the mask holds only 0 and 1, task {self.name} wants 0 and {self.values[0]}: "
-                    f"store it as 0 and {self.values[0]}, or pass --labels {self.classes[0]}=1"
+                    f"{source}: the largest value of the mask is {top}, task {self.name} wants 0 and {self.values[0]}: "
+                    f"store it as 0 and {self.values[0]}, or pass --labels {self.classes[0]}={top}"
                 )
+            if top > 255:  # 16 bits
+                return (array > self.threshold * 257).astype(np.uint8)
             return (array > self.threshold).astype(np.uint8)
         if array.dtype.kind == "f":
             whole = np.rint(array)

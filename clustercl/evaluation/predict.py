@@ -15,6 +15,7 @@ from clustercl.data.workers import in_threads
 from clustercl.errors import DataError
 from clustercl.evaluation.inference import predict_probabilities
 from clustercl.evaluation.masks import mask_name, write_mask
+from clustercl.files import require_writable
 from clustercl.models.checkpoint import load_segmentation
 from clustercl.progress import track
 
@@ -38,6 +39,7 @@ def predict_files(
     loaded = load_segmentation(checkpoint)
     task, settings = Task.from_dict(loaded.task), DataSettings(**loaded.data)
     overlap = loaded.config["evaluation"]["overlap"]
+    require_writable(out)
     targets = _targets(_images(inputs, task), Path(out), task, overwrite)
     in_threads(lambda image: _check(image, task), list(targets.values()), "checking inputs", "image", quiet)
     network = loaded.network.to(device)
@@ -55,8 +57,6 @@ def _check(image: Path, task: Task) -> None:
 
 def _targets(images: Sequence[Path], out: Path, task: Task, overwrite: bool) -> dict[Path, Path]:
     """{mask: its image}; an image given twice counts once."""
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out}: is a file, wanted a folder for the masks: choose another --out")
     targets: dict[Path, Path] = {}
     for image in images:
         target = out / mask_name(stem(image), task)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from clustercl.data.settings import DataSettings
+from clustercl.data.task import Task
 from clustercl.errors import UsageError
 from clustercl.models.settings import ModelSettings
 from clustercl.training.overrides import flatten, nested, parse_assignment, plain, rebuild
@@ -39,6 +40,9 @@ class StageSettings:
         for name, least in (("steps", 1), ("batch_size", 1), ("validate_every", 0), ("log_every", 1)):
             if getattr(self, name) < least:
                 raise UsageError(f"{self.section}.{name}: wanted at least {least}, got {getattr(self, name)}")
+        for name in ("weight_decay", "clip_norm"):
+            if not getattr(self, name) >= 0:
+                raise UsageError(f"{self.section}.{name}: wanted a number from 0 on, got {getattr(self, name):g}")
         if not self.lr > 0:
             raise UsageError(f"{self.section}.lr: wanted a number above 0, got {self.lr:g}")
         if not 0 <= self.warmup < 1:
@@ -152,6 +156,15 @@ class Config:
     def from_dict(cls, content: dict) -> "Config":
         """The inverse of `to_dict`. UsageError on keys that do not exist and values of the wrong kind."""
         return rebuild(cls, content)
+
+
+def require_fitting(config: Config, task: Task) -> None:
+    """UsageError where images are too small for the levels of the network, each half as fine as the one before."""
+    shape, levels = config.data.spatial_shape(task), len(config.model.features)
+    if min(shape) < 2 ** (levels - 1):
+        key = "data.size" if task.spatial_dims == 2 else "data.patch"
+        raise UsageError(f"{key}: wanted {2 ** (levels - 1)} or more per axis for a network of {levels} levels "
+                         f"(model.features), got {min(shape)}")  # fmt: skip
 
 
 def _at_least_two(key: str, value: int, what: str) -> None:

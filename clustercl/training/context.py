@@ -16,6 +16,7 @@ from clustercl.errors import DataError
 from clustercl.models.encoder import Encoder
 from clustercl.progress import say
 from clustercl.training.config import Config
+from clustercl.training.graph import needed
 from clustercl.training.loop import stage_seed
 from clustercl.training.run import RunFolder, Source
 
@@ -55,8 +56,14 @@ class Context:
             found = find_cases(self.task, data, [Path(folder) for folder in self.source.unlabelled], listed)
         self.cases = {case.id: case for case in found}
         self.split = self.run.read_split()
-        if self.split is None:
+        if self.split is not None:
+            self._require_labels()
+        else:
             self.split = make_split(found, self.task, self.config.seed, self.config.label_fraction)
+            if self.task.spatial_dims == 2 and len(self.training_ids) < 2 and "autoencoder" in needed(self.config):
+                only = self.cases[self.training_ids[0]].image
+                raise DataError(f"{only}: is the only image to learn from, wanted two or more to cluster: add images, "
+                                "or use --method scratch")  # fmt: skip
             if not self.source.is_demo:
                 self.prepared(self.training_ids + self.split.validation)
                 self.check_test_cases()
@@ -64,6 +71,14 @@ class Context:
                 self.run.write_config(self.config, self.source)
                 self.run.write_split(self.split)
             self.fabric.barrier()
+
+    def _require_labels(self) -> None:
+        """DataError where a case lost the label that split.json counts on; `find` tells of cases that are gone."""
+        split = self.split
+        for name in {*split.labelled, *split.validation, *split.test} & self.cases.keys():
+            if self.cases[name].label is None:
+                raise DataError(f"{self.cases[name].image}: {self.run.split_path} counts on its label, which is gone: "
+                                "put it back, or start a new run")  # fmt: skip
 
     def _write_demo(self) -> None:
         if self.fabric.is_global_zero and not self.run.demo_data.is_dir():
@@ -110,12 +125,8 @@ class Context:
     def new_encoder(self, stage: str) -> Encoder:
         """An encoder with random weights; seeds torch, so that what is built after it is a function of the seed too."""
         torch.manual_seed(stage_seed(self.config.seed, stage))
-        model, shape = self.config.model, self.config.data.spatial_shape(self.task)
-        encoder = Encoder(self.task.spatial_dims, self.task.in_channels, model.features, model.dropout)
-        if min(shape) < encoder.smallest_input:
-            raise DataError(f"images of {list(shape)} are too small for a network of {len(model.features)} levels: "
-                            f"wanted {encoder.smallest_input} or more per axis (data.size, data.patch)")  # fmt: skip
-        return encoder
+        model = self.config.model
+        return Encoder(self.task.spatial_dims, self.task.in_channels, model.features, model.dropout)
 
     @property
     def header(self) -> dict:

@@ -34,10 +34,10 @@ class DeviceRequest:
                 raise UsageError(f"--gpus {self.gpus}: {_count(visible)} visible on this machine")
         if self.device == "cuda" and not visible:
             raise UsageError("--device cuda: no GPU is visible on this machine")
-        if self.processes > 1 and self.device == "cpu":
+        on_cpu = self.device == "cpu" or (self.device == "auto" and self.gpus is None and not visible)
+        if self.processes > 1 and on_cpu:
             raise UsageError(f"--processes {self.processes}: several processes on the CPU are not supported yet; one "
                              "process uses every core")  # fmt: skip
-        on_cpu = self.device == "cpu" or (self.device == "auto" and self.gpus is None and not visible)
         if on_cpu:
             return "cpu", self.processes
         if self.processes > 1:

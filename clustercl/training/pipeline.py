@@ -6,8 +6,8 @@ from pathlib import Path
 from clustercl.data.cases import find_cases
 from clustercl.data.task import get_task
 from clustercl.errors import RunError, UsageError
-from clustercl.files import read_json
-from clustercl.training.config import Config
+from clustercl.files import read_json, require_writable
+from clustercl.training.config import Config, require_fitting
 from clustercl.training.context import Context
 from clustercl.training.devices import DeviceRequest, describe, start_fabric
 from clustercl.training.graph import ancestors, dependents, needed
@@ -46,6 +46,8 @@ def train(
         run.require_same(config, source)
     else:
         run.require_new()
+    require_writable(run.path)
+    require_fitting(config, get_task(config.task, labels))
     context = Context(run, config, source, start_fabric(devices or DeviceRequest(), config), quiet)
     _announce(context)
     context.open()
@@ -54,6 +56,11 @@ def train(
         if run.finished(stage, config):
             context.say(f"{stage}: finished before, skipped")
         else:
+            if context.fabric.is_global_zero:
+                # Somebody may have evaluated the network that this stage goes on training.
+                for later in dependents(config, stage):
+                    run.discard(later)
+            context.fabric.barrier()
             _run(stage, context)
     return _metrics(context)
 
@@ -119,8 +126,8 @@ def evaluate_run(
 ) -> dict:
     """Metrics of a run's fine-tuned network: on its test split, or on every labelled case of a folder or a list.
 
-    Written to `result`; without it those of the test split go to the run's evaluation folder, those of other data
-    nowhere.
+    Written to `result`; without it those of the test split go to the run's evaluation folder once the network is
+    trained to its end, and those of other data nowhere.
     """
     from clustercl.evaluation.evaluate import evaluate_cases
     from clustercl.models.checkpoint import load_segmentation
@@ -129,11 +136,19 @@ def evaluate_run(
     config, source = run.read_config()
     if not run.best("finetune").is_file():
         raise RunError(f"{run.path}: has no fine-tuned network yet: run clustercl train or clustercl finetune first")
+    if result is not None:
+        require_writable(result)
     context = Context(run, config, source, start_fabric(devices or DeviceRequest(), config), quiet)
     note = None
     if data is None and list_csv is None:
         context.open()
-        cases, note, result = context.find(context.split.test), context.split.note, result or run.evaluation
+        cases, note = context.find(context.split.test), context.split.note
+        if run.finished("finetune", config):
+            result = result or run.evaluation
+        else:
+            context.say(
+                "finetune is not finished: these are numbers of its best checkpoint so far, kept out of the run"
+            )
     else:
         cases = [case for case in find_cases(context.task, data, (), list_csv) if case.label is not None]
         if not cases:

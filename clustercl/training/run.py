@@ -146,8 +146,9 @@ class RunFolder:
     def sweep(self) -> None:
         """Remove what kills left half-written or half removed, by the names of `atomic`, `write_demo` and `discard`."""
         for path in [*self.path.glob(".*"), *self.path.glob("*/.*")]:
-            if not re.match(r"\.(\d+|discarded)\.", path.name):
-                continue
+            written_by = re.match(r"\.(\d+|discarded)\.", path.name)
+            if not written_by or (written_by[1].isdigit() and _alive(int(written_by[1]))):
+                continue  # a file that another process is writing at this moment
             if path.is_dir():
                 shutil.rmtree(path)
             else:
@@ -163,3 +164,13 @@ class RunFolder:
         os.replace(folder, aside)
         shutil.rmtree(aside)
         return True
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()

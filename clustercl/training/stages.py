@@ -120,6 +120,11 @@ def _unit_feed(context: Context, stage: str) -> UnitFeed:
     prepared = context.prepared(context.training_ids)
     units = make_units(prepared, context.task, config.data)
     batch_size = getattr(config, stage).batch_size
+    if stage == "pretrain" and batch_size > len(units):
+        # A unit twice in a batch would be its own negative.
+        world = context.fabric.world_size
+        batch_size = max(world, len(units) // world * world)
+        context.say(f"pretrain: batches of {batch_size}, as there are only {len(units)} units")
     return UnitFeed(prepared, units, config.data, context.task, batch_size, stage_seed(config.seed, stage))
 
 

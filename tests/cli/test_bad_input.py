@@ -210,10 +210,15 @@ def test_listed_mask_is_missing(skin, tmp_path, capsys):
         (["--device", "tpu"], ["tpu"]),
         (["--config", "missing.toml"], ["missing.toml"]),
         (["--list", "a.csv", "--data", "b"], ["--list", "--data"]),
+        (["--processes", "2"], ["--processes 2", "not supported yet"]),
+        (["--preset", "tiny", "--set", "data.patch=[8,8,8]"], ["data.patch", "16", "got 8"]),
+        (["--set", "finetune.weight_decay=-1"], ["finetune.weight_decay", "from 0 on"]),
+        (["--set", "finetune.clip_norm=-1"], ["finetune.clip_norm", "from 0 on"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) and value[0].startswith("--") else "",
 )
-def test_bad_usage_is_exit_2(arguments, wanted, tmp_path, capsys):
+def test_bad_usage_is_exit_2(arguments, wanted, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     code = run(["train", "--task", "heart", "--out", str(tmp_path / "run"), *arguments])
     error = capsys.readouterr().err
     assert code == 2, error

@@ -49,7 +49,7 @@ def test_errors_are_one_sentence_without_traceback(monkeypatch, capsys):
         (DataError("a.png is broken"), 1, "clustercl: a.png is broken\n"),
         (UsageError("--gpus 4, but 0 are visible"), 2, "clustercl: --gpus 4, but 0 are visible\n"),
         (ZeroDivisionError("by\nzero"), 1, "clustercl: ZeroDivisionError: by zero (--debug shows where)\n"),
-        (KeyboardInterrupt(), 130, "goes on where it stopped"),
+        (KeyboardInterrupt(), 130, "clustercl: stopped\n"),
     ]:
 
         def fail(error=error):
@@ -104,3 +104,12 @@ def test_help_lists_every_method(clustercl):
     # Click may break a line after a hyphen.
     text = "".join(clustercl("train", "--help").stdout.split())
     assert [name for name in METHODS if name not in text] == []
+
+
+def test_ctrl_c_in_a_run_says_how_it_goes_on(monkeypatch, capsys, tmp_path):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("clustercl.training.pipeline.train", stop)
+    got, printed = exit_code(["train", "--task", "skin", "--out", str(tmp_path / "run")], capsys)
+    assert got == 130 and "stopped; the same command goes on where this one stopped" in printed.err

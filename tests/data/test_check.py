@@ -63,3 +63,14 @@ def test_no_labels_at_all(heart_folder):
     report = check_data(HEART, *discover(HEART, None, [heart_folder]), quiet=True)
     assert [problem.severity for problem in report.problems] == ["warning"]
     assert "none of the 4 cases has a label" in report.problems[0].sentence
+
+
+def test_a_list_that_training_would_refuse_is_an_error(heart_folder, tmp_path):
+    images = sorted(heart_folder.rglob("*_image.nii.gz"))[1:]
+    rows = [
+        f"{path},{str(path).replace('_image', '_label')},p1,{split}" for path, split in zip(images, ("train", "test"))
+    ]
+    (tmp_path / "list.csv").write_text("\n".join(["image,label,group,split", *rows]))
+    report = check_data(HEART, *discover(HEART, None, (), tmp_path / "list.csv"), quiet=True)
+    (problem,) = report.errors
+    assert "group p1 is in split" in problem.sentence and problem.file.endswith("_image.nii.gz")

@@ -31,6 +31,40 @@ def test_sixteen_bits_are_scaled(tmp_path):
     assert read_image(tmp_path / "x.png")[..., 0].tolist() == [[0, 1, 255]]
 
 
+@pytest.mark.parametrize(
+    ("values", "wanted"), [([0, 7, 255], [0, 7, 255]), ([0, 16, 4095], [0, 1, 255]), ([0, 257, 65535], [0, 1, 255])]
+)
+def test_other_depths_keep_their_range(values, wanted, tmp_path):
+    Image.fromarray(np.array([values], np.uint16)).save(tmp_path / "x.png")
+    assert read_image(tmp_path / "x.png")[..., 0].tolist() == [wanted]
+    assert read_mask(tmp_path / "x.png").tolist() == [values]
+    Image.fromarray(np.array([values], np.int32)).save(tmp_path / "x.tif")
+    assert read_image(tmp_path / "x.tif")[..., 0].tolist() == [wanted]
+
+
+def test_pictures_without_whole_numbers_are_refused(tmp_path):
+    Image.fromarray(np.array([[0.0, 1.0]], np.float32)).save(tmp_path / "x.tif")
+    with pytest.raises(DataError, match=r"x.tif: the image holds fractions, wanted 8 or 16 bits"):
+        read_image(tmp_path / "x.tif")
+    with pytest.raises(DataError, match=r"x.tif: the mask holds fractions"):
+        read_mask(tmp_path / "x.tif")
+    Image.fromarray(np.array([[-1, 70000]], np.int32)).save(tmp_path / "y.tif")
+    with pytest.raises(DataError, match=r"y.tif: the image holds values from -1 to 70000"):
+        read_image(tmp_path / "y.tif")
+
+
+def test_masks_as_indices(tmp_path):
+    """As PASCAL VOC stores them: class 1 is a dark red, whose luminance is 38."""
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8), mode="P")
+    palette.putpalette([0, 0, 0, 128, 0, 0])
+    palette.save(tmp_path / "m.png")
+    assert read_mask(tmp_path / "m.png").tolist() == [[0, 38]]
+    assert read_mask(tmp_path / "m.png", indices=True).tolist() == [[0, 1]]
+    Image.fromarray(np.array([[False, True]])).save(tmp_path / "b.png")
+    assert read_mask(tmp_path / "b.png").tolist() == [[0, 255]]
+    assert read_mask(tmp_path / "b.png", indices=True).tolist() == [[0, 1]]
+
+
 def test_exif_rotation(tmp_path, files):
     picture = Image.fromarray(files.photograph())
     exif = picture.getexif()

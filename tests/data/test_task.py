@@ -23,8 +23,11 @@ def test_skin_threshold():
     assert task.to_values(np.array([0, 1])).tolist() == [0, 255]
     assert task.to_values(np.array([0, 1])).dtype == np.uint8
     # A mask of 0 and 1 would otherwise be read as empty, silently.
-    with pytest.raises(DataError, match=r"m.png: the mask holds only 0 and 1.*--labels lesion=1"):
-        task.to_index(np.array([[0, 1]], np.uint8), "m.png")
+    for top in (1, 38, 127):
+        wanted = rf"m.png: the largest value of the mask is {top}, .*--labels lesion={top}$"
+        with pytest.raises(DataError, match=wanted):
+            task.to_index(np.array([[0, top]], np.uint8), "m.png")
+    assert task.to_index(np.array([[0, 20000, 65535]], np.int64), "f").tolist() == [[0, 0, 1]]  # 16 bits
 
 
 @pytest.mark.parametrize(

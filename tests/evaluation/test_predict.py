@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from clustercl.data.task import get_task
-from clustercl.errors import DataError
+from clustercl.errors import DataError, RunError
 from clustercl.evaluation import predict as module
 from clustercl.evaluation.predict import predict_files
 from clustercl.models.checkpoint import SegmentationCheckpoint
@@ -184,7 +184,7 @@ def test_masks_that_are_there_are_not_lost(predict, made, tmp_path):
 
 def test_out_is_a_file(predict, made, tmp_path):
     (tmp_path / "out").write_text("a file")
-    with pytest.raises(DataError, match="wanted a folder"):
+    with pytest.raises(RunError, match="wanted a folder"):
         predict("skin", [made.save_skin(tmp_path / "a.png", made.skin_index())])
 
 

@@ -140,6 +140,49 @@ def test_a_case_that_went_missing_is_named(tmp_path, tiny, make_skin):
         train(tiny(method="scratch"), run, data, devices=CPU, quiet=True)
 
 
+def test_a_label_that_went_missing_is_named(finished, tmp_path, tiny, make_skin):
+    data = make_skin(tmp_path / "data")
+    run = tmp_path / "run"
+    train(tiny(method="scratch"), run, data, devices=CPU, quiet=True)
+    (name,) = read_json(run / "split.json")["validation"]
+    image, mask = (next(data.rglob(f"{name}{ending}")) for ending in (".jpg", "_segmentation.png"))
+    mask.unlink()
+    (tmp_path / "other").mkdir()
+    image.rename(data / "unlabelled" / image.name)  # where no mask is due
+    with pytest.raises(DataError, match=rf"{name}.jpg: .*split.json counts on its label, which is gone"):
+        evaluate_run(run, devices=CPU, quiet=True)
+
+
+def test_numbers_of_an_unfinished_network_never_count_as_the_result(skin, tiny, tmp_path, capsys):
+    out = tmp_path / "run"
+    metrics = train(tiny(method="scratch"), out, skin, devices=CPU, quiet=True)
+    config = tiny("finetune.steps=12", method="scratch")  # as if the run had been killed at step 8 of 12
+    RunFolder(out).write_config(config, RunFolder(out).read_config()[1])
+    stale = read_json(out / "evaluation/metrics.json")
+    assert stale == metrics
+    shutil.rmtree(out / "evaluation")
+    evaluate_run(out, devices=CPU)
+    assert "finetune is not finished" in capsys.readouterr().err and not (out / "evaluation").exists()
+    (out / "evaluation").mkdir()
+    (out / "evaluation/metrics.json").write_text('{"left": "by an older version"}')
+    assert "dice" in train(config, out, skin, devices=CPU, quiet=True)
+
+
+def test_only_files_of_dead_processes_are_swept(tmp_path):
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    for owner in (int(dead.stdout), os.getppid()):
+        (tmp_path / f".{owner}.last.pt").touch()
+    RunFolder(tmp_path).sweep()
+    assert [path.name for path in tmp_path.iterdir()] == [f".{os.getppid()}.last.pt"]
+
+
+def test_no_unit_is_twice_in_a_contrastive_batch(skin, tiny, tmp_path, capsys):
+    train(tiny("pretrain.batch_size=64", method="simclr"), tmp_path / "run", skin, devices=CPU)
+    split = read_json(tmp_path / "run/split.json")
+    units = len(split["train"] + split["unlabelled"])
+    assert f"pretrain: batches of {units}, as there are only {units} units" in capsys.readouterr().err
+
+
 PROGRAM = """
 import json, sys
 from pathlib import Path
