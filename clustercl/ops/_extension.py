@@ -28,3 +28,10 @@ def has_kernel(op: str, device: str) -> bool:
 def build_info() -> dict:
     """Version, torch and compiler of the build, whether CUDA kernels are in it, and the CPU instruction set in use."""
     return {"missing": MISSING} if _C is None else _C.build_info()
+
+
+def fma_ceiling() -> float:
+    """Float32 operations per second of all threads in registers alone, measured now; what benchmarks divide by."""
+    if _C is None:
+        raise RuntimeError(f"fma_ceiling: {MISSING}; build it with: make build")
+    return _C.fma_ceiling()

@@ -1,6 +1,7 @@
 // Every op's schema on one screen, and the Python module itself.
 #include <pybind11/pybind11.h>
 
+#include "../kernels/ceiling.h"
 #include "../kernels/dispatch.h"
 #include "common.h"
 #include "linkage.h"
@@ -19,6 +20,8 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled kernels of clustercl; importing it registers torch.ops.clustercl.*";
   m.def("linkage", &clustercl::linkage_matrix, "(n - 1, 4) linkage matrix of the rows of x", pybind11::arg("x"),
         pybind11::arg("method"), pybind11::arg("metric"), pybind11::arg("progress"));
+  m.def("fma_ceiling", [] { return clustercl::fma_ceiling(clustercl::torch_threads(), 5); },
+        "Floating-point operations per second of float32 that multiply-adds in registers reach on all threads.");
   m.def("build_info", [] {
     pybind11::dict info;
     info["version"] = CLUSTERCL_VERSION;

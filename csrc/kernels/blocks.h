@@ -1,18 +1,18 @@
 // How the rows that tile.h multiplies lie in memory; the same on every instruction set.
 //
-// Rows are row-major with row_stride<T>(d) elements from one to the next, zeros behind feature d, and padded with rows of
-// zeros to a multiple of block_columns<T>. Panels hold the same rows transposed, kPanel<T> at a time.
+// kBlock rows make a block, the last one filled up with rows of zeros. A block is stored twice:
+//   rows    [feature / kPanel][row][feature % kPanel]   for one row's features in a stream, or all rows' next few features
+//   panels  [row / kPanel][feature][row % kPanel]       for the next feature of many rows at once
+// so that every inner loop reads memory in order, whatever d is, and no row's start meets another's in the cache sets.
 #pragma once
 
 #include <cstdint>
 
 namespace clustercl {
 
-// Rows that one thread works on at a time, a multiple of every instruction set's register tile; and the columns they meet in
-// one step. Their products, 48 KiB, stay in the second-level cache.
-constexpr int kBlockRows = 48;
-template <class T>
-constexpr int kBlockColumns = 1024 / static_cast<int>(sizeof(T));
+// A multiple of every instruction set's register tile (12, 6, 4 rows) and of kPanel. The products of two blocks of floats,
+// 36 KiB, and the 12 KiB that they are multiplied with next stay in the first-level cache.
+constexpr int kBlock = 96;
 // 128 bytes: two AVX-512 registers, two cache lines.
 template <class T>
 constexpr int kPanel = 128 / static_cast<int>(sizeof(T));
@@ -22,10 +22,16 @@ static inline std::int64_t round_up(std::int64_t value, std::int64_t multiple) {
   return (value + multiple - 1) / multiple * multiple;
 }
 
-// Whole panels, and one cache line more: an even number of lines would put every row's start into the same few cache sets.
+// Features of a row as stored in rows.
 template <class T>
-static inline std::int64_t row_stride(std::int64_t d) {
-  return round_up(d, kPanel<T>) + kPanel<T> / 2;
+static inline std::int64_t padded_width(std::int64_t d) {
+  return round_up(d, kPanel<T>);
+}
+
+// Where row i's features of the panel that starts at feature f lie in rows: kPanel<T> of them in a line.
+template <class T>
+static inline std::int64_t row_offset(std::int64_t i, std::int64_t f, std::int64_t width) {
+  return i / kBlock * kBlock * width + f * kBlock + i % kBlock * kPanel<T>;
 }
 
 }  // namespace clustercl

@@ -1,155 +1,85 @@
-// Preparation and threads of the contrastive loss; the description is in contrastive.h, the arithmetic in contrastive_cpu.cpp.
+// The two passes of the contrastive loss; the description is in contrastive.h, the arithmetic in contrastive_cpu.cpp.
 #include "contrastive.h"
 
 #include <algorithm>
 #include <cmath>
-#include <memory>
-#include <new>
-#include <stdexcept>
-#include <string>
 #include <vector>
+
+#include "contrastive_rows.h"
+#include "pairs.h"
 
 namespace clustercl {
 namespace {
 
-// One cache line, so that no register of a padded row straddles two.
-constexpr std::align_val_t kAlignment{64};
-
-struct Free {
-  void operator()(void* p) const { ::operator delete[](p, kAlignment); }
-};
-template <class T>
-using Buffer = std::unique_ptr<T[], Free>;
-
-template <class T>
-Buffer<T> buffer(std::int64_t size) {
-  return Buffer<T>(static_cast<T*>(::operator new[](static_cast<std::size_t>(size) * sizeof(T), kAlignment)));
+// Blocks that a task takes together. More of them read less from beyond the second-level cache; fewer keep more threads busy.
+std::int64_t blocks_per_task(std::int64_t blocks, int threads) {
+  return std::clamp<std::int64_t>(blocks / (8 * static_cast<std::int64_t>(threads)), 1, 4);
 }
 
-// Numbers 0, 1, ... in the place of values; how many there are.
-std::int64_t number(const std::int64_t* values, std::int64_t n, std::vector<std::int64_t>& out) {
-  std::vector<std::int64_t> distinct(values, values + n);
-  std::sort(distinct.begin(), distinct.end());
-  distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
-  out.resize(n);
-  for (std::int64_t i = 0; i < n; ++i)
-    out[i] = std::lower_bound(distinct.begin(), distinct.end(), values[i]) - distinct.begin();
-  return static_cast<std::int64_t>(distinct.size());
+// call(i, from, to): block i against the blocks from <= j < to, for every pair i <= j of which one holds an anchor.
+template <class T, class F>
+void for_each_tiles(const Contrastive<T>& in, std::int64_t blocks, const Parallel& parallel, const F& call) {
+  const std::int64_t group = blocks_per_task(blocks, parallel.threads);
+  const std::int64_t first = in.first / kBlock, last = (in.first + in.count - 1) / kBlock;  // blocks with anchors
+  for_each_pair((blocks + group - 1) / group, parallel, [&](std::int64_t a, std::int64_t b) {
+    const std::int64_t end = std::min((b + 1) * group, blocks);
+    for (std::int64_t i = a * group; i < std::min((a + 1) * group, blocks); ++i) {
+      const bool anchors = first <= i && i <= last;
+      const std::int64_t from = std::max(b * group, i);
+      call(i, anchors ? from : std::max(from, first), anchors ? end : std::min(end, last + 1));
+    }
+  });
 }
 
-std::vector<std::int64_t> tally(const std::vector<std::int64_t>& ids, std::int64_t kinds) {
-  std::vector<std::int64_t> out(kinds);
-  for (const std::int64_t id : ids) ++out[id];
-  return out;
-}
-
-// Everything the blocks read: unit rows, panels, ids, and how many positives each row has.
+// A row's log-sum over all candidates: those of the tiles, whose exp(s - c) add up to sum, and its mates that the tiles left
+// out. Largest first, so that a row with no candidate but one mate has exactly that mate's s.
 template <class T>
-struct Prepared {
-  ContrastiveRows<T> rows;
-  Buffer<T> unit, panels;
-  std::vector<RowId<T>> image, group;
-  std::vector<std::int64_t> positives;
-  std::vector<double> norm;
-
-  Prepared(const Contrastive<T>& in, const Parallel& parallel) {
-    const std::int64_t stride = row_stride<T>(in.d), padded = round_up(in.n, kBlockColumns<T>);
-    rows = {};
-    rows.n = in.n;
-    rows.d = in.d;
-    rows.stride = stride;
-    rows.padded = padded;
-    rows.same_class = in.same_class;
-    rows.inverse_temperature = static_cast<T>(1.0 / in.temperature);
-    name_rows(in, padded);
-    norm.resize(in.n);
-    // A block of rows may reach beyond the last block of columns.
-    unit = buffer<T>((padded + kBlockRows) * stride);
-    panels = buffer<T>(padded * in.d);
-    parallel.for_each(0, padded / kPanel<T>, 1, [&](std::int64_t first, std::int64_t last) {
-      for (std::int64_t i = first * kPanel<T>; i < last * kPanel<T>; ++i) {
-        T* to = unit.get() + i * stride;
-        std::fill_n(to, stride, T{0});
-        if (i < in.n) norm[i] = unit_row(in, i, to);
-        T* panel = panels.get() + i / kPanel<T> * kPanel<T> * in.d + i % kPanel<T>;
-        for (std::int64_t f = 0; f < in.d; ++f) panel[f * kPanel<T>] = to[f];
-      }
-    });
-    std::fill_n(unit.get() + padded * stride, kBlockRows * stride, T{0});
-    rows.unit = unit.get();
-    rows.panels = panels.get();
-  }
-
-  void name_rows(const Contrastive<T>& in, std::int64_t padded) {
-    std::vector<std::int64_t> images, groups;
-    std::int64_t kinds = number(in.image, in.n, images);
-    const std::vector<std::int64_t> views = tally(images, kinds);
-    for (std::int64_t i = 0; i < in.n; ++i)
-      if (views[images[i]] < 2)
-        throw std::invalid_argument("contrastive_loss: image must name each image at least twice, once per view, got " +
-                                    std::to_string(in.image[i]) + " once");
-    if (in.same_class == SameClass::ignore || in.pseudo_class == nullptr) {
-      groups = images;
-    } else {
-      const std::int64_t classes = number(in.pseudo_class, in.n, groups);
-      for (std::int64_t i = 0; i < in.n; ++i)
-        groups[i] = in.pseudo_class[i] == in.ignore_label ? classes + images[i] : groups[i];
-      kinds += classes;
-    }
-    const std::vector<std::int64_t> members = tally(groups, kinds);
-    image.assign(padded, RowId<T>{-1});
-    group.assign(padded, RowId<T>{-1});
-    positives.resize(in.n);
-    for (std::int64_t i = 0; i < in.n; ++i) {
-      image[i] = static_cast<RowId<T>>(images[i]);
-      group[i] = static_cast<RowId<T>>(groups[i]);
-      positives[i] = (in.same_class == SameClass::attract ? members[groups[i]] : views[images[i]]) - 1;
-    }
-    rows.image = image.data();
-    rows.group = group.data();
-  }
-
-  // Writes row i divided by its norm and returns the norm; a power of two first, so that no square overflows.
-  static double unit_row(const Contrastive<T>& in, std::int64_t i, T* to) {
-    const T* x = in.rows + i * in.row_stride;
-    double largest = 0;
-    for (std::int64_t f = 0; f < in.d; ++f) {
-      to[f] = x[f * in.column_stride];
-      const double size = std::fabs(static_cast<double>(to[f]));
-      if (size > largest || std::isnan(size)) largest = size;  // NaN stays: nothing is larger
-    }
-    if (!in.normalize || largest == 0) return largest == 0 ? 0 : 1;
-    if (!std::isfinite(largest)) {
-      std::fill_n(to, in.d, static_cast<T>(NAN));
-      return NAN;
-    }
-    int exponent;
-    std::frexp(largest, &exponent);
-    const double scale = std::ldexp(1.0, -std::max(exponent, -1000));
-    double square = 0;
-    for (std::int64_t f = 0; f < in.d; ++f) square += (to[f] * scale) * (to[f] * scale);
-    const double length = std::sqrt(square);
-    for (std::int64_t f = 0; f < in.d; ++f) to[f] = static_cast<T>(to[f] * scale / length);
-    return length / scale;
-  }
-};
+double log_sum(double c, double sum, const std::vector<T>& mates) {
+  const double others = c + std::log(sum);
+  if (mates.empty()) return others;
+  double largest = sum == 0 ? -HUGE_VAL : others;
+  for (const T s : mates) largest = std::max<double>(s, largest);
+  double total = sum == 0 ? 0 : std::exp(others - largest);
+  for (const T s : mates) total += std::exp(s - largest);
+  return largest + std::log(total);
+}
 
 }  // namespace
 
 template <class T>
 void contrastive_forward(const Contrastive<T>& in, const Parallel& parallel, T* loss, T* lse) {
-  const auto forward_block = CLUSTERCL_PICK(contrastive_forward_block<T>);
-  const Prepared<T> prepared(in, parallel);
+  const auto forward_tiles = CLUSTERCL_PICK(contrastive_forward_tiles<T>);
+  const auto exact_rows = CLUSTERCL_PICK(contrastive_exact_rows<T>);
+  const ContrastiveRows<T> rows(in, parallel);
+  std::vector<double> sum(rows.padded), positive(rows.tiles.attract ? rows.padded : 0);
+  for_each_tiles(in, rows.blocks, parallel, [&](std::int64_t i, std::int64_t from, std::int64_t to) {
+    if (from < to) forward_tiles(rows.tiles, i, from, to, sum.data(), positive.data());
+  });
+
   const std::int64_t end = in.first + in.count;
-  parallel.for_each(in.first / kBlockRows, (end + kBlockRows - 1) / kBlockRows, 1, [&](std::int64_t from, std::int64_t to) {
-    T largest[kBlockRows];
-    double sum[kBlockRows], positive[kBlockRows];
-    for (std::int64_t row = from * kBlockRows; row < to * kBlockRows; row += kBlockRows) {
-      forward_block(prepared.rows, row, largest, sum, positive);
-      for (std::int64_t i = std::max(row, in.first); i < std::min(row + kBlockRows, end); ++i) {
-        const double total = static_cast<double>(largest[i - row]) + std::log(sum[i - row]);
+  parallel.for_each(in.first / kBlock, (end + kBlock - 1) / kBlock, 1, [&](std::int64_t from, std::int64_t to) {
+    std::vector<T> mates;
+    for (std::int64_t block = from; block < to; ++block) {
+      T largest[kBlock];
+      double again[kBlock];
+      bool summed_again = false;
+      for (std::int64_t i = std::max(block * kBlock, in.first); i < std::min((block + 1) * kBlock, end); ++i) {
+        mates.clear();
+        double positives = 0;
+        if (rows.tiles.attract) {
+          positives = positive[i] * static_cast<double>(rows.tiles.inverse_temperature);
+        } else {
+          rows.for_each_mate(i, [&](std::int64_t p) { mates.push_back(rows.similarity(i, p)); });
+          for (const T s : mates) positives += s;
+        }
+        double total = log_sum(rows.c, sum[i], mates);
+        if (sum[i] != 0 && rows.too_low(total)) {
+          if (!summed_again) exact_rows(rows.tiles, block, largest, again);
+          summed_again = true;
+          total = log_sum(static_cast<double>(largest[i % kBlock]), again[i % kBlock], mates);
+        }
         lse[i - in.first] = static_cast<T>(total);
-        loss[i - in.first] = static_cast<T>(total - positive[i - row] / static_cast<double>(prepared.positives[i]));
+        loss[i - in.first] = static_cast<T>(total - positives / static_cast<double>(rows.positives[i]));
       }
     }
   });
@@ -158,44 +88,65 @@ void contrastive_forward(const Contrastive<T>& in, const Parallel& parallel, T* 
 template <class T>
 void contrastive_backward(const Contrastive<T>& in, const Parallel& parallel, const T* lse, const T* grad_loss, T* grad_rows,
                           double* grad_temperature) {
-  const auto backward_block = CLUSTERCL_PICK(contrastive_backward_block<T>);
-  Prepared<T> prepared(in, parallel);
-  const std::int64_t stride = prepared.rows.stride, padded = prepared.rows.padded, end = in.first + in.count;
-  std::vector<T> all_lse(padded), grad(padded), share(padded);
+  const auto backward_tiles = CLUSTERCL_PICK(contrastive_backward_tiles<T>);
+  ContrastiveRows<T> rows(in, parallel);
+  const std::int64_t width = rows.tiles.width, end = in.first + in.count;
+  std::vector<T> all_lse(rows.padded), grad(rows.padded), factor(rows.padded), share(rows.padded);
+  const auto exact = std::make_unique<bool[]>(rows.blocks);
   for (std::int64_t i = in.first; i < end; ++i) {
     all_lse[i] = lse[i - in.first];
     grad[i] = grad_loss[i - in.first];
-    share[i] = grad[i] / static_cast<T>(prepared.positives[i]);
+    share[i] = grad[i] / static_cast<T>(rows.positives[i]);
+    const double total = static_cast<double>(all_lse[i]);
+    if (rows.too_low(total))
+      exact[i / kBlock] = true;
+    else
+      factor[i] = static_cast<T>(static_cast<double>(grad[i]) * std::exp(rows.c - total));
   }
-  prepared.rows.lse = all_lse.data();
-  prepared.rows.grad = grad.data();
-  prepared.rows.share = share.data();
+  rows.tiles.lse = all_lse.data();
+  rows.tiles.grad = grad.data();
+  rows.tiles.factor = factor.data();
+  rows.tiles.share = share.data();
+  rows.tiles.exact = exact.get();
 
-  const std::int64_t blocks = (in.n + kBlockRows - 1) / kBlockRows;
-  std::vector<double> radial(blocks);  // sum of <u_i, dL/du_i> per block, added in order below
-  parallel.for_each(0, blocks, 1, [&](std::int64_t from, std::int64_t to) {
-    const Buffer<T> out = buffer<T>(kBlockRows * stride);
-    for (std::int64_t block = from; block < to; ++block) {
-      const std::int64_t row = block * kBlockRows;
-      std::fill_n(out.get(), kBlockRows * stride, T{0});
-      // Where neither row nor column is an anchor, every weight is 0.
-      const bool anchors = row < end && row + kBlockRows > in.first;
-      backward_block(prepared.rows, row, anchors ? 0 : in.first / kBlockColumns<T> * kBlockColumns<T>,
-                     anchors ? padded : round_up(end, kBlockColumns<T>), out.get());
-      for (std::int64_t i = row; i < std::min(row + kBlockRows, in.n); ++i) {
-        const T* pull = out.get() + (i - row) * stride;
-        const T* u = prepared.unit.get() + i * stride;
-        T* to_row = grad_rows + i * in.d;
-        double along = 0;
-        for (std::int64_t f = 0; f < in.d; ++f) along += static_cast<double>(u[f]) * static_cast<double>(pull[f]);
-        radial[block] += along;
-        const double norm = prepared.norm[i], factor = in.normalize ? in.temperature * norm : in.temperature;
-        if (!in.normalize) along = 0;
-        for (std::int64_t f = 0; f < in.d; ++f) {
-          const double tangent = static_cast<double>(pull[f]) - static_cast<double>(u[f]) * along;
-          to_row[f] = in.normalize && norm == 0 ? T{0} : static_cast<T>(tangent / factor);
+  const Buffer<T> pull = buffer<T>(rows.padded * width);  // dL/du times the temperature
+  parallel.for_each(0, rows.blocks, 1, [&](std::int64_t from, std::int64_t to) {
+    std::fill(pull.get() + from * kBlock * width, pull.get() + to * kBlock * width, T{0});
+  });
+  for_each_tiles(in, rows.blocks, parallel, [&](std::int64_t i, std::int64_t from, std::int64_t to) {
+    if (from < to) backward_tiles(rows.tiles, i, from, to, pull.get());
+  });
+
+  std::vector<double> radial(rows.blocks);  // sum of <u_i, dL/du_i> per block, added in order below
+  parallel.for_each(0, rows.blocks, 1, [&](std::int64_t from, std::int64_t to) {
+    std::vector<double> x(width), u(width);
+    for (std::int64_t i = from * kBlock; i < std::min(to * kBlock, in.n); ++i) {
+      const auto add_row = [&](double times, const T* source, std::int64_t row, std::vector<double>& to_row) {
+        for (std::int64_t f = 0; f < width; f += kPanel<T>) {
+          const T* panel = source + row_offset<T>(row, f, width);
+          for (int k = 0; k < kPanel<T>; ++k) to_row[f + k] += times * static_cast<double>(panel[k]);
         }
-      }
+      };
+      std::fill(x.begin(), x.end(), 0.0);
+      std::fill(u.begin(), u.end(), 0.0);
+      add_row(1, pull.get(), i, x);
+      add_row(1, rows.tiles.rows, i, u);
+      if (!rows.tiles.attract)
+        rows.for_each_mate(i, [&](std::int64_t p) {
+          const T s = rows.similarity(i, p);
+          const auto weight = [&](std::int64_t anchor) {
+            return grad[anchor] == 0 ? 0.0 : static_cast<double>(grad[anchor] * std::exp(s - all_lse[anchor]) - share[anchor]);
+          };
+          add_row(weight(i) + weight(p), rows.tiles.rows, p, x);
+        });
+      double along = 0;
+      for (std::int64_t f = 0; f < in.d; ++f) along += x[f] * u[f];
+      radial[i / kBlock] += along;
+      if (!in.normalize) along = 0;
+      const double norm = in.normalize ? rows.norm[i] : 1;
+      // A row of zeros stays one: its gradient is 0.
+      const double by = norm == 0 ? HUGE_VAL : in.temperature * norm;
+      for (std::int64_t f = 0; f < in.d; ++f) grad_rows[i * in.d + f] = static_cast<T>((x[f] - u[f] * along) / by);
     }
   });
   double sum = 0;

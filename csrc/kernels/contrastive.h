@@ -9,14 +9,20 @@
 //   dL/dtemperature = -sum_i <u_i, dL/du_i> / (2 temperature)
 // The group of a row is its pseudo-class; a row whose pseudo-class is `ignore_label`, or any row under `ignore`, forms a
 // group with its own image alone. Rows first <= i < first + count are anchors: they have a loss; all rows are columns.
-// Never stored: anything n x n. Beside the result: u twice (rows and panels, blocks.h) and a few numbers per row.
-// Shapes: rows (n, d) of any strides; image, pseudo_class (n,); loss, lse, grad_loss (count,); grad_rows (n, d) contiguous.
-// Threads take blocks of kBlockRows rows and pass over all columns, kBlockColumns at a time: products, mask, running
-// maximum and sum of a block stay in cache, and no two threads write one row. Because s_ij = s_ji, the backward pass weighs
-// row j with a_ij + a_ji at once and owns its rows of the gradient as well.
-// Numerics: products in T, sums over blocks in double; the maximum runs over kept entries only. s_ij has the same bits
-// whichever pass or row asks for it, so a row with one candidate, its positive, has loss and gradient exactly 0.
-// Determinism: a row's sums have one order; the result does not depend on the number of threads.
+// Never stored: anything n x n. Beside the result: u twice (rows and panels, blocks.h), in the backward pass its gradient,
+// and some 60 bytes per row, for any number of threads.
+// Tiles: s_ij = s_ji, so the products of two blocks are computed once, for i <= j. Forward, a tile is turned into
+// exponentials that are summed along its rows and its columns; backward, into the weights a_ij + a_ji, which multiply the
+// columns' u into the rows' gradient and the rows' u into the columns'. Threads meet in pairs.h: a task owns two groups of
+// blocks. Under `exclude` and `ignore` a tile leaves out a row's whole group, its positives with it: they are few, and added
+// row by row at the end (contrastive.cpp).
+// Numerics: products and exponentials in T, sums over tiles in double. exp(s - c) with one c for all rows needs one
+// exponential where a maximum per row would need two (its row's and its column's): c = max(0, bound - room), bound >= any s
+// by Cauchy and Schwarz, room 80 for float, so that nothing overflows, and everything down to c - 87 counts. A row whose
+// log-sum comes out below c - 55, where terms that matter may have been lost, is summed again with the maximum over its own
+// candidates, and tiles with such a row weigh by exp(s - lse_i) and exp(s - lse_j). With rows of length 1 that cannot happen
+// at temperatures from 0.0182 on, and it takes positives and negatives far apart below.
+// Determinism: a row's sums have one order for a given number of threads.
 // Source: Chen et al. 2020 (NT-Xent), Khosla et al. 2020 (attract), Zhang et al. 2022 (exclude).
 #pragma once
 
@@ -65,29 +71,37 @@ struct RowIdOf<double> {
 template <class T>
 using RowId = typename RowIdOf<T>::type;
 
-// What contrastive.cpp prepares for the blocks: padded rows have image = group = -1, grad = share = lse = 0.
+// What the tiles read; arrays per row are padded to whole blocks.
 template <class T>
-struct ContrastiveRows {
-  std::int64_t n, d, stride, padded;
-  const T* unit;    // (padded, stride)
-  const T* panels;  // (padded / kPanel, d, kPanel)
-  const RowId<T>* image;
-  const RowId<T>* group;
-  SameClass same_class;
+struct ContrastiveTiles {
+  std::int64_t n, d, width;  // width: of a row as stored
+  const T* rows;
+  const T* panels;
+  bool attract;
+  const RowId<T>* left_out;  // rows with the same number are no candidates of each other: the group, under attract the row
+  const RowId<T>* group;     // under attract: rows with the same number are positives of each other; padded rows -1
   T inverse_temperature;
-  const T* lse;    // backward only, (padded,)
-  const T* grad;   // g_i, 0 for rows that are no anchors
-  const T* share;  // g_i / |P(i)|
+  T scale, shift;  // 2^(dot * scale - shift) = exp(s - c)
+  // Backward only; padded rows hold 0.
+  const bool* exact;  // per block: it holds a row whose log-sum is too far below c
+  const T* lse;
+  const T* grad;    // g_i, 0 for rows that are no anchors
+  const T* factor;  // g_i exp(c - lse_i)
+  const T* share;   // g_i / |P(i)|
 };
 
 CLUSTERCL_PER_ISA(
-    // Of the rows row <= i < row + kBlockRows: largest candidate, sum over candidates of exp(s - largest), sum of positives.
+    // Block i against the blocks from <= j < to, j >= i: adds exp(s - c) of candidates to sum and, under attract, the dot
+    // products of positives to positive, for the rows of all these blocks (a block against itself once).
     template <class T>
-    void contrastive_forward_block(const ContrastiveRows<T>& in, std::int64_t row, T* largest, double* sum,
-                                   double* positive);
-    // out (kBlockRows, stride) += sum_j (a_ij + a_ji) u_j over the columns from <= j < to, multiples of kBlockColumns.
+    void contrastive_forward_tiles(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t from, std::int64_t to,
+                                   double* sum, double* positive);
+    // Block i against all: its rows' largest candidate and sum of exp(s - largest), -inf and 0 where there is none.
     template <class T>
-    void contrastive_backward_block(const ContrastiveRows<T>& in, std::int64_t row, std::int64_t from, std::int64_t to,
+    void contrastive_exact_rows(const ContrastiveTiles<T>& in, std::int64_t i, T* largest, double* sum);
+    // Adds sum_j (a_ij + a_ji) u_j over these tiles to out, laid out as rows, for the rows of both blocks.
+    template <class T>
+    void contrastive_backward_tiles(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t from, std::int64_t to,
                                     T* out);)
 
 }  // namespace clustercl

@@ -7,119 +7,205 @@ namespace clustercl::CLUSTERCL_ISA {
 
 namespace {
 
-// Which columns of one row are candidates and which are positives; -1 or 0 per lane.
-template <class T>
-struct Mask {
-  typename Simd<T>::I kept, positive;
-};
+// Registers that one pass over a tile's rows takes along: with AVX-512 the whole block of floats.
+constexpr int kChunk = 6;
+static_assert(kBlock % (kChunk * kLanes<float>) == 0 && kBlock % (kChunk * kLanes<double>) == 0);
 
-template <class T, SameClass same_class>
-inline Mask<T> mask_of(const ContrastiveRows<T>& in, std::int64_t row, std::int64_t column) {
+template <class T>
+inline void products(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t j, T* s) {
+  dots(in.rows + i * kBlock * in.width, in.panels + j * kBlock * in.d, in.d, s);
+}
+
+// -1 in the lanes of the columns from `column` on that exist.
+template <class T>
+inline typename Simd<T>::I existing(std::int64_t n, std::int64_t column) {
+  typename Simd<T>::I at;
+  for (int lane = 0; lane < kLanes<T>; ++lane) at[lane] = lane;
+  const std::int64_t left = n - column;
+  return at < static_cast<RowId<T>>(left < kLanes<T> ? left : kLanes<T>);
+}
+
+// Takes a tile of products into its rows' sums (a register per row) and its columns' (two passes apart).
+template <class T, bool attract, bool end>
+void sum_tile(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t j, const T* s, typename Simd<T>::V* row_sum,
+              typename Simd<T>::V* row_positive, double* sum, double* positive) {
+  using V = typename Simd<T>::V;
   using I = typename Simd<T>::I;
-  I at;
-  for (int lane = 0; lane < kLanes<T>; ++lane) at[lane] = static_cast<RowId<T>>(column + lane);
-  const I image = load_integers<T>(in.image + column), group = load_integers<T>(in.group + column);
-  const I other = at != static_cast<RowId<T>>(row), real = image >= 0;
-  const I mate = (image == in.image[row]) & other;
-  if constexpr (same_class == SameClass::exclude) return {((group != in.group[row]) | mate) & real, mate};
-  if constexpr (same_class == SameClass::attract) return {other & real, (group == in.group[row]) & other};
-  return {other & real, mate};
+  constexpr int lanes = kLanes<T>;
+  const V scale = all(in.scale), shift = all(-in.shift);
+  const int rows = static_cast<int>(in.n - i * kBlock < kBlock ? in.n - i * kBlock : kBlock);
+  for (int c = 0; c < kBlock; c += kChunk * lanes) {
+    const std::int64_t column = j * kBlock + c;
+    V sums[kChunk] = {}, positives[kChunk] = {};
+    I left_out[kChunk];
+    for (int k = 0; k < kChunk; ++k) left_out[k] = load_integers<T>(in.left_out + column + k * lanes);
+    for (int r = 0; r < rows; ++r) {
+      const RowId<T> own = in.left_out[i * kBlock + r];
+      V along = {}, attracted = {};
+#pragma GCC unroll 6
+      for (int k = 0; k < kChunk; ++k) {
+        const V product = load(s + r * kBlock + c + k * lanes);
+        I kept = left_out[k] != own;
+        if constexpr (end) kept &= existing<T>(in.n, column + k * lanes);
+        const V e = exponential2(fma(product, scale, shift)), value = kept ? e : V{};
+        along += value;
+        sums[k] += value;
+        if constexpr (attract) {
+          const I mate = (load_integers<T>(in.group + column + k * lanes) == in.group[i * kBlock + r]) & kept;
+          const V pulled = mate ? product : V{};
+          attracted += pulled;
+          positives[k] += pulled;
+        }
+      }
+      row_sum[r] += along;
+      if constexpr (attract) row_positive[r] += attracted;
+    }
+    if (i == j) continue;  // its columns are its rows
+    for (int k = 0; k < kChunk; ++k)
+      for (int lane = 0; lane < lanes; ++lane) {
+        sum[column + k * lanes + lane] += static_cast<double>(sums[k][lane]);
+        if constexpr (attract) positive[column + k * lanes + lane] += static_cast<double>(positives[k][lane]);
+      }
+  }
 }
 
-// Takes one row's products with kBlockColumns columns into its running largest, sum and positive.
-template <class T, SameClass same_class>
-inline void forward_row(const ContrastiveRows<T>& in, std::int64_t row, std::int64_t column, T* s, T& largest_seen,
-                        double& sum, double& positive) {
+template <class T, bool attract>
+void forward(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t from, std::int64_t to, double* sum,
+             double* positive) {
   using V = typename Simd<T>::V;
-  const T infinity = static_cast<T>(__builtin_inf());
-  const V nothing = all(-infinity);
-  V most = nothing, positives = {};
-  for (int c = 0; c < kBlockColumns<T>; c += kLanes<T>) {
-    const Mask<T> mask = mask_of<T, same_class>(in, row, column + c);
-    const V value = load(s + c);
-    const V kept = mask.kept ? value : nothing;
-    most = kept > most ? kept : most;
-    positives += mask.positive ? value : V{};
-    store(s + c, kept);
+  alignas(64) T s[kBlock * kBlock];
+  V row_sum[kBlock] = {}, row_positive[attract ? kBlock : 1] = {};
+  for (std::int64_t j = from; j < to; ++j) {
+    products(in, i, j, s);
+    if ((j + 1) * kBlock > in.n)
+      sum_tile<T, attract, true>(in, i, j, s, row_sum, row_positive, sum, positive);
+    else
+      sum_tile<T, attract, false>(in, i, j, s, row_sum, row_positive, sum, positive);
   }
-  positive += total<T>(positives);
-  const T block = largest<T>(most);
-  if (block > largest_seen) {
-    sum *= __builtin_exp(static_cast<double>(largest_seen) - static_cast<double>(block));
-    largest_seen = block;
+  for (int r = 0; r < kBlock; ++r) {
+    sum[i * kBlock + r] += static_cast<double>(total<T>(row_sum[r]));
+    if constexpr (attract) positive[i * kBlock + r] += static_cast<double>(total<T>(row_positive[r]));
   }
-  // Nothing kept so far, or nothing but NaN: 0 in the place of -inf keeps the first at 0 and lets the second through.
-  const V shift = all(largest_seen == -infinity ? T{0} : largest_seen);
-  V sums = {};
-  for (int c = 0; c < kBlockColumns<T>; c += kLanes<T>) sums += exponential(load(s + c) - shift);
-  sum += total<T>(sums);
 }
 
-// Turns one row's products with kBlockColumns columns into the weights a_ij + a_ji.
-template <class T, SameClass same_class>
-inline void backward_row(const ContrastiveRows<T>& in, std::int64_t row, std::int64_t column, T* s) {
+// Turns a tile of products into the weights a_ij + a_ji; `exact` with an exponential for each of the two.
+template <class T, bool attract, bool exact>
+void weigh_tile(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t j, T* s) {
   using V = typename Simd<T>::V;
-  const V lse = all(in.lse[row]), grad = all(in.grad[row]), share = all(in.share[row]);
-  for (int c = 0; c < kBlockColumns<T>; c += kLanes<T>) {
-    const Mask<T> mask = mask_of<T, same_class>(in, row, column + c);
-    const V value = load(s + c);
-    const V here = grad * exponential(value - lse), there = load(in.grad + column + c) * exponential(value - load(in.lse + column + c));
-    const V pull_here = mask.positive ? share : V{}, pull_there = mask.positive ? load(in.share + column + c) : V{};
-    store(s + c, mask.kept ? (here - pull_here) + (there - pull_there) : V{});
+  using I = typename Simd<T>::I;
+  constexpr int lanes = kLanes<T>;
+  const V scale = all(in.scale), shift = all(-in.shift), inverse_temperature = all(in.inverse_temperature);
+  for (int c = 0; c < kBlock; c += kChunk * lanes) {
+    const std::int64_t column = j * kBlock + c;
+    V factor[kChunk];
+    I left_out[kChunk];
+    for (int k = 0; k < kChunk; ++k) {
+      factor[k] = load(in.factor + column + k * lanes);
+      left_out[k] = load_integers<T>(in.left_out + column + k * lanes);
+    }
+    for (std::int64_t row = i * kBlock; row < (i + 1) * kBlock; ++row) {
+      const RowId<T> own = in.left_out[row];
+      const V own_factor = all(in.factor[row]);
+#pragma GCC unroll 6
+      for (int k = 0; k < kChunk; ++k) {
+        T* at = s + (row - i * kBlock) * kBlock + c + k * lanes;
+        const V product = load(at);
+        V weight;
+        if constexpr (exact) {
+          const V value = product * inverse_temperature;
+          const std::int64_t there = column + k * lanes;
+          weight = all(in.grad[row]) * exponential(value - all(in.lse[row])) +
+                   load(in.grad + there) * exponential(value - load(in.lse + there));
+        } else {
+          weight = exponential2(fma(product, scale, shift)) * (own_factor + factor[k]);
+        }
+        if constexpr (attract) {
+          const I mate = load_integers<T>(in.group + column + k * lanes) == in.group[row];
+          const V pull = load(in.share + column + k * lanes) + in.share[row];
+          weight -= mate ? pull : V{};
+        }
+        store(at, left_out[k] != own ? weight : V{});
+      }
+    }
   }
 }
 
-template <class T>
-inline void products(const ContrastiveRows<T>& in, std::int64_t row, std::int64_t column, T* s) {
-  dots(in.unit + row * in.stride, in.stride, in.panels + column * in.d, kBlockColumns<T> / kPanel<T>, in.d,
-       in.inverse_temperature, s, kBlockColumns<T>);
-}
-
-template <class T, SameClass same_class>
-void forward(const ContrastiveRows<T>& in, std::int64_t row, T* largest, double* sum, double* positive) {
-  alignas(64) T s[kBlockRows * kBlockColumns<T>];
-  for (int r = 0; r < kBlockRows; ++r) {
-    largest[r] = -static_cast<T>(__builtin_inf());
-    sum[r] = positive[r] = 0;
-  }
-  for (std::int64_t column = 0; column < in.padded; column += kBlockColumns<T>) {
-    products(in, row, column, s);
-    for (int r = 0; r < kBlockRows && row + r < in.n; ++r)
-      forward_row<T, same_class>(in, row + r, column, s + r * kBlockColumns<T>, largest[r], sum[r], positive[r]);
-  }
-}
-
-template <class T, SameClass same_class>
-void backward(const ContrastiveRows<T>& in, std::int64_t row, std::int64_t from, std::int64_t to, T* out) {
-  alignas(64) T s[kBlockRows * kBlockColumns<T>];
-  for (std::int64_t column = from; column < to; column += kBlockColumns<T>) {
-    products(in, row, column, s);
-    for (int r = 0; r < kBlockRows && row + r < in.n; ++r)
-      backward_row<T, same_class>(in, row + r, column, s + r * kBlockColumns<T>);
-    accumulate(s, kBlockColumns<T>, kBlockColumns<T>, in.unit + column * in.stride, in.stride, round_up(in.d, kPanel<T>), out,
-               in.stride);
+template <class T, bool attract>
+void backward(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t from, std::int64_t to, T* out) {
+  alignas(64) T s[kBlock * kBlock];
+  const std::int64_t size = kBlock * in.width;
+  for (std::int64_t j = from; j < to; ++j) {
+    products(in, i, j, s);
+    if (in.exact[i] || in.exact[j])
+      weigh_tile<T, attract, true>(in, i, j, s);
+    else
+      weigh_tile<T, attract, false>(in, i, j, s);
+    accumulate(s, in.rows + j * size, in.width, out + i * size);
+    if (i != j) accumulate_transposed(s, in.rows + i * size, in.width, out + j * size);
   }
 }
 
 }  // namespace
 
 template <class T>
-void contrastive_forward_block(const ContrastiveRows<T>& in, std::int64_t row, T* largest, double* sum, double* positive) {
-  if (in.same_class == SameClass::exclude) return forward<T, SameClass::exclude>(in, row, largest, sum, positive);
-  if (in.same_class == SameClass::attract) return forward<T, SameClass::attract>(in, row, largest, sum, positive);
-  forward<T, SameClass::ignore>(in, row, largest, sum, positive);
+void contrastive_forward_tiles(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t from, std::int64_t to,
+                               double* sum, double* positive) {
+  if (in.attract)
+    forward<T, true>(in, i, from, to, sum, positive);
+  else
+    forward<T, false>(in, i, from, to, sum, positive);
 }
 
 template <class T>
-void contrastive_backward_block(const ContrastiveRows<T>& in, std::int64_t row, std::int64_t from, std::int64_t to, T* out) {
-  if (in.same_class == SameClass::exclude) return backward<T, SameClass::exclude>(in, row, from, to, out);
-  if (in.same_class == SameClass::attract) return backward<T, SameClass::attract>(in, row, from, to, out);
-  backward<T, SameClass::ignore>(in, row, from, to, out);
+void contrastive_backward_tiles(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t from, std::int64_t to, T* out) {
+  if (in.attract)
+    backward<T, true>(in, i, from, to, out);
+  else
+    backward<T, false>(in, i, from, to, out);
 }
 
-template void contrastive_forward_block(const ContrastiveRows<float>&, std::int64_t, float*, double*, double*);
-template void contrastive_forward_block(const ContrastiveRows<double>&, std::int64_t, double*, double*, double*);
-template void contrastive_backward_block(const ContrastiveRows<float>&, std::int64_t, std::int64_t, std::int64_t, float*);
-template void contrastive_backward_block(const ContrastiveRows<double>&, std::int64_t, std::int64_t, std::int64_t, double*);
+template <class T>
+void contrastive_exact_rows(const ContrastiveTiles<T>& in, std::int64_t i, T* largest, double* sum) {
+  using V = typename Simd<T>::V;
+  using I = typename Simd<T>::I;
+  constexpr int lanes = kLanes<T>;
+  alignas(64) T s[kBlock * kBlock];
+  const T infinity = static_cast<T>(__builtin_inf());
+  const V nothing = all(-infinity), inverse_temperature = all(in.inverse_temperature);
+  for (int r = 0; r < kBlock; ++r) {
+    largest[r] = -infinity;
+    sum[r] = 0;
+  }
+  for (std::int64_t j = 0; j * kBlock < in.n; ++j) {
+    products(in, i, j, s);
+    for (int r = 0; r < kBlock && i * kBlock + r < in.n; ++r) {
+      V most = nothing;
+      for (int c = 0; c < kBlock; c += lanes) {
+        const std::int64_t column = j * kBlock + c;
+        const I kept = (load_integers<T>(in.left_out + column) != in.left_out[i * kBlock + r]) & existing<T>(in.n, column);
+        const V value = kept ? load(s + r * kBlock + c) * inverse_temperature : nothing;
+        most = value > most ? value : most;
+        store(s + r * kBlock + c, value);
+      }
+      const T here = clustercl::CLUSTERCL_ISA::largest<T>(most);
+      if (here > largest[r]) {
+        sum[r] *= __builtin_exp(static_cast<double>(largest[r]) - static_cast<double>(here));
+        largest[r] = here;
+      }
+      // Nothing kept so far, or nothing but NaN: 0 in the place of -inf keeps the first at 0 and lets the second through.
+      const V shift = all(largest[r] == -infinity ? T{0} : largest[r]);
+      V sums = {};
+      for (int c = 0; c < kBlock; c += lanes) sums += exponential(load(s + r * kBlock + c) - shift);
+      sum[r] += static_cast<double>(total<T>(sums));
+    }
+  }
+}
+
+template void contrastive_forward_tiles(const ContrastiveTiles<float>&, std::int64_t, std::int64_t, std::int64_t, double*, double*);
+template void contrastive_forward_tiles(const ContrastiveTiles<double>&, std::int64_t, std::int64_t, std::int64_t, double*, double*);
+template void contrastive_backward_tiles(const ContrastiveTiles<float>&, std::int64_t, std::int64_t, std::int64_t, float*);
+template void contrastive_backward_tiles(const ContrastiveTiles<double>&, std::int64_t, std::int64_t, std::int64_t, double*);
+template void contrastive_exact_rows(const ContrastiveTiles<float>&, std::int64_t, float*, double*);
+template void contrastive_exact_rows(const ContrastiveTiles<double>&, std::int64_t, double*, double*);
 
 }  // namespace clustercl::CLUSTERCL_ISA

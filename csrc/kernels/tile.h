@@ -1,13 +1,13 @@
-// The engine under the dense kernels on CPU: a block of rows times a block of rows, small enough to stay in cache.
+// The engine under the dense kernels on CPU: a block of kBlock rows times a block of kBlock rows, small enough for the cache.
 //
-//   dots       out (kBlockRows, columns) = scale * A B^T     A row-major, B in panels
-//   accumulate out (kBlockRows, width)  += W B               W and B row-major
+//   dots                   s (kBlock, kBlock) = A B^T        A as rows, B as panels (blocks.h)
+//   accumulate             out (kBlock, width) += W B        B and out as rows, W (kBlock, kBlock) row-major
+//   accumulate_transposed  out (kBlock, width) += W^T B
 //
-// A panel holds kPanel rows of B transposed: element f of row c at panel[f * kPanel + c], so that the inner loop reads whole
-// registers. A few rows of A times two registers of B's rows stay in registers over the whole inner dimension: 12 rows with
-// AVX-512's 32 registers, 6 with AVX2's 16, 4 in the portable version, which needs one more for the product.
+// A few rows times two registers stay in registers over the whole inner dimension: 12 rows with AVX-512's 32 registers, 6
+// with AVX2's 16, 4 in the portable version, which needs one more for the product.
 // Numerics: dots sums every element in one order, f = 0, 1, ..., so <a, b> and <b, a> have the same bits; accumulate adds up
-// its columns before it adds them to out, so that rounding grows with their number and not with that of all rows.
+// a block before it adds it to out, so that rounding grows with the number of blocks and not with that of all rows.
 // Only for *_cpu.cpp; blocks.h holds what callers outside need to know of the layout.
 #pragma once
 
@@ -23,66 +23,75 @@ constexpr int kTileRows = 6;
 #else
 constexpr int kTileRows = 4;
 #endif
-static_assert(kBlockRows % kTileRows == 0);
+static_assert(kBlock % kTileRows == 0);
 
-// out[r * out_stride + c] = scale * sum_f a[r * a_stride + f] * B[c][f], r < kBlockRows, c < panels * kPanel.
 template <class T>
-static inline void dots(const T* a, std::int64_t a_stride, const T* panel, std::int64_t panels, std::int64_t d, T scale,
-                        T* out, std::int64_t out_stride) {
+static inline void dots(const T* a, const T* panels, std::int64_t d, T* s) {
   using V = typename Simd<T>::V;
-  constexpr int lanes = kLanes<T>;
-  static_assert(kPanel<T> % (2 * lanes) == 0);
-  for (std::int64_t p = 0; p < panels; ++p, panel += d * kPanel<T>)
-    for (int column = 0; column < kPanel<T>; column += 2 * lanes)
-      for (int row = 0; row < kBlockRows; row += kTileRows) {
-        V sum[kTileRows][2] = {};
-        const T* b = panel + column;
-        const T* x = a + row * a_stride;
-        for (std::int64_t f = 0; f < d; ++f, b += kPanel<T>) {
+  constexpr int lanes = kLanes<T>, panel = kPanel<T>;
+  static_assert(panel % (2 * lanes) == 0 && kBlock % panel == 0);
+  for (int column = 0; column < kBlock; column += 2 * lanes)
+    for (int row = 0; row < kBlock; row += kTileRows) {
+      V sum[kTileRows][2] = {};
+      const T* b = panels + column / panel * panel * d + column % panel;
+      for (std::int64_t begin = 0; begin < d; begin += panel) {
+        const T* x = a + begin * kBlock + row * panel;
+        const int end = static_cast<int>(d - begin < panel ? d - begin : panel);
+        for (int f = 0; f < end; ++f, b += panel) {
           const V b0 = load(b), b1 = load(b + lanes);
 #pragma GCC unroll 12
           for (int r = 0; r < kTileRows; ++r) {
-            const V each = all(x[r * a_stride + f]);
+            const V each = all(x[r * panel + f]);
             sum[r][0] = fma(each, b0, sum[r][0]);
             sum[r][1] = fma(each, b1, sum[r][1]);
           }
         }
-        T* to = out + row * out_stride + p * kPanel<T> + column;
+      }
 #pragma GCC unroll 12
-        for (int r = 0; r < kTileRows; ++r) {
-          store(to + r * out_stride, sum[r][0] * scale);
-          store(to + r * out_stride + lanes, sum[r][1] * scale);
+      for (int r = 0; r < kTileRows; ++r) {
+        store(s + (row + r) * kBlock + column, sum[r][0]);
+        store(s + (row + r) * kBlock + column + lanes, sum[r][1]);
+      }
+    }
+}
+
+// Element (r, c) of W is w[r * kRowStep + c * kColumnStep].
+template <class T, int kRowStep, int kColumnStep>
+static inline void accumulate_steps(const T* w, const T* b, std::int64_t width, T* out) {
+  using V = typename Simd<T>::V;
+  constexpr int lanes = kLanes<T>, panel = kPanel<T>;
+  for (std::int64_t begin = 0; begin < width; begin += panel)
+    for (int f = 0; f < panel; f += 2 * lanes)
+      for (int row = 0; row < kBlock; row += kTileRows) {
+        V sum[kTileRows][2] = {};
+        const T* from = b + begin * kBlock + f;
+        const T* weight = w + row * kRowStep;
+        for (int c = 0; c < kBlock; ++c, from += panel, weight += kColumnStep) {
+          const V b0 = load(from), b1 = load(from + lanes);
+#pragma GCC unroll 12
+          for (int r = 0; r < kTileRows; ++r) {
+            const V each = all(weight[r * kRowStep]);
+            sum[r][0] = fma(each, b0, sum[r][0]);
+            sum[r][1] = fma(each, b1, sum[r][1]);
+          }
+        }
+        T* to = out + begin * kBlock + row * panel + f;
+#pragma GCC unroll 12
+        for (int r = 0; r < kTileRows; ++r, to += panel) {
+          store(to, load(to) + sum[r][0]);
+          store(to + lanes, load(to + lanes) + sum[r][1]);
         }
       }
 }
 
-// out[r * out_stride + f] += sum_c w[r * w_stride + c] * b[c * b_stride + f], r < kBlockRows, f < width, a multiple of kPanel.
 template <class T>
-static inline void accumulate(const T* w, std::int64_t w_stride, std::int64_t columns, const T* b, std::int64_t b_stride,
-                              std::int64_t width, T* out, std::int64_t out_stride) {
-  using V = typename Simd<T>::V;
-  constexpr int lanes = kLanes<T>;
-  for (std::int64_t f = 0; f < width; f += 2 * lanes)
-    for (int row = 0; row < kBlockRows; row += kTileRows) {
-      V sum[kTileRows][2] = {};
-      const T* from = b + f;
-      const T* weight = w + row * w_stride;
-      for (std::int64_t c = 0; c < columns; ++c, from += b_stride) {
-        const V b0 = load(from), b1 = load(from + lanes);
-#pragma GCC unroll 12
-        for (int r = 0; r < kTileRows; ++r) {
-          const V each = all(weight[r * w_stride + c]);
-          sum[r][0] = fma(each, b0, sum[r][0]);
-          sum[r][1] = fma(each, b1, sum[r][1]);
-        }
-      }
-      T* to = out + row * out_stride + f;
-#pragma GCC unroll 12
-      for (int r = 0; r < kTileRows; ++r) {
-        store(to + r * out_stride, load(to + r * out_stride) + sum[r][0]);
-        store(to + r * out_stride + lanes, load(to + r * out_stride + lanes) + sum[r][1]);
-      }
-    }
+static inline void accumulate(const T* w, const T* b, std::int64_t width, T* out) {
+  accumulate_steps<T, kBlock, 1>(w, b, width, out);
+}
+
+template <class T>
+static inline void accumulate_transposed(const T* w, const T* b, std::int64_t width, T* out) {
+  accumulate_steps<T, 1, kBlock>(w, b, width, out);
 }
 
 }  // namespace clustercl::CLUSTERCL_ISA
