@@ -254,6 +254,24 @@ def test_memory_is_linear(path):
     assert peak_megabytes() - before < (16 if path is kernel else 130)
 
 
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="peak memory is read from Linux' /proc")
+@pytest.mark.parametrize("threads", [1, 64])
+def test_extra_memory_is_three_times_the_input_and_16_megabytes(threads):
+    rows, image, pseudo_class = example(6144, 2, 128, torch.float32)
+    size = rows.numel() * 4 / 2**20
+    before_threads = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        kernel(rows[:500], image[:250].repeat(2), None, temperature(), "ignore")  # the pool's own memory
+        Path("/proc/self/clear_refs").write_text("5")
+        before = peak_megabytes()
+        kernel(rows, image, pseudo_class, temperature(), "exclude")
+        extra = peak_megabytes() - before - size  # its result, the gradient
+    finally:
+        torch.set_num_threads(before_threads)
+    assert extra < 3 * size + 16, f"{extra:.1f} MB beside rows of {size:.1f} MB"
+
+
 def test_kernel_errors_name_the_argument():
     rows, image, pseudo_class = example(4, 2, 3)
     with pytest.raises(RuntimeError, match="temperature must be a positive number, got -1"):
