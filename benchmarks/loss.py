@@ -1,116 +1,114 @@
-"""How long do the loss and its gradient take, against plain torch? Answers are compared before anything is timed."""
+"""How long do the loss and its gradient take, and how much memory, against plain torch and the strongest library?"""
 
-from collections.abc import Callable, Sequence
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
-from clustercl import pseudo_class_nt_xent
-from clustercl.benchmarks.record import machine, timed
+from clustercl.benchmarks.loss_programs import PROGRAMS, truth
+from clustercl.benchmarks.record import machine
 from clustercl.errors import RunError
-from clustercl.files import write_json
-from clustercl.ops import _blocked
+from clustercl.files import atomic, write_json
 from clustercl.progress import say
 
-SIZES = (1024, 4096, 8192)
+SIZES = (1024, 4096, 16_384, 32_768)
 FEATURES = (128, 512)
-TEMPERATURE = 0.1
-CLASSES = 20
-LINE = "n {n:6} d {d:4} {program:10} forward {forward:8.4f} s, forward + backward {both:8.4f} s, {gflops:7.1f} GFLOP/s"
-NAIVE_LIMIT = 16_384  # its n x n arrays take 5.4 GB there
-
-
-def naive(x: Tensor, pseudo_class: Tensor) -> Tensor:
-    """The same loss in ten lines of plain torch with n x n arrays, two views."""
-    b = len(pseudo_class)
-    z = torch.nn.functional.normalize(x)
-    s = z @ z.T / TEMPERATURE
-    image, group = torch.arange(b).repeat(2), pseudo_class.repeat(2)
-    mate = image[:, None] == image[None, :]
-    s = s.masked_fill((group[:, None] == group[None, :]) & ~mate, -torch.inf)
-    s = s.masked_fill(torch.eye(2 * b, dtype=torch.bool), -torch.inf)
-    positive = s[torch.arange(2 * b), torch.arange(2 * b).roll(b)]
-    return (s.logsumexp(dim=1) - positive).mean()
-
-
-class _Blocked(torch.autograd.Function):
-    """The linear-memory torch path that runs where no kernel fits, as an autograd.Function of its own."""
-
-    @staticmethod
-    def forward(ctx, x, pseudo_class):
-        b = len(pseudo_class)
-        rest = (torch.arange(b).repeat(2), pseudo_class.repeat(2), torch.tensor(TEMPERATURE), "exclude", -1, True, 0)
-        loss, lse = _blocked.forward(x, *rest, -1)
-        ctx.rest = rest
-        ctx.save_for_backward(x, lse)
-        return loss.mean()
-
-    @staticmethod
-    def backward(ctx, grad):
-        x, lse = ctx.saved_tensors
-        return _blocked.backward((grad / len(x)).expand(len(x)), lse, x, *ctx.rest)[0], None
-
-
-PROGRAMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "kernel": lambda x, pseudo_class: pseudo_class_nt_xent(x, pseudo_class, temperature=TEMPERATURE),
-    "blocked": _Blocked.apply,
-    "naive": naive,
-}
+REPEATS = 9
+COLUMNS = (
+    ("n", "{n}"), ("d", "{d}"), ("program", "{program}"), ("forward s", "{forward:.4f}"),
+    ("backward s", "{backward:.4f}"), ("both s", "{both:.4f}"), ("GFLOP/s", "{gflops:.0f}"),
+    ("of FMA", "{of_ceiling:.0%}"), ("peak MB", "{peak_megabytes:.0f}"), ("times ours", "{ratio:.2f}"),
+)  # fmt: skip
 
 
 def run(
     sizes: Sequence[int] = SIZES,
     out: Path | str | None = None,
     features: Sequence[int] = FEATURES,
-    repeats: int = 5,
+    repeats: int = REPEATS,
 ) -> list[dict]:
-    """Time the kernel, the blocked torch path and plain torch in float32; writes loss.json into `out`.
+    """Time every program in float32, each case in a process of its own; `out` gets loss.json and loss.png.
 
-    Returns the rows: n, d, program, forward and both (median seconds of the forward pass, of forward and backward),
-    fastest and slowest of both, gflops (4 n^2 d floating-point operations, what the symmetry leaves, per second of
-    both), ratio (of both, to the kernel's), error (largest difference of the gradient from float64, relative to its
-    largest element). RunError when loss or gradient differ. n is rounded down to an even number, at least 4.
+    A row: program, question (the `same_class` it answers), n, d; forward, backward, both (median seconds), fastest and
+    slowest of both, repeats; gflops (4 n^2 d floating-point operations, what the symmetry leaves, per second of both),
+    ceiling (GFLOP/s of multiply-adds in registers alone, measured in the same process), of_ceiling; peak_megabytes
+    (resident memory beyond the input, the gradient included); error (of the gradient, relative to its largest element);
+    ratio (of both, to our kernel's on the same question).
+    RunError when an answer differs from float64. n is rounded down to an even number, at least 4.
     """
-    rows = []
-    for n in sizes:
-        for d in features:
-            rows += _case(max(4, n // 2 * 2), d, repeats)
+    rows: list[dict] = []
+    skipped = []
+    with tempfile.TemporaryDirectory() as folder:
+        for n in [max(4, size // 2 * 2) for size in sizes]:
+            for d in features:
+                answers = {}
+                for program, what in PROGRAMS.items():
+                    if n > what.most:
+                        skipped.append(f"{program}, n = {n}, d = {d}: left out, {what.why}")
+                        say(skipped[-1])
+                        continue
+                    if what.question not in answers:
+                        answers[what.question] = Path(folder) / f"{what.question}.pt"
+                        torch.save(truth(n, d, what.question), answers[what.question])
+                    say(f"{program}, n = {n}, d = {d} ...")
+                    row = _case(program, n, d, repeats, answers[what.question])
+                    first = next((r for r in rows if _question(r) == _question(row)), row)
+                    rows.append(row | {"ratio": row["both"] / first["both"]})
     if out is not None:
-        write_json(Path(out) / "loss.json", {"machine": machine(("torch", "numpy")), "rows": rows})
+        versions = ("torch", "numpy", "pytorch-metric-learning")
+        write_json(Path(out) / "loss.json", {"machine": machine(versions), "rows": rows, "skipped": skipped})
+        plot(rows, Path(out) / "loss.png")
     return rows
 
 
-def _case(n: int, d: int, repeats: int) -> list[dict]:
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(n, d, generator=generator)
-    pseudo_class = torch.randint(CLASSES, (n // 2,), generator=generator)
-    truth = _answer(_Blocked.apply, x.double(), pseudo_class)
-    rows = []
-    for program, call in PROGRAMS.items():
-        if program == "naive" and n > NAIVE_LIMIT:
-            continue
-        error = _compare(_answer(call, x, pseudo_class), truth, f"{program}, n = {n}, d = {d}")
-        forward = timed(lambda call=call: call(x, pseudo_class), repeats)
-        both = timed(lambda call=call: _answer(call, x, pseudo_class), repeats)
-        seconds = both.pop("seconds")
-        row = {"n": n, "d": d, "program": program, "forward": forward["seconds"], "both": seconds, **both}
-        row |= {"gflops": 4e-9 * n * n * d / seconds, "error": error}
-        rows.append(row | {"ratio": seconds / (rows[0]["both"] if rows else seconds)})
-        say(LINE.format(**row))
-    return rows
+def table(rows: Sequence[dict]) -> str:
+    """The rows for people, a blank line between sizes."""
+    cells = [[name for name, _ in COLUMNS]] + [[form.format(**row) for _, form in COLUMNS] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = []
+    for number, line in enumerate(cells):
+        if number and (number == 1 or line[:2] != cells[number - 1][:2]):
+            lines.append("")
+        lines.append("  ".join(cell.rjust(width) for cell, width in zip(line, widths)))
+    return "\n".join(lines)
 
 
-def _answer(call: Callable, x: Tensor, pseudo_class: Tensor) -> tuple[Tensor, Tensor]:
-    x = x.detach().requires_grad_()
-    loss = call(x, pseudo_class)
-    loss.backward()
-    return loss.detach(), x.grad
+def plot(rows: Sequence[dict], path: Path) -> None:
+    """Seconds of forward and backward against n, a panel for each d."""
+    from matplotlib.figure import Figure
+
+    features = sorted({row["d"] for row in rows})
+    figure = Figure(figsize=(5 * len(features) + 1.5, 4), layout="constrained")
+    panels = figure.subplots(1, len(features), sharey=True, squeeze=False)[0]
+    for panel, d in zip(panels, features):
+        for number, program in enumerate(PROGRAMS):
+            points = [(row["n"], row["both"]) for row in rows if (row["program"], row["d"]) == (program, d)]
+            if points:
+                style = "--" if PROGRAMS[program].question == "ignore" else "-"
+                panel.plot(*zip(*points), style, marker="o", label=program, color=f"C{number}")
+        panel.set(xscale="log", yscale="log", title=f"d = {d}", xlabel="rows n")
+        panel.set_xticks(sorted({row["n"] for row in rows}), labels=sorted({f"{row['n']}" for row in rows}, key=int))
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("forward + backward, seconds")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+    with atomic(path) as aside:
+        figure.savefig(aside, dpi=120)
 
 
-def _compare(answer: tuple[Tensor, Tensor], truth: tuple[Tensor, Tensor], what: str) -> float:
-    """The relative error of the gradient; RunError beyond float32's rounding of s = 10 carried through n terms."""
-    error = float((answer[1].double() - truth[1]).abs().max() / truth[1].abs().max())
-    if abs(float(answer[0]) - float(truth[0])) > 1e-5 * abs(float(truth[0])) or not error < 1e-4:
-        raise RunError(f"bench loss: the answer of {what} is off by {error:.1e}, so nothing more was timed")
-    return error
+def _case(program: str, n: int, d: int, repeats: int, answers: Path) -> dict:
+    module = [sys.executable, "-m", "clustercl.benchmarks.loss_case"]
+    words = [*module, program, str(n), str(d), str(repeats), str(answers)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"ended with code {done.returncode}, perhaps for lack of memory"]
+        raise RunError(said[-1] if said[-1].startswith("bench loss") else f"bench loss: {program}, n = {n}: {said[-1]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def _question(row: dict) -> tuple:
+    return row["n"], row["d"], row["question"]

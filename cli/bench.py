@@ -24,33 +24,38 @@ def shared(function):
     return function
 
 
-def parsed(sizes: str | None) -> dict:
-    """The --sizes option as a keyword argument; none leaves the benchmark's own sizes."""
-    if sizes is None:
-        return {}
-    try:
-        numbers = [int(word) for word in sizes.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 2:
-        raise click.UsageError(f"--sizes: wanted numbers from 2 on with commas between them, got {sizes!r}")
-    return {"sizes": numbers}
+def parsed(**lists: str | None) -> dict:
+    """Options such as --sizes 500,2000 as keyword arguments; one that is not given leaves the benchmark's own."""
+    found = {}
+    for name, words in lists.items():
+        if words is None:
+            continue
+        try:
+            found[name] = [int(word) for word in words.split(",")]
+        except ValueError:
+            found[name] = []
+        if not found[name] or min(found[name]) < 2:
+            raise click.UsageError(f"--{name}: wanted numbers from 2 on with commas between them, got {words!r}")
+    return found
 
 
 @command.command()
 @shared
-def loss(sizes: str | None, out: Path | None, as_json: bool):
-    """Forward and backward of the pseudo-class NT-Xent loss.
+@click.option("--features", help="Numbers of features, as 128,512.")
+@click.option("--repeats", type=click.IntRange(min=1), help="Timed repetitions; slow programs stop earlier.")
+def loss(sizes: str | None, features: str | None, repeats: int | None, out: Path | None, as_json: bool):
+    """Forward and backward of the pseudo-class NT-Xent loss: seconds, share of the machine's ceiling, memory.
+
+    All sizes take some ten minutes on two cores. --out gets loss.json and a plot, loss.png.
 
     \b
     Example:
-      clustercl bench loss --sizes 1024,4096 --out bench
+      clustercl bench loss --sizes 1024,4096 --features 128 --out bench
     """
-    from clustercl.benchmarks.loss import run
+    from clustercl.benchmarks.loss import run, table
 
-    rows = run(out=out, **parsed(sizes))
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
+    rows = run(out=out, **parsed(sizes=sizes, features=features), **({"repeats": repeats} if repeats else {}))
+    click.echo(json.dumps(rows, indent=2) if as_json else table(rows))
 
 
 @command.command()
@@ -64,6 +69,6 @@ def linkage(sizes: str | None, out: Path | None, as_json: bool):
     """
     from clustercl.benchmarks.linkage import run
 
-    rows = run(out=out, **parsed(sizes))
+    rows = run(out=out, **parsed(sizes=sizes))
     if as_json:
         click.echo(json.dumps(rows, indent=2))
