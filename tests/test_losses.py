@@ -74,6 +74,29 @@ def test_gradient_reaches_both_views_and_the_temperature():
     torch.testing.assert_close(t.grad, s.grad.float(), rtol=1e-5, atol=1e-6)
 
 
+def test_base_temperature_multiplies_as_in_supcontrast():
+    x, c = embeddings(), torch.tensor([0, 1, 1, -1, 0, 0])
+    wanted = reference(x, c, temperature=0.2).mean() * 0.2 / 0.07
+    torch.testing.assert_close(pseudo_class_nt_xent(x, c, temperature=0.2, base_temperature=0.07), wanted)
+    loss = PseudoClassNTXentLoss(0.2, base_temperature=0.07)
+    torch.testing.assert_close(loss(x[:6], x[6:], c), wanted)
+    assert "base_temperature=0.07" in repr(loss)
+    # A tensor temperature gets the gradient of the factor too; the loss keeps the type of float32 embeddings.
+    t = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t: pseudo_class_nt_xent(x, c, temperature=t, base_temperature=0.07), (t,))
+    assert pseudo_class_nt_xent(x.float(), c, temperature=t, base_temperature=0.07).dtype == torch.float32
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_gradient_scaler_would_see_what_is_not_finite(value):
+    x = embeddings(dtype=torch.float32)
+    x[3] = 0
+    x[3, 1] = value
+    x.requires_grad_()
+    pseudo_class_nt_xent(x).backward()
+    assert not x.grad.isfinite().all()
+
+
 def test_autocast_leaves_the_precision_of_the_loss_alone():
     x = embeddings(20, 2, 64, torch.float32)
     wanted = pseudo_class_nt_xent(x)
@@ -133,6 +156,8 @@ BAD = [
     (lambda: pseudo_class_nt_xent(X, temperature=1e-39), ValueError, "temperature must be a positive .* got 1e-39"),
     (lambda: pseudo_class_nt_xent(X, C, ignore_label=None), TypeError, "ignore_label must be an integer, got None"),
     (lambda: pseudo_class_nt_xent(X, C, ignore_label=2**70), ValueError, "ignore_label must fit into 64 bits"),
+    (lambda: pseudo_class_nt_xent(X, base_temperature=0), ValueError, "base_temperature must be a positive .* got 0"),
+    (lambda: pseudo_class_nt_xent(X, base_temperature="a"), TypeError, "base_temperature must be a number or None"),
     (lambda: pseudo_class_nt_xent(X, same_class="drop"), ValueError, "same_class must be one of .* got 'drop'"),
     (lambda: pseudo_class_nt_xent(X, reduction="max"), ValueError, "reduction must be one of .* got 'max'"),
     (lambda: pseudo_class_nt_xent(X, views=1), ValueError, "views must be at least 2, got 1"),

@@ -79,10 +79,10 @@ ContrastiveRows<T>::ContrastiveRows(const Contrastive<T>& in, const Parallel& pa
 
   constexpr double kRoom = sizeof(T) == 4 ? 80 : 600, kLog2E = 1.4426950408889634;
   const double square = in.normalize ? 1 : *std::max_element(longest.begin(), longest.end());
-  c = std::max(0.0, square / in.temperature - kRoom);
   tiles.inverse_temperature = static_cast<T>(1 / in.temperature);
   tiles.scale = static_cast<T>(kLog2E / in.temperature);
-  tiles.shift = static_cast<T>(kLog2E * c);
+  tiles.shift = static_cast<T>(kLog2E * std::max(0.0, square / in.temperature - kRoom));
+  c = static_cast<double>(tiles.shift) / kLog2E;  // what the rounded shift stands for
 }
 
 template <class T>

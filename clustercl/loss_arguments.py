@@ -1,0 +1,118 @@
+"""What the loss may be called with; every refusal names the argument, what was wanted and what came."""
+
+import math
+from numbers import Integral, Real
+
+import torch
+from torch import Tensor, nn
+
+SAME_CLASS = ("exclude", "attract", "ignore")
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def view_major(z0, z1, pseudo_class) -> tuple[Tensor, Tensor | None, int]:
+    """Embeddings (views * b, d), pseudo-class and number of views from either way of calling the module."""
+    if not isinstance(z0, Tensor):
+        raise TypeError(f"PseudoClassNTXentLoss: z0 must be a tensor, got {type(z0).__name__}")
+    if z0.dim() == 3:
+        if z1 is not None and pseudo_class is not None:
+            raise ValueError(
+                "PseudoClassNTXentLoss: features (b, views, d) take one pseudo_class, got two more tensors"
+            )
+        return z0.transpose(0, 1).flatten(0, 1), z1 if pseudo_class is None else pseudo_class, z0.shape[1]
+    if not isinstance(z1, Tensor) or z0.shape != z1.shape or z0.dim() != 2:
+        got = tuple(z1.shape) if isinstance(z1, Tensor) else type(z1).__name__
+        raise ValueError(
+            "PseudoClassNTXentLoss: z0 and z1 must both be (b, d), or the first argument (b, views, d), "
+            f"got {tuple(z0.shape)} and {got}"
+        )
+    if z0.dtype != z1.dtype or z0.device != z1.device:
+        raise ValueError(
+            "PseudoClassNTXentLoss: z0 and z1 must have one dtype and one device, "
+            f"got {z0.dtype} on {z0.device} and {z1.dtype} on {z1.device}"
+        )
+    return torch.cat([z0, z1]), pseudo_class, 2
+
+
+def check_settings(
+    temperature, same_class: str, ignore_label, reduction: str, base_temperature=None, views: int = 2
+) -> None:
+    """ValueError or TypeError on a setting."""
+    if isinstance(temperature, Tensor):
+        if temperature.dim() != 0 or not temperature.is_floating_point():
+            got = f"{temperature.dtype} of shape {tuple(temperature.shape)}"
+            raise ValueError(
+                f"pseudo_class_nt_xent: temperature must be a floating tensor without dimension, got {got}"
+            )
+        # Reading it on a GPU would wait for the device, and in a traced program it has no value yet.
+        if temperature.device.type == "cpu" and type(temperature) in (Tensor, nn.Parameter) and not _tracing():
+            _check_positive(temperature.item(), "temperature")
+    elif isinstance(temperature, bool) or not isinstance(temperature, Real):
+        raise TypeError(f"pseudo_class_nt_xent: temperature must be a number or a tensor, got {temperature!r}")
+    else:
+        _check_positive(temperature, "temperature")
+    if base_temperature is not None:
+        if isinstance(base_temperature, bool) or not isinstance(base_temperature, Real):
+            raise TypeError(
+                f"pseudo_class_nt_xent: base_temperature must be a number or None, got {base_temperature!r}"
+            )
+        _check_positive(base_temperature, "base_temperature")
+    if same_class not in SAME_CLASS:
+        raise ValueError(f"pseudo_class_nt_xent: same_class must be one of {', '.join(SAME_CLASS)}, got {same_class!r}")
+    if reduction not in REDUCTIONS:
+        raise ValueError(f"pseudo_class_nt_xent: reduction must be one of {', '.join(REDUCTIONS)}, got {reduction!r}")
+    if isinstance(ignore_label, bool) or not isinstance(ignore_label, Integral):
+        raise TypeError(f"pseudo_class_nt_xent: ignore_label must be an integer, got {ignore_label!r}")
+    if not -(2**63) <= ignore_label < 2**63:
+        raise ValueError(f"pseudo_class_nt_xent: ignore_label must fit into 64 bits, got {ignore_label}")
+    if isinstance(views, bool) or not isinstance(views, Integral):
+        raise TypeError(f"pseudo_class_nt_xent: views must be an integer, got {views!r}")
+    if views < 2:
+        raise ValueError(f"pseudo_class_nt_xent: views must be at least 2, got {views}")
+
+
+def _check_positive(value: Real, name: str) -> None:
+    # Below the smallest normal float32 the inverse of a temperature is infinite.
+    if not (value >= torch.finfo(torch.float32).tiny and math.isfinite(value)):
+        raise ValueError(f"pseudo_class_nt_xent: {name} must be a positive number, got {value}")
+
+
+def _tracing() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+def check_embeddings(embeddings, views: int, check_finite: bool) -> int:
+    """The number of images."""
+    if not isinstance(embeddings, Tensor):
+        raise TypeError(f"pseudo_class_nt_xent: embeddings must be a tensor, got {type(embeddings).__name__}")
+    if views < 2:
+        raise ValueError(f"pseudo_class_nt_xent: views must be at least 2, got {views}")
+    if embeddings.dim() != 2:
+        raise ValueError(f"pseudo_class_nt_xent: embeddings must be (n, d), got shape {tuple(embeddings.shape)}")
+    if embeddings.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        wanted = "float64, float32, bfloat16 or float16"
+        raise TypeError(f"pseudo_class_nt_xent: embeddings must be {wanted}, got {embeddings.dtype}")
+    n = embeddings.shape[0]
+    if n % views != 0:
+        raise ValueError(f"pseudo_class_nt_xent: embeddings must have a multiple of views = {views} rows, got {n}")
+    if check_finite and not embeddings.isfinite().all():
+        count = int((~embeddings.isfinite()).any(dim=1).sum())
+        raise ValueError(f"pseudo_class_nt_xent: embeddings must be finite, got NaN or infinity in {count} of {n} rows")
+    return n // views
+
+
+def check_pseudo_class(pseudo_class, b: int, embeddings: Tensor) -> Tensor | None:
+    """As int64, (b,)."""
+    if pseudo_class is None:
+        return None
+    if not isinstance(pseudo_class, Tensor):
+        raise TypeError(f"pseudo_class_nt_xent: pseudo_class must be a tensor, got {type(pseudo_class).__name__}")
+    if pseudo_class.is_floating_point() or pseudo_class.is_complex() or pseudo_class.dtype == torch.bool:
+        raise TypeError(f"pseudo_class_nt_xent: pseudo_class must hold integers, got {pseudo_class.dtype}")
+    if pseudo_class.shape != (b,):
+        got = tuple(pseudo_class.shape)
+        raise ValueError(f"pseudo_class_nt_xent: pseudo_class must be ({b},), one per image, got shape {got}")
+    if pseudo_class.device != embeddings.device:
+        got = f"{pseudo_class.device} and {embeddings.device}"
+        raise ValueError(f"pseudo_class_nt_xent: pseudo_class must be on the device of embeddings, got {got}")
+    return pseudo_class.long()
