@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands there."""
+"""What the README and docs/ show runs as it stands there."""
 
 import re
 
@@ -19,6 +19,13 @@ def test_python_examples_run_and_agree(readme):
     assert float(ours.detach()) == pytest.approx(float(names["value"].detach()), rel=1e-5)
 
 
+def test_the_page_of_the_loss_runs_and_agrees(root):
+    names: dict = {}
+    exec("".join(re.findall(r"```python\n(.*?)```", (root / "docs/loss.md").read_text(), re.DOTALL)), names)
+    # Both are float32 sums over 512 terms.
+    assert float(names["value"]) == pytest.approx(float(names["plain"]), rel=1e-5)
+
+
 def test_every_command_it_names_exists(readme):
     from clustercl.cli.main import COMMANDS
 
@@ -27,7 +34,10 @@ def test_every_command_it_names_exists(readme):
 
 
 def test_links_lead_somewhere(readme, root):
-    targets = re.findall(r"\]\(([^)#:]+)\)", readme)
+    targets = [root / target for target in re.findall(r"\]\(([^)#:]+)\)", readme)]
+    targets += [
+        root / "docs" / target for target in re.findall(r"\]\(([^)#:]+)\)", (root / "docs/loss.md").read_text())
+    ]
     assert targets
     for target in targets:
-        assert (root / target).exists(), target
+        assert target.exists(), target
