@@ -38,7 +38,7 @@ class Condensed final : public Space {
   }
 
   bool scan(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, std::vector<Nearest>& nearest,
-            const Monitor& monitor, std::int64_t merges) override {
+            std::vector<Candidates>&, const Monitor& monitor, std::int64_t merges) override {
     if (static_cast<std::int64_t>(active.size()) * 3 < m_ * 2 && !close_up(active, monitor, merges)) return false;
     if (static_cast<std::int64_t>(rows.size()) * kRowsPerSweep > m_) return sweep(rows, nearest, monitor, merges);
     const std::int64_t count = static_cast<std::int64_t>(rows.size());

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "linkage.h"
+#include "ward_screen.h"
 
 namespace clustercl {
 
@@ -30,12 +31,23 @@ inline void take(Nearest& nearest, const Nearest& other) {
   if (other.bound < nearest.bound) nearest.bound = other.bound;
 }
 
+// What a scan may tell beside the nearest: the nearest few with their distances, and how far all others are at least.
+struct Candidates {
+  double beyond = kInfinity;
+  double distance[kCandidates];
+  std::int32_t id[kCandidates];
+  int count = 0;
+};
+
 // Clusters and their distances under a reducible linkage: d(A + B, C) >= min(d(A, C), d(B, C)).
 struct Space {
   virtual ~Space() = default;
-  // nearest[r] for each cluster rows[r] among the active ones (both lists ascend); false when stopped.
+  // nearest[r] for each cluster rows[r] among the active ones (both lists ascend), and candidates[r] where the space tells
+  // them (count 0: this time it does not); false when stopped.
   virtual bool scan(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active,
-                    std::vector<Nearest>& nearest, const Monitor& monitor, std::int64_t merges) = 0;
+                    std::vector<Nearest>& nearest, std::vector<Candidates>& candidates, const Monitor& monitor,
+                    std::int64_t merges) = 0;
+  virtual bool tells_candidates() const { return false; }
   virtual double distance(std::int64_t a, std::int64_t b) const = 0;
   virtual void merge(std::int64_t a, std::int64_t b, const std::vector<std::int64_t>& active) = 0;
   virtual double height(double distance) const = 0;
@@ -50,6 +62,9 @@ bool merge_condensed(const double* rows, std::int64_t n, std::int64_t padded, Li
                      const Parallel& parallel, const Monitor& monitor, std::vector<Merge>& merges);
 bool merge_single(const double* rows, std::int64_t n, std::int64_t padded, Metric metric, const Parallel& parallel,
                   const Monitor& monitor, std::vector<Merge>& merges);
+
+// A distance may be off by its rounding; nearer to another one than that counts as a tie.
+constexpr double kSlack = 1e-10;
 
 // Multiply-adds between two questions to the monitor: some 20 ms with AVX-512, half a second in the portable version.
 constexpr std::int64_t kWorkPerSlice = std::int64_t{1} << 27;

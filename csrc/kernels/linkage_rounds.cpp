@@ -9,8 +9,10 @@
 // Most data merge a fifth of the clusters per round. Every merge earns a number of scans, and while that pays for all
 // clusters without a neighbour, they scan together. Otherwise (points on a line with growing gaps, a hub that is nearest to
 // all) they scan one by one, lowest bound first, until the smallest distance is certain. So scans stay O(n) in number.
+// Where the space tells a few candidates (ward_screen.h), a cluster that lost its nearest goes on to the next of them.
 // kSlack: the bound may be off by the rounding of distances; nearer than that counts as a tie, which costs time alone.
 #include <algorithm>
+#include <cstdint>
 
 #include "linkage_parts.h"
 
@@ -18,14 +20,14 @@ namespace clustercl {
 
 namespace {
 
-constexpr double kSlack = 1e-10;
 constexpr std::int64_t kScansPerMerge = 16;
 constexpr std::int64_t kFresh = 8;          // with more new clusters than this, a tied cluster rather scans
 
 class Rounds {
  public:
   Rounds(Space& space, std::int64_t n, const Parallel& parallel, const Monitor& monitor, std::vector<Merge>& merges)
-      : space_(space), parallel_(parallel), monitor_(monitor), merges_(merges), nearest_(n), into_(n), active_(n), earned_(n) {
+      : space_(space), parallel_(parallel), monitor_(monitor), merges_(merges), nearest_(n), into_(n), active_(n), earned_(n),
+        candidates_(space.tells_candidates() ? n : 0) {
     for (std::int64_t i = 0; i < n; ++i) {
       active_[i] = i;
       forget(i, 0.0);
@@ -57,9 +59,13 @@ class Rounds {
 
   bool scan() {
     found_.assign(wanted_.size(), Nearest{});
-    if (!space_.scan(wanted_, active_, found_, monitor_, done())) return false;
+    if (!candidates_.empty()) found_candidates_.assign(wanted_.size(), Candidates{});
+    if (!space_.scan(wanted_, active_, found_, found_candidates_, monitor_, done())) return false;
     earned_ = std::max<std::int64_t>(0, earned_ - static_cast<std::int64_t>(wanted_.size()));
-    for (std::size_t w = 0; w < wanted_.size(); ++w) nearest_[wanted_[w]] = found_[w];
+    for (std::size_t w = 0; w < wanted_.size(); ++w) {
+      nearest_[wanted_[w]] = found_[w];
+      if (!candidates_.empty()) candidates_[wanted_[w]] = found_candidates_[w];
+    }
     return true;
   }
 
@@ -115,6 +121,7 @@ class Rounds {
       space_.merge(pair.a, pair.b, active_);
       merges_.push_back({pair.a, pair.b, space_.height(pair.height)});
       forget(pair.a, bound);
+      if (!candidates_.empty()) candidates_[pair.a].count = 0;
       into_[pair.a] = into_[pair.b] = ~pair.a;  // the complement marks what merged in this round
       fresh_.push_back(pair.a);
       earned_ += kScansPerMerge;
@@ -132,6 +139,7 @@ class Rounds {
   void repair(std::int64_t i) {
     Nearest& nearest = nearest_[i];
     if (nearest.id < 0) return;
+    if (!candidates_.empty() && candidates_[i].count > 0) return repair(i, candidates_[i]);
     const bool tied = !alone(i);
     if (into_[nearest.id] < 0) {  // the nearest has merged
       const std::int64_t cluster = ~into_[nearest.id];
@@ -150,6 +158,34 @@ class Rounds {
       if (cluster != nearest.id) take(nearest, space_.distance(i, cluster), cluster);
   }
 
+  // Clusters that merged stand for their union in the list. What is in no list lies beyond, and so does its union.
+  void repair(std::int64_t i, Candidates& list) {
+    bool changed = false;
+    int kept = 0;
+    for (int k = 0; k < list.count; ++k) {
+      std::int64_t cluster = list.id[k];
+      double distance = list.distance[k];
+      if (into_[cluster] < 0) {
+        changed = true;
+        cluster = ~into_[cluster];
+        if (std::find(list.id, list.id + kept, cluster) != list.id + kept) continue;
+        distance = space_.distance(i, cluster);
+        if (!(distance < list.beyond)) continue;
+      }
+      list.id[kept] = static_cast<std::int32_t>(cluster);
+      list.distance[kept++] = distance;
+    }
+    list.count = kept;
+    if (!changed) return;
+    Nearest nearest;
+    for (int k = 0; k < kept; ++k) take(nearest, list.distance[k], list.id[k]);
+    nearest.bound = std::min(nearest.bound, list.beyond);
+    nearest_[i] = nearest;
+    if (nearest.distance < list.beyond * (1.0 - kSlack)) return;
+    list.count = 0;
+    forget(i, std::min(nearest.distance, list.beyond));
+  }
+
   Space& space_;
   const Parallel& parallel_;
   const Monitor& monitor_;
@@ -158,6 +194,7 @@ class Rounds {
   std::vector<std::int64_t> into_, active_, wanted_, fresh_;
   std::vector<Merge> pairs_;
   std::int64_t earned_;  // scans that may be made for all at once
+  std::vector<Candidates> candidates_, found_candidates_;  // by cluster; empty where the space tells none
 };
 
 }  // namespace

@@ -1,23 +1,218 @@
-// Ward's linkage over centroids and sizes: O(n d) memory, the scans of linkage_cpu.cpp shared among the threads.
+// Ward's linkage over centroids and sizes: O(n d) memory. Scans go through the float32 screen of ward_screen.h; its
+// candidates are measured in float64, and a cluster whose nearest of them does not lie below the screen's bound is scanned in
+// float64 throughout (linkage_cpu.cpp), as are scans of a few clusters, which a block of the screen would not be filled by.
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <limits>
+#include <thread>
 
+#include "aligned.h"
 #include "linkage_parts.h"
+#include "pairs.h"
 
 namespace clustercl {
 
 namespace {
 
-constexpr std::int64_t kScanRows = 64;  // clusters that pass over a block of columns while it is in the cache
+constexpr std::int64_t kScanRows = 64;     // clusters that pass over a block of columns while it is in the cache
+constexpr std::int64_t kScreenRows = 24;   // fewer cost less in float64
+constexpr std::int64_t kScreenColumns = 256;
+constexpr std::int64_t kGroup = 4;         // blocks that a task of the screen takes together
+
+// Clusters packed for the screen; buffers are kept from scan to scan.
+struct Side {
+  Buffer<float> rows, panels, norm, inverse_size;
+  std::vector<std::int32_t> place;
+  std::int64_t room = 0, count = 0, blocks = 0;
+
+  void resize(std::int64_t wanted, std::int64_t width, std::int64_t d, bool with_panels) {
+    count = wanted;
+    blocks = (wanted + kBlock - 1) / kBlock;
+    if (blocks <= room) return;
+    room = blocks;
+    rows.reset();  // before the new ones are there, for the peak's sake
+    panels.reset();
+    rows = buffer<float>(room * kBlock * width);
+    if (with_panels) panels = buffer<float>(room * kBlock * d);
+    norm = buffer<float>(room * kBlock);
+    inverse_size = buffer<float>(room * kBlock);
+    place.resize(room * kBlock);
+  }
+  ScreenSide view() const {
+    return {count, rows.get(), panels.get(), norm.get(), inverse_size.get(), place.data()};
+  }
+};
 
 class Ward final : public Space {
  public:
   Ward(double* rows, std::int64_t n, std::int64_t padded, const Parallel& parallel)
       : centroids_(rows), padded_(padded), parallel_(parallel), sizes_(n, 1.0), nearest_in_(CLUSTERCL_PICK(ward_nearest)),
-        distance_(CLUSTERCL_PICK(ward_distance)) {}
+        distance_(CLUSTERCL_PICK(ward_distance)), screen_tile_(CLUSTERCL_PICK(ward_screen_tile)) {
+    double largest = 0;
+    for (std::int64_t k = 0; k < n * padded; ++k) largest = std::max(largest, std::fabs(rows[k]));
+    int exponent = 0;
+    if (largest > 0) std::frexp(largest, &exponent);
+    unit_ = std::ldexp(1.0, -exponent);
+  }
+
+  bool tells_candidates() const override { return true; }
 
   bool scan(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, std::vector<Nearest>& nearest,
-            const Monitor& monitor, std::int64_t merges) override {
+            std::vector<Candidates>& candidates, const Monitor& monitor, std::int64_t merges) override {
+    const std::int64_t count = static_cast<std::int64_t>(rows.size());
+    if (count < kScreenRows || static_cast<std::int64_t>(active.size()) < kScreenColumns)
+      return scan_exactly(rows, active, nearest, monitor, merges);
+    if (!screen(rows, active, monitor, merges)) return false;
+    std::vector<char> open(count, 0);
+    parallel_.for_each(0, count, 256, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) open[r] = !measure(rows[r], active, screened_[r], nearest[r], candidates[r]);
+    });
+    std::vector<std::int64_t> again, at;
+    for (std::int64_t r = 0; r < count; ++r)
+      if (open[r]) {
+        again.push_back(rows[r]);
+        at.push_back(r);
+      }
+    if (again.empty()) return true;
+    std::vector<Nearest> found(again.size());
+    if (!scan_exactly(again, active, found, monitor, merges)) return false;
+    for (std::size_t k = 0; k < at.size(); ++k) nearest[at[k]] = found[k];
+    return true;
+  }
+
+  double distance(std::int64_t a, std::int64_t b) const override {
+    return distance_(centroids_, sizes_.data(), padded_, a, b);
+  }
+
+  void merge(std::int64_t a, std::int64_t b, const std::vector<std::int64_t>&) override {
+    double* x = centroids_ + a * padded_;
+    const double* y = centroids_ + b * padded_;
+    const double size = sizes_[a] + sizes_[b];
+    // Equal rows stay what they are, to the last bit: duplicates merge at height 0 however many there are.
+    for (std::int64_t f = 0; f < padded_; ++f)
+      if (x[f] != y[f]) x[f] = (sizes_[a] * x[f] + sizes_[b] * y[f]) / size;
+    sizes_[a] = size;
+  }
+
+  double height(double distance) const override { return std::sqrt(distance); }
+
+ private:
+  // Fills screened_ for `rows`; false when stopped.
+  bool screen(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, const Monitor& monitor,
+              std::int64_t merges) {
+    const std::int64_t count = static_cast<std::int64_t>(rows.size()), columns = static_cast<std::int64_t>(active.size());
+    pack(all_, active, true);
+    for (std::int64_t k = 0; k < columns; ++k) all_.place[k] = static_cast<std::int32_t>(k);
+    Screened nothing;
+    std::fill_n(nothing.lower, kCandidates, std::numeric_limits<float>::infinity());
+    std::fill_n(nothing.place, kCandidates, -1);
+
+    // The calling thread works too, and asks the monitor; the others look whether it was told to stop.
+    const std::thread::id caller = std::this_thread::get_id();
+    std::atomic<bool> stopped{false};
+    const auto go_on = [&] {
+      if (std::this_thread::get_id() == caller && !monitor(merges)) stopped = true;
+      return !stopped;
+    };
+    if (count == columns) {
+      screened_.assign(columns, nothing);
+      const ScreenSide side = all_.view();
+      for_each_pair((all_.blocks + kGroup - 1) / kGroup, parallel_, [&](std::int64_t p, std::int64_t q) {
+        alignas(64) float scratch[kBlock * kBlock];
+        for (std::int64_t i = p * kGroup; i < std::min((p + 1) * kGroup, all_.blocks); ++i)
+          for (std::int64_t j = std::max(i, q * kGroup); j < std::min((q + 1) * kGroup, all_.blocks) && go_on(); ++j)
+            screen_tile_(side, side, padded_width<float>(padded_), padded_, i, j, true, scratch, screened_.data());
+      });
+      return !stopped;
+    }
+    pack(some_, rows, false);
+    for (std::int64_t r = 0, k = 0; r < count; ++r) {
+      while (active[k] != rows[r]) ++k;
+      some_.place[r] = static_cast<std::int32_t>(k);
+    }
+    // Few blocks of rows: the columns are split too, and the lists put together.
+    const std::int64_t parts = some_.blocks < 2 * parallel_.threads ? std::min<std::int64_t>(2 * parallel_.threads, all_.blocks) : 1;
+    screened_.assign(parts * count, nothing);
+    const ScreenSide left = some_.view(), right = all_.view();
+    std::atomic<std::int64_t> next{0};
+    parallel_.for_each(0, parallel_.threads, 1, [&](std::int64_t, std::int64_t) {
+      alignas(64) float scratch[kBlock * kBlock];
+      for (std::int64_t task; (task = next.fetch_add(1)) < parts * some_.blocks;) {
+        const std::int64_t part = task % parts, i = task / parts;
+        for (std::int64_t j = all_.blocks * part / parts; j < all_.blocks * (part + 1) / parts && go_on(); ++j)
+          screen_tile_(left, right, padded_width<float>(padded_), padded_, i, j, false, scratch, screened_.data() + part * count);
+      }
+    });
+    for (std::int64_t part = 1; part < parts; ++part)
+      for (std::int64_t r = 0; r < count; ++r) put_together(screened_[r], screened_[part * count + r]);
+    return !stopped;
+  }
+
+  static void put_together(Screened& list, const Screened& other) {
+    Screened both;
+    for (int k = 0, x = 0, y = 0; k < kCandidates; ++k) {
+      const bool first = list.lower[x] <= other.lower[y];
+      both.lower[k] = first ? list.lower[x] : other.lower[y];
+      both.place[k] = first ? list.place[x++] : other.place[y++];
+    }
+    list = both;
+  }
+
+  void pack(Side& side, const std::vector<std::int64_t>& clusters, bool with_panels) {
+    const std::int64_t width = padded_width<float>(padded_), d = padded_;
+    side.resize(static_cast<std::int64_t>(clusters.size()), width, d, with_panels);
+    const double kappa = static_cast<double>(2 * d + 64) * 0x1p-24;
+    parallel_.for_each(0, side.blocks, 1, [&](std::int64_t from, std::int64_t to) {
+      for (std::int64_t i = from * kBlock; i < to * kBlock; ++i) {
+        const bool real = i < side.count;
+        const double* x = real ? centroids_ + clusters[i] * d : nullptr;
+        double square = 0;
+        for (std::int64_t f = 0; f < width; f += kPanel<float>) {
+          float* row = side.rows.get() + row_offset<float>(i, f, width);
+          for (std::int64_t k = 0; k < kPanel<float>; ++k) {
+            const double value = real && f + k < d ? x[f + k] * unit_ : 0;
+            row[k] = static_cast<float>(value);
+            square += value * value;
+          }
+          if (!with_panels) continue;
+          float* panel = side.panels.get() + i / kPanel<float> * kPanel<float> * d + i % kPanel<float>;
+          for (std::int64_t k = 0; k < kPanel<float> && f + k < d; ++k) panel[(f + k) * kPanel<float>] = row[k];
+        }
+        // 1e-36: more than all that underflows.
+        side.norm[i] = real ? static_cast<float>((1 - kappa) * square - 1e-36) : std::numeric_limits<float>::infinity();
+        side.inverse_size[i] = real ? static_cast<float>(1 / sizes_[clusters[i]]) : 1.0f;
+      }
+    });
+  }
+
+  // The candidates' distances in float64. False where the nearest of them may not be the nearest of all.
+  bool measure(std::int64_t row, const std::vector<std::int64_t>& active, const Screened& list, Nearest& nearest,
+               Candidates& candidates) const {
+    candidates.count = 0;
+    candidates.beyond = kInfinity;
+    if (list.place[kCandidates - 1] >= 0)
+      candidates.beyond = static_cast<double>(list.lower[kCandidates - 1]) / (unit_ * unit_);
+    Nearest found;
+    for (int k = 0; k < kCandidates && list.place[k] >= 0; ++k) {
+      const std::int64_t id = active[list.place[k]];
+      const double far = distance(row, id);
+      take(found, far, id);
+      if (!(far < candidates.beyond)) continue;
+      candidates.id[candidates.count] = static_cast<std::int32_t>(id);
+      candidates.distance[candidates.count++] = far;
+    }
+    found.bound = std::min(found.bound, candidates.beyond);
+    if (!(found.distance < candidates.beyond * (1.0 - kSlack))) {
+      candidates.count = 0;
+      return false;
+    }
+    nearest = found;
+    return true;
+  }
+
+  bool scan_exactly(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active,
+                    std::vector<Nearest>& nearest, const Monitor& monitor, std::int64_t merges) {
     const std::int64_t count = static_cast<std::int64_t>(rows.size());
     const std::int64_t columns = static_cast<std::int64_t>(active.size());
     const std::int64_t slice =
@@ -44,30 +239,17 @@ class Ward final : public Space {
     return true;
   }
 
-  double distance(std::int64_t a, std::int64_t b) const override {
-    return distance_(centroids_, sizes_.data(), padded_, a, b);
-  }
-
-  void merge(std::int64_t a, std::int64_t b, const std::vector<std::int64_t>&) override {
-    double* x = centroids_ + a * padded_;
-    const double* y = centroids_ + b * padded_;
-    const double size = sizes_[a] + sizes_[b];
-    // Equal rows stay what they are, to the last bit: duplicates merge at height 0 however many there are.
-    for (std::int64_t f = 0; f < padded_; ++f)
-      if (x[f] != y[f]) x[f] = (sizes_[a] * x[f] + sizes_[b] * y[f]) / size;
-    sizes_[a] = size;
-  }
-
-  double height(double distance) const override { return std::sqrt(distance); }
-
- private:
   double* centroids_;
   std::int64_t padded_;
   const Parallel& parallel_;
+  double unit_;  // a power of two that brings the largest element to about 1
   std::vector<double> sizes_;
   std::vector<Nearest> parts_;
+  std::vector<Screened> screened_;
+  Side all_, some_;
   decltype(CLUSTERCL_PICK(ward_nearest)) nearest_in_;
   decltype(CLUSTERCL_PICK(ward_distance)) distance_;
+  decltype(CLUSTERCL_PICK(ward_screen_tile)) screen_tile_;
 };
 
 }  // namespace
