@@ -3,11 +3,13 @@
 //   ward      d(A, B) = sqrt(2 |A||B| / (|A| + |B|)) |c_A - c_B|, c the centroids
 //   average   d(A, B) = mean of d(a, b);   complete  the largest;   single  the smallest
 //   and every merge joins two clusters at the smallest distance that is left.
-// Memory: ward and single hold rows of n * padded doubles and O(n) beside them, average and complete the condensed float64
+// Memory: ward and single hold rows of n * padded doubles and O(n) beside them (ward also the centroids twice in float32, and
+// 150 bytes per row for candidates), average and complete the condensed float64
 // matrix of n (n - 1) / 2 entries (average: sums of distances, so that a merge only adds and nothing is rounded twice).
 // Shapes: rows (n, padded) from pad_rows, overwritten; z (n - 1, 4) = id, id, height, size as in SciPy.
 // How: ward, average and complete in rounds (linkage_rounds.cpp): every cluster knows its nearest, all pairs that are each
-// other's nearest merge at once, and only clusters that lost their nearest look again. single by Prim (linkage_single.cpp).
+// other's nearest merge at once, and only clusters that lost their nearest look again. Ward's clusters know their nearest few
+// (ward_screen.h). single by Prim (linkage_single.cpp).
 // Threads share the scans: blocks of clusters, or blocks of columns when few clusters scan.
 // Numerics: float64 differences of rows (distance_tile.h); ward on data centred by numbers so short that the subtraction
 // leaves integers and other short numbers exact; magnitudes beyond 1e100 are scaled by a power of two and back.

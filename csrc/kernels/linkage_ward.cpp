@@ -7,7 +7,6 @@
 #include <limits>
 #include <thread>
 
-#include "aligned.h"
 #include "linkage_parts.h"
 #include "pairs.h"
 
@@ -19,30 +18,6 @@ constexpr std::int64_t kScanRows = 64;     // clusters that pass over a block of
 constexpr std::int64_t kScreenRows = 24;   // fewer cost less in float64
 constexpr std::int64_t kScreenColumns = 256;
 constexpr std::int64_t kGroup = 4;         // blocks that a task of the screen takes together
-
-// Clusters packed for the screen; buffers are kept from scan to scan.
-struct Side {
-  Buffer<float> rows, panels, norm, inverse_size;
-  std::vector<std::int32_t> place;
-  std::int64_t room = 0, count = 0, blocks = 0;
-
-  void resize(std::int64_t wanted, std::int64_t width, std::int64_t d, bool with_panels) {
-    count = wanted;
-    blocks = (wanted + kBlock - 1) / kBlock;
-    if (blocks <= room) return;
-    room = blocks;
-    rows.reset();  // before the new ones are there, for the peak's sake
-    panels.reset();
-    rows = buffer<float>(room * kBlock * width);
-    if (with_panels) panels = buffer<float>(room * kBlock * d);
-    norm = buffer<float>(room * kBlock);
-    inverse_size = buffer<float>(room * kBlock);
-    place.resize(room * kBlock);
-  }
-  ScreenSide view() const {
-    return {count, rows.get(), panels.get(), norm.get(), inverse_size.get(), place.data()};
-  }
-};
 
 class Ward final : public Space {
  public:
@@ -63,9 +38,12 @@ class Ward final : public Space {
     const std::int64_t count = static_cast<std::int64_t>(rows.size());
     if (count < kScreenRows || static_cast<std::int64_t>(active.size()) < kScreenColumns)
       return scan_exactly(rows, active, nearest, monitor, merges);
-    if (!screen(rows, active, monitor, merges)) return false;
+    // Below about a millisecond of work, threads cost more than they bring, far more on a busy machine.
+    const bool little = count * static_cast<std::int64_t>(active.size()) * padded_ < (std::int64_t{1} << 26);
+    const Parallel parallel = little ? Parallel::alone() : parallel_;
+    if (!screen(rows, active, parallel, monitor, merges)) return false;
     std::vector<char> open(count, 0);
-    parallel_.for_each(0, count, 256, [&](std::int64_t begin, std::int64_t end) {
+    parallel.for_each(0, count, 256, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t r = begin; r < end; ++r) open[r] = !measure(rows[r], active, screened_[r], nearest[r], candidates[r]);
     });
     std::vector<std::int64_t> again, at;
@@ -99,11 +77,11 @@ class Ward final : public Space {
 
  private:
   // Fills screened_ for `rows`; false when stopped.
-  bool screen(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, const Monitor& monitor,
-              std::int64_t merges) {
+  bool screen(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, const Parallel& parallel,
+              const Monitor& monitor, std::int64_t merges) {
     const std::int64_t count = static_cast<std::int64_t>(rows.size()), columns = static_cast<std::int64_t>(active.size());
-    pack(all_, active, true);
-    for (std::int64_t k = 0; k < columns; ++k) all_.place[k] = static_cast<std::int32_t>(k);
+    all_.pack(centroids_, padded_, sizes_.data(), active, unit_, true, parallel);
+    for (std::int64_t k = 0; k < columns; ++k) all_.place()[k] = static_cast<std::int32_t>(k);
     Screened nothing;
     std::fill_n(nothing.lower, kCandidates, std::numeric_limits<float>::infinity());
     std::fill_n(nothing.place, kCandidates, -1);
@@ -118,30 +96,30 @@ class Ward final : public Space {
     if (count == columns) {
       screened_.assign(columns, nothing);
       const ScreenSide side = all_.view();
-      for_each_pair((all_.blocks + kGroup - 1) / kGroup, parallel_, [&](std::int64_t p, std::int64_t q) {
+      for_each_pair((all_.blocks() + kGroup - 1) / kGroup, parallel, [&](std::int64_t p, std::int64_t q) {
         alignas(64) float scratch[kBlock * kBlock];
-        for (std::int64_t i = p * kGroup; i < std::min((p + 1) * kGroup, all_.blocks); ++i)
-          for (std::int64_t j = std::max(i, q * kGroup); j < std::min((q + 1) * kGroup, all_.blocks) && go_on(); ++j)
-            screen_tile_(side, side, padded_width<float>(padded_), padded_, i, j, true, scratch, screened_.data());
+        for (std::int64_t i = p * kGroup; i < std::min((p + 1) * kGroup, all_.blocks()); ++i)
+          for (std::int64_t j = std::max(i, q * kGroup); j < std::min((q + 1) * kGroup, all_.blocks()) && go_on(); ++j)
+            screen_tile_(side, side, padded_, i, j, true, scratch, screened_.data());
       });
       return !stopped;
     }
-    pack(some_, rows, false);
+    some_.pack(centroids_, padded_, sizes_.data(), rows, unit_, false, parallel);
     for (std::int64_t r = 0, k = 0; r < count; ++r) {
       while (active[k] != rows[r]) ++k;
-      some_.place[r] = static_cast<std::int32_t>(k);
+      some_.place()[r] = static_cast<std::int32_t>(k);
     }
     // Few blocks of rows: the columns are split too, and the lists put together.
-    const std::int64_t parts = some_.blocks < 2 * parallel_.threads ? std::min<std::int64_t>(2 * parallel_.threads, all_.blocks) : 1;
+    const std::int64_t parts = some_.blocks() < 2 * parallel.threads ? std::min<std::int64_t>(2 * parallel.threads, all_.blocks()) : 1;
     screened_.assign(parts * count, nothing);
     const ScreenSide left = some_.view(), right = all_.view();
     std::atomic<std::int64_t> next{0};
-    parallel_.for_each(0, parallel_.threads, 1, [&](std::int64_t, std::int64_t) {
+    parallel.for_each(0, parallel.threads, 1, [&](std::int64_t, std::int64_t) {
       alignas(64) float scratch[kBlock * kBlock];
-      for (std::int64_t task; (task = next.fetch_add(1)) < parts * some_.blocks;) {
+      for (std::int64_t task; (task = next.fetch_add(1)) < parts * some_.blocks();) {
         const std::int64_t part = task % parts, i = task / parts;
-        for (std::int64_t j = all_.blocks * part / parts; j < all_.blocks * (part + 1) / parts && go_on(); ++j)
-          screen_tile_(left, right, padded_width<float>(padded_), padded_, i, j, false, scratch, screened_.data() + part * count);
+        for (std::int64_t j = all_.blocks() * part / parts; j < all_.blocks() * (part + 1) / parts && go_on(); ++j)
+          screen_tile_(left, right, padded_, i, j, false, scratch, screened_.data() + part * count);
       }
     });
     for (std::int64_t part = 1; part < parts; ++part)
@@ -157,33 +135,6 @@ class Ward final : public Space {
       both.place[k] = first ? list.place[x++] : other.place[y++];
     }
     list = both;
-  }
-
-  void pack(Side& side, const std::vector<std::int64_t>& clusters, bool with_panels) {
-    const std::int64_t width = padded_width<float>(padded_), d = padded_;
-    side.resize(static_cast<std::int64_t>(clusters.size()), width, d, with_panels);
-    const double kappa = static_cast<double>(2 * d + 64) * 0x1p-24;
-    parallel_.for_each(0, side.blocks, 1, [&](std::int64_t from, std::int64_t to) {
-      for (std::int64_t i = from * kBlock; i < to * kBlock; ++i) {
-        const bool real = i < side.count;
-        const double* x = real ? centroids_ + clusters[i] * d : nullptr;
-        double square = 0;
-        for (std::int64_t f = 0; f < width; f += kPanel<float>) {
-          float* row = side.rows.get() + row_offset<float>(i, f, width);
-          for (std::int64_t k = 0; k < kPanel<float>; ++k) {
-            const double value = real && f + k < d ? x[f + k] * unit_ : 0;
-            row[k] = static_cast<float>(value);
-            square += value * value;
-          }
-          if (!with_panels) continue;
-          float* panel = side.panels.get() + i / kPanel<float> * kPanel<float> * d + i % kPanel<float>;
-          for (std::int64_t k = 0; k < kPanel<float> && f + k < d; ++k) panel[(f + k) * kPanel<float>] = row[k];
-        }
-        // 1e-36: more than all that underflows.
-        side.norm[i] = real ? static_cast<float>((1 - kappa) * square - 1e-36) : std::numeric_limits<float>::infinity();
-        side.inverse_size[i] = real ? static_cast<float>(1 / sizes_[clusters[i]]) : 1.0f;
-      }
-    });
   }
 
   // The candidates' distances in float64. False where the nearest of them may not be the nearest of all.
@@ -246,7 +197,7 @@ class Ward final : public Space {
   std::vector<double> sizes_;
   std::vector<Nearest> parts_;
   std::vector<Screened> screened_;
-  Side all_, some_;
+  ScreenPack all_, some_;
   decltype(CLUSTERCL_PICK(ward_nearest)) nearest_in_;
   decltype(CLUSTERCL_PICK(ward_distance)) distance_;
   decltype(CLUSTERCL_PICK(ward_screen_tile)) screen_tile_;

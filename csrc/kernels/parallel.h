@@ -11,6 +11,11 @@ struct Parallel {
   int threads;  // how many run at once at most; results may depend on it, never on the schedule
   void (*run)(std::int64_t begin, std::int64_t end, std::int64_t grain, Body call, void* body);
 
+  // The calling thread alone: for work that other threads would take longer to wake up for.
+  static Parallel alone() {
+    return {1, [](std::int64_t begin, std::int64_t end, std::int64_t, Body call, void* body) { call(body, begin, end); }};
+  }
+
   // Calls body(begin, end) on disjoint ranges that cover [begin, end), each at least `grain` long but the last.
   template <class F>
   void for_each(std::int64_t begin, std::int64_t end, std::int64_t grain, const F& body) const {

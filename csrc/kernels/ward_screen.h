@@ -6,20 +6,23 @@
 // with kappa = (2 d + 64) 2^-24, so N_a = (1 - kappa) |c_a|^2 makes L a lower bound of D. Hence everything that is not among
 // a cluster's kCandidates smallest L lies at least as far as the largest of them: the cluster's bound.
 // Centroids are multiplied by a power of two that brings their largest element near 1: no square overflows, and what
-// underflows is far below kappa.
+// underflows is less than the 1e-36 by which N is smaller still.
 // Memory: every cluster's centroid twice in float32 (blocks.h) and its candidates; never a matrix.
 // Threads: all against all meet in pairs.h, each tile used for its rows and its columns; some clusters against all by blocks
 // of those clusters. Which candidates come out depends on neither, save for equal L, and what they are used for on none.
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
+#include "aligned.h"
 #include "blocks.h"
 #include "dispatch.h"
+#include "parallel.h"
 
 namespace clustercl {
 
-constexpr int kCandidates = 8;
+constexpr int kCandidates = 12;
 
 // The smallest L of one cluster, ascending; places of the clusters among the columns, -1 where there are fewer.
 struct Screened {
@@ -37,10 +40,27 @@ struct ScreenSide {
   const std::int32_t* place;  // of a row among the columns
 };
 
+// Clusters packed into such a side; memory is kept from one packing to the next.
+class ScreenPack {
+ public:
+  // centroids (n, d) and sizes by cluster; unit a power of two that brings the largest element to about 1. with_panels: may
+  // be the columns. place() is the caller's to fill.
+  void pack(const double* centroids, std::int64_t d, const double* sizes, const std::vector<std::int64_t>& clusters,
+            double unit, bool with_panels, const Parallel& parallel);
+  std::int64_t blocks() const { return blocks_; }
+  std::int32_t* place() { return place_.data(); }
+  ScreenSide view() const;
+
+ private:
+  Buffer<float> rows_, panels_, norm_, inverse_size_;
+  std::vector<std::int32_t> place_;
+  std::int64_t room_ = 0, count_ = 0, blocks_ = 0;
+};
+
 CLUSTERCL_PER_ISA(
     // Takes the tile of block i of `a` and block j of `b` into the lists of a's rows; `both`: and of b's, which are a's too
     // (i <= j; the diagonal block once). scratch: kBlock * kBlock floats, aligned to 64 bytes.
-    void ward_screen_tile(const ScreenSide& a, const ScreenSide& b, std::int64_t width, std::int64_t d, std::int64_t i,
+    void ward_screen_tile(const ScreenSide& a, const ScreenSide& b, std::int64_t d, std::int64_t i,
                           std::int64_t j, bool both, float* scratch, Screened* lists);)
 
 }  // namespace clustercl

@@ -33,9 +33,9 @@ inline void insert(Screened& list, float lower, std::int32_t place) {
 
 }  // namespace
 
-void ward_screen_tile(const ScreenSide& a, const ScreenSide& b, std::int64_t width, std::int64_t d, std::int64_t i,
-                      std::int64_t j, bool both, float* s, Screened* lists) {
-  dots(a.rows + i * kBlock * width, b.panels + j * kBlock * d, d, s);
+void ward_screen_tile(const ScreenSide& a, const ScreenSide& b, std::int64_t d, std::int64_t i, std::int64_t j, bool both,
+                      float* s, Screened* lists) {
+  dots(a.rows + i * kBlock * padded_width<float>(d), b.panels + j * kBlock * d, d, s);
   const bool columns_too = both && i != j;
   constexpr int last = kCandidates - 1;
   const int rows = static_cast<int>(a.count - i * kBlock < kBlock ? a.count - i * kBlock : kBlock);

@@ -104,6 +104,14 @@ def test_by_definition_on_ties(method, values, d):
         check_by_definition(x, linkage(x, method), method, exact=method in ("single", "complete"))
 
 
+def test_ward_by_definition_where_float32_cannot_tell():
+    """Enough clusters for the float32 screen, and distances that are equal, or differ where float32 sees nothing."""
+    integers = np.random.default_rng(0).integers(3, size=(500, 4)).astype(float)
+    check_by_definition(integers, linkage(integers), "ward", exact=False)
+    close = random(5, 20)[np.arange(400) % 5] + 1e-9 * random(400, 20, seed=1)
+    check_by_definition(close, linkage(close), "ward", exact=False)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_by_definition_on_duplicates_and_rounded_data(method):
     x = np.round(np.repeat(random(60, 3, 2), 2, axis=0), 1)
