@@ -4,6 +4,7 @@
 // the matrix is closed up in place when a third of it is dead. When many clusters look for their nearest, one pass over
 // the matrix, row by row in memory, serves them all; when few do, each reads its own row and column.
 #include <algorithm>
+#include <atomic>
 #include <memory>
 
 #include "linkage_parts.h"
@@ -12,6 +13,7 @@ namespace clustercl {
 
 namespace {
 
+constexpr std::int64_t kRows = 64;          // that a thread takes at a time when pairs merge
 constexpr std::int64_t kRowsPerSweep = 8;  // one scanned row costs about this many rows of a pass, its column being strided
 
 class Condensed final : public Space {
@@ -60,24 +62,82 @@ class Condensed final : public Space {
     return average_ ? entry(i, j) / (sizes_[i] * sizes_[j]) : entry(i, j);
   }
 
-  void merge(std::int64_t a, std::int64_t b, const std::vector<std::int64_t>&) override {
-    const std::int64_t i = place_[a], j = place_[b];
-    alive_[j] = 0;
-    parallel_.for_each(0, m_, 1 << 15, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t k = begin; k < end; ++k) {
-        if (k == i || k == j || !alive_[k]) continue;
-        double &x = entry(i, k), &y = entry(j, k);
-        x = average_ ? x + y : std::max(x, y);
-        y = kInfinity;
+  // All pairs of a round in one pass over the matrix, row by row in memory: with the clusters that stay as they are first,
+  // then pairs with pairs, each sum in the order in which the pairs would merge one after the other.
+  bool merge(const std::vector<Merge>& pairs, const Monitor& monitor, std::int64_t merges) override {
+    std::vector<Pair> by_place;
+    for (const Merge& pair : pairs) {
+      const std::int64_t i = place_[pair.a], j = place_[pair.b];
+      by_place.push_back({i, j});
+      alive_[i] = alive_[j] = 0;  // until the end of this
+    }
+    std::vector<Pair> sorted = by_place;
+    std::sort(sorted.begin(), sorted.end(), [](const Pair& x, const Pair& y) { return x.i < y.i; });
+    const std::int64_t count = static_cast<std::int64_t>(pairs.size()), blocks = (m_ + kRows - 1) / kRows;
+    const bool little = count * m_ < (1 << 16);
+    const Parallel parallel = little ? Parallel::alone() : parallel_;
+    const GoOn go_on(monitor, merges);
+    shared(parallel, blocks, [&](std::int64_t block) {
+      if (go_on()) merge_rows(sorted, block * kRows, std::min(m_, (block + 1) * kRows));
+    });
+    shared(parallel, count, [&](std::int64_t second) {
+      const auto [p, q] = by_place[second];
+      for (std::int64_t first = 0; first < second && go_on(); ++first) {
+        const auto [i, j] = by_place[first];
+        double &x = entry(i, p), &y = entry(i, q);
+        x = joined(joined(x, entry(j, p)), joined(y, entry(j, q)));
+        y = entry(j, p) = entry(j, q) = kInfinity;
       }
     });
-    entry(i, j) = kInfinity;
-    sizes_[i] += sizes_[j];
+    for (const auto& [i, j] : by_place) {
+      entry(i, j) = kInfinity;
+      sizes_[i] += sizes_[j];
+      alive_[i] = 1;
+    }
+    return go_on();
   }
 
   double height(double distance) const override { return distance; }
 
  private:
+  struct Pair {
+    std::int64_t i, j;  // places, i < j
+  };
+
+  double joined(double x, double y) const { return average_ ? x + y : std::max(x, y); }
+
+  // The rows k in [from, to) of clusters that do not merge; `pairs` by ascending i.
+  void merge_rows(const std::vector<Pair>& pairs, std::int64_t from, std::int64_t to) {
+    for (std::int64_t k = from; k < to; ++k) {
+      if (!alive_[k]) continue;
+      double* row = entries_.get() + condensed_offset(k, m_);
+      for (const auto& [i, j] : pairs) {
+        if (k > j) continue;
+        double& x = k < i ? row[i] : entries_[condensed_offset(i, m_) + k];
+        x = joined(x, row[j]);
+        row[j] = kInfinity;
+      }
+    }
+    for (const auto& [i, j] : pairs) {
+      if (i >= to) break;
+      double *x = entries_.get() + condensed_offset(i, m_), *y = entries_.get() + condensed_offset(j, m_);
+      for (std::int64_t k = std::max(from, j + 1); k < to; ++k) {
+        if (!alive_[k]) continue;
+        x[k] = joined(x[k], y[k]);
+        y[k] = kInfinity;
+      }
+    }
+  }
+
+  // task(t) for 0 <= t < count, whoever is free next.
+  template <class F>
+  static void shared(const Parallel& parallel, std::int64_t count, const F& task) {
+    std::atomic<std::int64_t> next{0};
+    parallel.for_each(0, parallel.threads, 1, [&](std::int64_t, std::int64_t) {
+      for (std::int64_t t; (t = next.fetch_add(1, std::memory_order_relaxed)) < count;) task(t);
+    });
+  }
+
   double& entry(std::int64_t i, std::int64_t j) const {
     return entries_[i < j ? condensed_offset(i, m_) + j : condensed_offset(j, m_) + i];
   }

@@ -1,7 +1,9 @@
 // What the files of the linkage share: how a merge is told, and what the rounds want of a kind of clusters.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <thread>
 #include <vector>
 
 #include "linkage.h"
@@ -49,7 +51,8 @@ struct Space {
                     std::int64_t merges) = 0;
   virtual bool tells_candidates() const { return false; }
   virtual double distance(std::int64_t a, std::int64_t b) const = 0;
-  virtual void merge(std::int64_t a, std::int64_t b, const std::vector<std::int64_t>& active) = 0;
+  // Joins pairs that share no cluster, as if one after the other; false when stopped, and then nothing may be asked any more.
+  virtual bool merge(const std::vector<Merge>& pairs, const Monitor& monitor, std::int64_t merges) = 0;
   virtual double height(double distance) const = 0;
 };
 
@@ -62,6 +65,23 @@ bool merge_condensed(const double* rows, std::int64_t n, std::int64_t padded, Li
                      const Parallel& parallel, const Monitor& monitor, std::vector<Merge>& merges);
 bool merge_single(const double* rows, std::int64_t n, std::int64_t padded, Metric metric, const Parallel& parallel,
                   const Monitor& monitor, std::vector<Merge>& merges);
+
+// For work that several threads share: the calling thread, which works too, asks the monitor, the others look whether it was
+// told to stop.
+class GoOn {
+ public:
+  GoOn(const Monitor& monitor, std::int64_t merges) : monitor_(monitor), merges_(merges) {}
+  bool operator()() const {
+    if (std::this_thread::get_id() == caller_ && !stopped_ && !monitor_(merges_)) stopped_ = true;
+    return !stopped_;
+  }
+
+ private:
+  const Monitor& monitor_;
+  const std::int64_t merges_;
+  const std::thread::id caller_ = std::this_thread::get_id();
+  mutable std::atomic<bool> stopped_{false};
+};
 
 // A distance may be off by its rounding; nearer to another one than that counts as a tie.
 constexpr double kSlack = 1e-10;

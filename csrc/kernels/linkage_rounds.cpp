@@ -113,12 +113,11 @@ class Rounds {
   }
 
   bool join() {
+    if (!space_.merge(pairs_, monitor_, done())) return false;
     for (const std::int64_t i : active_) into_[i] = i;
     fresh_.clear();
     for (const Merge& pair : pairs_) {
-      if (!monitor_(done())) return false;  // a merge touches a whole row of the condensed matrix, and there are thousands
       const double bound = std::min(lower_bound(pair.a, pair.b), lower_bound(pair.b, pair.a));
-      space_.merge(pair.a, pair.b, active_);
       merges_.push_back({pair.a, pair.b, space_.height(pair.height)});
       forget(pair.a, bound);
       if (!candidates_.empty()) candidates_[pair.a].count = 0;

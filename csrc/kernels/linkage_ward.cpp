@@ -5,7 +5,6 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
-#include <thread>
 
 #include "linkage_parts.h"
 #include "pairs.h"
@@ -63,7 +62,17 @@ class Ward final : public Space {
     return distance_(centroids_, sizes_.data(), padded_, a, b);
   }
 
-  void merge(std::int64_t a, std::int64_t b, const std::vector<std::int64_t>&) override {
+  bool merge(const std::vector<Merge>& pairs, const Monitor&, std::int64_t) override {
+    parallel_.for_each(0, static_cast<std::int64_t>(pairs.size()), 1 << 10, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t k = begin; k < end; ++k) join(pairs[k].a, pairs[k].b);
+    });
+    return true;
+  }
+
+  double height(double distance) const override { return std::sqrt(distance); }
+
+ private:
+  void join(std::int64_t a, std::int64_t b) {
     double* x = centroids_ + a * padded_;
     const double* y = centroids_ + b * padded_;
     const double size = sizes_[a] + sizes_[b];
@@ -73,9 +82,6 @@ class Ward final : public Space {
     sizes_[a] = size;
   }
 
-  double height(double distance) const override { return std::sqrt(distance); }
-
- private:
   // Fills screened_ for `rows`; false when stopped.
   bool screen(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, const Parallel& parallel,
               const Monitor& monitor, std::int64_t merges) {
@@ -86,13 +92,7 @@ class Ward final : public Space {
     std::fill_n(nothing.lower, kCandidates, std::numeric_limits<float>::infinity());
     std::fill_n(nothing.place, kCandidates, -1);
 
-    // The calling thread works too, and asks the monitor; the others look whether it was told to stop.
-    const std::thread::id caller = std::this_thread::get_id();
-    std::atomic<bool> stopped{false};
-    const auto go_on = [&] {
-      if (std::this_thread::get_id() == caller && !monitor(merges)) stopped = true;
-      return !stopped;
-    };
+    const GoOn go_on(monitor, merges);
     if (count == columns) {
       screened_.assign(columns, nothing);
       const ScreenSide side = all_.view();
@@ -102,7 +102,7 @@ class Ward final : public Space {
           for (std::int64_t j = std::max(i, q * kGroup); j < std::min((q + 1) * kGroup, all_.blocks()) && go_on(); ++j)
             screen_tile_(side, side, padded_, i, j, true, scratch, screened_.data());
       });
-      return !stopped;
+      return go_on();
     }
     some_.pack(centroids_, padded_, sizes_.data(), rows, unit_, false, parallel);
     for (std::int64_t r = 0, k = 0; r < count; ++r) {
@@ -124,7 +124,7 @@ class Ward final : public Space {
     });
     for (std::int64_t part = 1; part < parts; ++part)
       for (std::int64_t r = 0; r < count; ++r) put_together(screened_[r], screened_[part * count + r]);
-    return !stopped;
+    return go_on();
   }
 
   static void put_together(Screened& list, const Screened& other) {
