@@ -14,6 +14,7 @@ from scipy.spatial.distance import pdist, squareform
 
 from clustercl import linkage
 from clustercl.ops.linkage import METHODS
+from clustercl.ops.memory import available_bytes
 
 
 def random(n, d, seed=0, dtype=np.float64):
@@ -264,6 +265,31 @@ def test_ctrl_c_stops_within_a_second(method):
 def test_bad_input_is_named(x, arguments, text):
     with pytest.raises(ValueError, match=f"linkage: {text}"):
         linkage(x, **arguments)
+
+
+def test_a_matrix_that_cannot_fit_is_refused_before_it_is_begun(monkeypatch):
+    monkeypatch.setattr("clustercl.ops.linkage.available_bytes", lambda: 1_000_000)
+    x = np.zeros((600, 2), np.float32)
+    with pytest.raises(MemoryError, match=r"average of n = 600 wants 1447200 bytes .* 1000000 are available: .*'ward'"):
+        linkage(x, "average")
+    assert linkage(x[:400], "average").shape == (399, 4)
+    assert linkage(x, "ward").shape == linkage(x, "single").shape == (599, 4)
+
+
+def test_available_memory_is_the_smallest_of_machine_and_container(tmp_path):
+    assert available_bytes(tmp_path) is None
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/meminfo").write_text("MemTotal: 9000 kB\nMemAvailable:    4000 kB\n")
+    assert available_bytes(tmp_path) == 4000 * 1024
+    group = tmp_path / "sys/fs/cgroup"
+    group.mkdir(parents=True)
+    (group / "memory.stat").write_text("file 7777\nanon 1000\n")
+    (group / "memory.max").write_text("max")
+    assert available_bytes(tmp_path) == 4000 * 1024
+    (group / "memory.max").write_text("3000")
+    assert available_bytes(tmp_path) == 2000
+    (group / "memory.max").write_text("500")
+    assert available_bytes(tmp_path) == 0
 
 
 def test_out_of_memory_is_said_in_bytes():
