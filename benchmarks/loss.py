@@ -36,8 +36,8 @@ def run(
 ) -> dict:
     """Time every program in float32, each case in a process of its own; `out` gets loss.json and loss.png.
 
-    Returns what loss.json holds: machine; ceiling, the highest of this run; rows; left_out, a line for each program that
-    was not timed. A row:
+    Returns what loss.json holds: machine; ceiling, the highest of this run; rows; left_out, a line for each program
+    that was not timed. A row:
 
     program, question (the `same_class` it answers), n, d, repeats; forward, backward, both: median seconds, with
     forward_fastest, forward_slowest and so on; forward_gflops, backward_gflops, both_gflops: 10^9 floating-point

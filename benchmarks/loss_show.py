@@ -29,8 +29,8 @@ def table(found: dict) -> str:
         "",
         "forward, backward, both: median seconds in float32; spread: the fastest and slowest of both.",
         "times ours: seconds of both over those of our kernel with this same_class.",
-        "GFLOP/s: of 4 n^2 d operations for both; of FMA: their share of the "
-        f"{found['ceiling']:.0f} GFLOP/s that multiply-adds in registers alone reached in this run.",
+        "GFLOP/s: of 4 n^2 d operations for both, which is what the symmetry of the products leaves;",
+        f"of FMA: of {found['ceiling']:.0f} GFLOP/s, which multiply-adds in registers alone reached in this run.",
         "peak MB: memory beyond the input, the gradient included, in a process of its own.",
     ]
     if not all(row["calm"] for row in rows):
