@@ -1,10 +1,12 @@
 """What every benchmark writes beside its numbers, and how it times."""
 
+import os
 import platform
 import statistics
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -18,12 +20,26 @@ def machine(packages: tuple[str, ...]) -> dict:
 
     return {
         "cpu": _cpu(),
+        "memory_gigabytes": 1e-9 * (memory() or 0) or None,
         "threads": torch.get_num_threads(),
         "instruction_set": build_info().get("cpu"),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "commit": _commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"clustercl": __version__, **{name: _version(name) for name in packages}},
     }
+
+
+def memory() -> int | None:
+    """Bytes of memory that this machine or its container has; None where the system does not tell."""
+    try:
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):  # not POSIX
+        return None
+    try:
+        return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no container, or "max": no limit of its own
+        return machine
 
 
 def timed(call: Callable[[], object], repeats: int) -> dict:
