@@ -1,83 +1,116 @@
-"""How long does an exact linkage take, against SciPy and fastcluster? Trees are compared before anything is timed."""
+"""How long does an exact linkage take, and how much memory, against SciPy and fastcluster?"""
 
+import json
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
-
-from clustercl.benchmarks.record import machine, timed
+from clustercl.benchmarks.linkage_programs import DATA, DENSE, DENSE_MOST, PROGRAMS
+from clustercl.benchmarks.record import machine
 from clustercl.errors import RunError
-from clustercl.files import write_json
+from clustercl.files import atomic, require_writable, write_json
 from clustercl.ops.linkage import METHODS
 from clustercl.progress import say
 
-SIZES = (500, 2000, 5000)
-FEATURES = 128
-LINE = "{data:9} {method:9} n {n:6} {program:12} {seconds:9.4f} s ({fastest:.4f} to {slowest:.4f})"
-PEER_LIMIT = 20_000  # beyond it the peers' matrix of distances passes 1.6 GB
-
-
-def blobs(n: int, d: int = FEATURES, seed: int = 0) -> np.ndarray:
-    """Overlapping blobs (n, d) float32 with a tenth of noise: what the features of an auto-encoder look like."""
-    rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(20, d))
-    x = centres[rng.integers(20, size=n)] + rng.normal(size=(n, d))
-    x[: n // 10] = 2 * rng.normal(size=(n // 10, d))
-    return x.astype(np.float32)
-
-
-def gaussian(n: int, d: int = FEATURES, seed: int = 0) -> np.ndarray:
-    """One Gaussian (n, d) float32: no structure, the hard case."""
-    return np.random.default_rng(seed).normal(size=(n, d)).astype(np.float32)
+SIZES = (500, 2000, 5000, 20_000)
+FEATURES = (128,)
+REPEATS = 5
+COLUMNS = (
+    ("data", "{data}"), ("method", "{method}"), ("n", "{n}"), ("d", "{d}"), ("program", "{program}"),
+    ("seconds", "{seconds:.4f}"), ("peak MB", "{peak_megabytes:.0f}"), ("times ours", "{ratio:.2f}"),
+)  # fmt: skip
 
 
 def run(
-    sizes: Sequence[int] = SIZES, out: Path | str | None = None, methods: Sequence[str] = METHODS, repeats: int = 3
+    sizes: Sequence[int] = SIZES,
+    out: Path | str | None = None,
+    features: Sequence[int] = FEATURES,
+    methods: Sequence[str] = METHODS,
+    repeats: int = REPEATS,
 ) -> list[dict]:
-    """Time every method, kind of data and size; returns the rows and writes linkage.json into `out`.
+    """Time every method, kind of data, size and program, each in a process of its own; `out` gets linkage.json and
+    linkage.png.
 
-    A row: data, method, n, d, program, seconds (median), fastest, slowest, equal (compared with SciPy; None where SciPy
-    was left out for n > 20,000). RunError when a tree differs.
+    A row: data, method, n, d, program; seconds (median), fastest, slowest, repeats; peak_megabytes (resident memory
+    beyond the input); ratio (of the seconds, to ours). RunError when the trees of two programs differ.
     """
-    from scipy.cluster import hierarchy
-
-    import clustercl
-
-    peers = {"scipy": hierarchy.linkage}
-    if find_spec("fastcluster"):
-        import fastcluster
-
-        peers["fastcluster"] = fastcluster.linkage
-    rows = []
-    for n in sizes:
-        for name, data in (("blobs", blobs), ("gaussian", gaussian)):
-            x = data(n)
-            wide = x.astype(np.float64)  # what the peers work on, made outside of the timing
-            for method in methods:
-                compared = n <= PEER_LIMIT
-                if compared:
-                    _compare(
-                        clustercl.linkage(x, method), hierarchy.linkage(wide, method), f"{name}, {method}, n = {n}"
-                    )
-                programs = {"clustercl": lambda method=method, x=x: clustercl.linkage(x, method)}
-                if compared:
-                    programs |= {
-                        peer: lambda call=call, method=method, x=wide: call(x, method) for peer, call in peers.items()
-                    }
-                for program, call in programs.items():
-                    row = {"data": name, "method": method, "n": n, "d": x.shape[1], "program": program}
-                    rows.append(row | timed(call, repeats) | {"equal": True if compared else None})
-                    say(LINE.format(**rows[-1]))
+    if out is not None:
+        require_writable(out)
+    rows: list[dict] = []
+    skipped = []
+    with tempfile.TemporaryDirectory() as folder:
+        for n in sizes:
+            for d in features:
+                for data in DATA:
+                    for method in methods:
+                        case = (data, method, n, d)
+                        tree = Path(folder) / "-".join(map(str, case))
+                        first = None
+                        for program, what in PROGRAMS.items():
+                            if method not in what.methods:
+                                continue
+                            name = f"{program}, {data}, {method}, n = {n}, d = {d}"
+                            most = min(what.most, DENSE_MOST) if method in DENSE else what.most
+                            if n > most:
+                                why = what.why or "its matrix of distances takes 8 n^2 / 2 bytes"
+                                skipped.append(f"{name}: left out, {why}")
+                                say(skipped[-1])
+                                continue
+                            say(f"{name} ...")
+                            row = _case([program, *case, repeats, f"{tree}.npy"], name)
+                            first = first or row
+                            rows.append(row | {"ratio": row["seconds"] / first["seconds"]})
     if out is not None:
         about = machine(("torch", "numpy", "scipy", "fastcluster"))
-        write_json(Path(out) / "linkage.json", {"machine": about, "rows": rows})
+        write_json(Path(out) / "linkage.json", {"machine": about, "rows": rows, "skipped": skipped})
+        plot(rows, Path(out) / "linkage.png")
     return rows
 
 
-def _compare(z: np.ndarray, wanted: np.ndarray, what: str) -> None:
-    ids = [0, 1, 3]
-    if not np.array_equal(z[:, ids], wanted[:, ids]) or not np.allclose(z[:, 2], wanted[:, 2], rtol=1e-6, atol=0):
-        raise RunError(
-            f"bench linkage: the tree differs from SciPy's on {what}, so nothing was timed; report this data"
-        )
+def table(rows: Sequence[dict]) -> str:
+    """The rows for people, a blank line between cases."""
+    cells = [[name for name, _ in COLUMNS]] + [[form.format(**row) for _, form in COLUMNS] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    lines = []
+    for number, line in enumerate(cells):
+        if number and line[:4] != cells[number - 1][:4]:
+            lines.append("")
+        lines.append("  ".join(cell.rjust(width) for cell, width in zip(line, widths)))
+    return "\n".join(lines)
+
+
+def plot(rows: Sequence[dict], path: Path) -> None:
+    """Seconds against n on blobs, a panel for each method, for the first number of features."""
+    from matplotlib.figure import Figure
+
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    figure = Figure(figsize=(3.4 * len(methods) + 2, 3.6), layout="constrained")
+    panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
+    for panel, method in zip(panels, methods):
+        for number, program in enumerate(PROGRAMS):
+            key = ("blobs", method, rows[0]["d"], program)
+            points = [
+                (row["n"], row["seconds"])
+                for row in rows
+                if (row["data"], row["method"], row["d"], row["program"]) == key
+            ]
+            if points:
+                panel.plot(*zip(*points), marker="o", label=program, color=f"C{number}")
+        panel.set(xscale="log", yscale="log", title=method, xlabel="rows n")
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel(f"seconds, d = {rows[0]['d']}")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+    with atomic(path) as aside:
+        figure.savefig(aside, dpi=120)
+
+
+def _case(arguments: list, name: str) -> dict:
+    # -P: what lies in the working folder is not imported.
+    words = [sys.executable, "-P", "-m", "clustercl.benchmarks.linkage_case", *map(str, arguments)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode:
+        said = done.stderr.strip().splitlines() or [f"ended with code {done.returncode}, perhaps for lack of memory"]
+        raise RunError(said[-1] if said[-1].startswith("bench linkage") else f"bench linkage: {name}: {said[-1]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])

@@ -3,18 +3,16 @@
 python -m clustercl.benchmarks.loss_case PROGRAM N D REPEATS TRUTH.pt   prints a row as JSON, or says what is wrong
 """
 
-import ctypes
-import gc
 import json
 import statistics
 import sys
 import time
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from clustercl.benchmarks.loss_programs import PROGRAMS, answer, problem
+from clustercl.benchmarks.peak import give_back, peak_megabytes
 from clustercl.errors import RunError
 from clustercl.ops._extension import fma_ceiling
 
@@ -29,10 +27,10 @@ def measure(program: str, n: int, d: int, repeats: int, truth: tuple[Tensor, Ten
     x, pseudo_class = problem(n, d)
     # Libraries, thread pools and the compiler are no part of the peak.
     answer(call, *((x, pseudo_class) if program == "torch.compile" else problem(64, d)))
-    _give_back()
-    before = _peak_megabytes(reset=True)
+    give_back()
+    before = peak_megabytes(reset=True)
     found = answer(call, x, pseudo_class)
-    peak = _peak_megabytes() - before
+    peak = peak_megabytes() - before
     error = compare(found, truth, f"{program}, n = {n}, d = {d}")
     ceiling = fma_ceiling()
     forward, backward = [], []
@@ -72,28 +70,6 @@ def compare(found: tuple[Tensor, Tensor], truth: tuple[Tensor, Tensor], what: st
             f"of float64's, wanted {TOLERANCE:.0e} at most; it was not timed"
         )
     return error
-
-
-def _give_back() -> None:
-    """Return freed memory to the system, lest the allocator's store hides what the measured call takes."""
-    gc.collect()
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except (AttributeError, OSError):  # glibc alone has it
-        pass
-
-
-def _peak_megabytes(reset: bool = False) -> float:
-    """The largest resident size of this process so far; `reset`: from now on, where the system can do that (Linux)."""
-    try:
-        if reset:
-            Path("/proc/self/clear_refs").write_text("5")
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
-    except OSError:
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform == "linux" else 1024**2)
 
 
 def main() -> None:
