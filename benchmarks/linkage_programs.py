@@ -9,8 +9,8 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Program:
-    """call(x, method) is the linkage matrix. wide: x comes in float64, converted outside of the timing. methods: which it
-    has. most: rows beyond which it is left out, and why."""
+    """call(x, method) is the linkage matrix. wide: x comes in float64, converted outside of the timing. methods: those
+    it has. most: rows beyond which it is left out, and why."""
 
     call: Callable[[np.ndarray, str], np.ndarray]
     wide: bool = True
