@@ -33,16 +33,19 @@ def run(
     out: Path | str | None = None,
     features: Sequence[int] = FEATURES,
     repeats: int = REPEATS,
-) -> list[dict]:
+) -> dict:
     """Time every program in float32, each case in a process of its own; `out` gets loss.json and loss.png.
 
-    A row: program, question (the `same_class` it answers), n, d, repeats; forward, backward, both: median seconds, and
-    forward_fastest, forward_slowest and so on; forward_gflops, backward_gflops, both_gflops (10^9 floating-point
-    operations a second, of n^2 d, 3 n^2 d and 4 n^2 d: what the symmetry of s leaves); ceiling (GFLOP/s that
-    multiply-adds in registers alone reach just before and after the timing), of_ceiling (both_gflops of the highest
-    ceiling in this run), calm (False: other programs had a part of the machine, twice); peak_megabytes (resident memory
-    beyond the input, the gradient included); error (of the gradient, relative to its largest element); ratio (of both,
-    to our kernel's on the same question).
+    Returns what loss.json holds: machine; ceiling, the highest of this run; rows; left_out, a line for each program
+    that was not timed. A row:
+
+    program, question (the `same_class` it answers), n, d, repeats; forward, backward, both: median seconds, with
+    forward_fastest, forward_slowest and so on; forward_gflops, backward_gflops, both_gflops: 10^9 floating-point
+    operations a second, of n^2 d, 3 n^2 d and 4 n^2 d, which is what the symmetry of s leaves; ceiling: GFLOP/s that
+    multiply-adds in registers alone reach just before and after the timing; of_ceiling: both_gflops of the highest
+    ceiling in this run; calm: False where other programs had a part of the machine; peak_megabytes: resident memory
+    beyond the input, the gradient included; error: of the gradient, relative to its largest element; ratio: of both, to
+    our kernel's on the same question.
 
     n is rounded down to an even number, at least 4. A program that would take too much memory or time, or fails, is
     left out, and a line says why. RunError when an answer differs from float64's, when our kernel fails or is missing.
@@ -63,11 +66,12 @@ def run(
         row["of_ceiling"] = row["both_gflops"] / best
         row["calm"] = row["ceiling"] >= CALM * best
         row["ratio"] = row["both"] / ours["both"]
+    about = machine(("torch", "numpy", "pytorch-metric-learning"))
+    found = {"machine": about, "ceiling": best, "rows": rows, "left_out": left_out}
     if out is not None:
-        about = machine(("torch", "numpy", "pytorch-metric-learning"))
-        write_json(Path(out) / "loss.json", {"machine": about, "ceiling": best, "rows": rows, "left_out": left_out})
+        write_json(Path(out) / "loss.json", found)
         plot(rows, list(PROGRAMS), Path(out) / "loss.png")
-    return rows
+    return found
 
 
 def _rows(sizes: Sequence[int], features: Sequence[int], repeats: int, best: float) -> tuple[list[dict], list[str]]:

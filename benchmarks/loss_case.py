@@ -104,7 +104,7 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(WRONG)
     except Exception as error:  # no compiler, no memory: a peer's are a line of the report
-        print(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", file=sys.stderr)
+        print(f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}", file=sys.stderr)
         sys.exit(1)
 
 

@@ -13,33 +13,33 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def table(rows: Sequence[dict]) -> str:
-    """The rows, a blank line between sizes, and what the columns mean."""
-    if not rows:
-        return "nothing was measured"
+def table(found: dict) -> str:
+    """What `loss.run` returns: the machine, the rows with a blank line between sizes, and what the columns mean."""
+    about, rows = found["machine"], found["rows"]
+    head = f"{about['cpu']}, {about['threads']} threads, {about['instruction_set']}, torch {about['versions']['torch']}"
     marked = [row | {"mark": " " if row["calm"] else "*"} for row in rows]
     cells = [[name for name, _ in COLUMNS]] + [[form.format(**row) for _, form in COLUMNS] for row in marked]
     widths = [max(map(len, column)) for column in zip(*cells)]
-    lines = []
+    lines = [f"{head}, commit {about['commit']}, {about['date']}", ""]
     for number, line in enumerate(cells):
         if number and line[:2] != cells[number - 1][:2]:
             lines.append("")
         lines.append("  ".join(cell.rjust(width) for cell, width in zip(line, widths)).rstrip())
-    ceiling = max(row["ceiling"] for row in rows)
     lines += [
         "",
         "forward, backward, both: median seconds in float32; spread: the fastest and slowest of both.",
         "times ours: seconds of both over those of our kernel with this same_class.",
-        f"of FMA: 4 n^2 d operations for both passes, of {ceiling:.0f} GFLOP/s of multiply-adds in registers alone.",
+        "GFLOP/s: of 4 n^2 d operations for both, which is what the symmetry of the products leaves;",
+        f"of FMA: of {found['ceiling']:.0f} GFLOP/s, which multiply-adds in registers alone reached in this run.",
         "peak MB: memory beyond the input, the gradient included, in a process of its own.",
     ]
     if not all(row["calm"] for row in rows):
-        lines.append("*: other programs had a part of the machine meanwhile, twice: measure again on an idle one.")
-    return "\n".join(lines)
+        lines.append("*: other programs had a part of the machine meanwhile: measure again on an idle one.")
+    return "\n".join([*lines, *found["left_out"]])
 
 
 def plot(rows: Sequence[dict], programs: Sequence[str], path: Path) -> None:
-    """Seconds of both passes against n, a panel for each d, bars from the fastest to the slowest.
+    """Seconds of both passes of the rows against n, a panel for each d, bars from the fastest to the slowest.
 
     A program has its colour from its place in `programs`, whatever was left out; ours is thick, dashed is NT-Xent.
     """

@@ -56,8 +56,8 @@ def loss(sizes: str | None, features: str | None, repeats: int | None, out: Path
     from clustercl.benchmarks.loss import run
     from clustercl.benchmarks.loss_show import table
 
-    rows = run(out=out, **parsed(sizes=sizes, features=features), **({"repeats": repeats} if repeats else {}))
-    click.echo(json.dumps(rows, indent=2) if as_json else table(rows))
+    found = run(out=out, **parsed(sizes=sizes, features=features), **({"repeats": repeats} if repeats else {}))
+    click.echo(json.dumps(found["rows"], indent=2) if as_json else table(found))
 
 
 @command.command()

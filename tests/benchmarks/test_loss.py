@@ -14,7 +14,7 @@ from PIL import Image
 from clustercl.benchmarks import loss as bench
 from clustercl.benchmarks import loss_case, loss_programs, loss_show
 from clustercl.benchmarks.loss_programs import PROGRAMS, Program, naive, truth
-from clustercl.benchmarks.record import memory
+from clustercl.benchmarks.record import machine, memory
 from clustercl.cli.main import run as command
 from clustercl.errors import RunError
 from clustercl.files import read_json
@@ -49,7 +49,8 @@ def row(program="kernel", n=64, d=8, **changes):
 
 @pytest.mark.slow
 def test_rows_files_and_table(few, tmp_path, capsys):
-    rows = bench.run([65, 64], tmp_path, features=(8,), repeats=2)
+    found = bench.run([65, 64], tmp_path, features=(8,), repeats=2)
+    rows = found["rows"]
     assert [one["program"] for one in rows] == ["kernel", "naive torch"]
     for one in rows:
         assert one["n"] == 64 and one["d"] == 8 and one["repeats"] == 2 and one["question"] == "exclude"
@@ -60,27 +61,32 @@ def test_rows_files_and_table(few, tmp_path, capsys):
         assert one["ceiling"] > 1 and one["of_ceiling"] < 1 and 0 <= one["peak_megabytes"] < 100
         assert one["error"] < loss_case.TOLERANCE
     assert rows[0]["ratio"] == 1 and rows[1]["ratio"] == rows[1]["both"] / rows[0]["both"]
-    written = read_json(tmp_path / "loss.json")
-    assert written["rows"] == rows and written["ceiling"] >= max(one["ceiling"] for one in rows)
-    assert written["machine"]["versions"]["torch"] == torch.__version__ and written["machine"]["threads"] > 0
-    assert {"cpu", "commit", "date", "memory_gigabytes", "instruction_set"} <= set(written["machine"])
+    assert read_json(tmp_path / "loss.json") == found and found["ceiling"] >= max(one["ceiling"] for one in rows)
+    assert found["machine"]["versions"]["torch"] == torch.__version__ and found["machine"]["threads"] > 0
+    assert {"cpu", "commit", "date", "memory_gigabytes", "instruction_set"} <= set(found["machine"])
     with Image.open(tmp_path / "loss.png") as picture:
         assert picture.size[0] > 300
-    assert "of FMA" in loss_show.table(rows)
+    assert "of FMA" in loss_show.table(found) and torch.__version__ in loss_show.table(found)
     assert "[2/2] naive torch, n 64, d 8 ..." in capsys.readouterr().err
 
 
 def test_table_and_plot(tmp_path):
     rows = [row(), row("naive torch", ratio=4.0, calm=False), row(n=128), row("kernel, ignore", n=128, d=9)]
-    lines = loss_show.table(rows).splitlines()
-    assert lines[0].split()[:4] == ["n", "d", "same_class", "program"]
-    assert lines[2].split()[2:] == ["exclude", "kernel", *["0.5000"] * 3, "0.5000-0.5000", "50", "50%", "3", "1.00"]
-    assert lines[3].endswith("4.00*") and lines[4] == "" and lines[6] == "" and "ignore" in lines[7]
-    assert "other programs had a part of the machine" in lines[-1] and max(map(len, lines)) <= 120
+    found = {
+        "machine": machine(("torch",)),
+        "ceiling": 100.0,
+        "rows": rows,
+        "left_out": ["n 128: naive torch left out"],
+    }
+    lines = loss_show.table(found).splitlines()
+    assert "commit" in lines[0] and lines[2].split()[:4] == ["n", "d", "same_class", "program"]
+    assert lines[4].split()[2:] == ["exclude", "kernel", *["0.5000"] * 3, "0.5000-0.5000", "50", "50%", "3", "1.00"]
+    assert lines[5].endswith("4.00*") and lines[6] == "" and lines[8] == "" and "ignore" in lines[9]
+    assert "other programs had a part of the machine" in lines[-2] and lines[-1] == found["left_out"][0]
+    assert max(map(len, lines)) <= 120
     loss_show.plot(rows, list(PROGRAMS), tmp_path / "loss.png")
     with Image.open(tmp_path / "loss.png") as picture:
         assert picture.size[0] > 600  # two panels
-    assert loss_show.table([]) == "nothing was measured"
 
 
 def test_a_program_beyond_its_limit_is_left_out_and_named(only, capsys):
@@ -93,7 +99,7 @@ def test_a_program_beyond_its_limit_is_left_out_and_named(only, capsys):
             "metric-learning": Program(naive, "ignore", **slow),
         }
     )
-    assert bench.run([64], features=(8,)) == []  # ours on another question has no peer left
+    assert bench.run([64], features=(8,))["rows"] == []  # ours on another question has no peer left
     said = capsys.readouterr().err
     assert "n 64: naive torch left out, it stops at 10 rows: it is slow" in said
     assert "n 64: torch.compile left out, it takes" in said and "more than a third of this machine's" in said
@@ -113,7 +119,8 @@ def test_a_peer_that_fails_is_a_line_and_our_kernel_an_error(few, code, said, mo
     with pytest.raises(RunError, match=f"bench loss: kernel, n = 64, d = 8: {said}"):
         bench.run([64], features=(8,), repeats=1)
     failing.program = "naive torch"
-    assert [one["program"] for one in bench.run([64], tmp_path, features=(8,), repeats=1)] == ["kernel"]
+    found = bench.run([64], tmp_path, features=(8,), repeats=1)
+    assert [one["program"] for one in found["rows"]] == ["kernel"]
     assert f"n 64, d 8: naive torch left out, it failed: {said}" in capsys.readouterr().err
     assert said in read_json(tmp_path / "loss.json")["left_out"][0]
 
