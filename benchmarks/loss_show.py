@@ -34,7 +34,9 @@ def table(found: dict) -> str:
         "peak MB: memory beyond the input, the gradient included, in a process of its own.",
     ]
     if not all(row["calm"] for row in rows):
-        lines.append("*: other programs had a part of the machine meanwhile: measure again on an idle one.")
+        lines.append(
+            "*: other programs had a part of the machine, here or with our kernel: measure again when it is idle."
+        )
     return "\n".join([*lines, *found["left_out"]])
 
 

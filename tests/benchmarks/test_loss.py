@@ -70,6 +70,15 @@ def test_rows_files_and_table(few, tmp_path, capsys):
     assert "[2/2] naive torch, n 64, d 8 ..." in capsys.readouterr().err
 
 
+def test_a_ratio_is_as_calm_as_both_its_sides(few, monkeypatch):
+    rows = [row(n=64, ceiling=1e6), row("naive torch", n=64, ceiling=0.9e6), row(n=66, ceiling=0.7e6)]
+    rows.append(row("naive torch", n=66, ceiling=1e6, both=1.0))
+    monkeypatch.setattr(bench, "_rows", lambda *_: (rows, []))
+    found = bench.run([64, 66], features=(8,))["rows"]
+    assert [one["calm"] for one in found] == [True, True, False, False]
+    assert [one["ratio"] for one in found] == [1, 1, 1, 2]
+
+
 def test_table_and_plot(tmp_path):
     rows = [row(), row("naive torch", ratio=4.0, calm=False), row(n=128), row("kernel, ignore", n=128, d=9)]
     found = {
