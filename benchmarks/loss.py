@@ -43,15 +43,9 @@ def run(
     forward_fastest, forward_slowest and so on; forward_gflops, backward_gflops, both_gflops: 10^9 floating-point
     operations a second, of n^2 d, 3 n^2 d and 4 n^2 d, which is what the symmetry of s leaves; ceiling: GFLOP/s that
     multiply-adds in registers alone reach just before and after the timing; of_ceiling: both_gflops of the highest
-<<<<<<< HEAD
-    ceiling in this run; calm: False where other programs had a part of the machine; peak_megabytes: resident memory
-    beyond the input, the gradient included; error: of the gradient, relative to its largest element; ratio: of both, to
-    our kernel's on the same question.
-=======
     ceiling in this run; calm: False where other programs had a part of the machine, in this row or in that of our
     kernel; peak_megabytes: resident memory beyond the input, the gradient included; error: of the gradient, relative to
     its largest element; ratio: of both, to our kernel's on the same question.
->>>>>>> bench
 
     n is rounded down to an even number, at least 4. A program that would take too much memory or time, or fails, is
     left out, and a line says why. RunError when an answer differs from float64's, when our kernel fails or is missing.
