@@ -123,6 +123,8 @@ def test_new_rows_go_where_ward_would_merge_them():
             cost[name] = ((both - both.mean(0)) ** 2).sum() - ((one - one.mean(0)) ** 2).sum()
         assert label == min(cost, key=cost.get)
     assert assigned.dtype == np.int64
+    for factor in (1e200, 1e-200):  # squares leave float64's range
+        assert np.array_equal(assign_to_clusters(new * factor, x * factor, labels), assigned)
     with pytest.raises(ValueError, match="X_new must have the 6 features of X"):
         assign_to_clusters(new[:, :3], x, labels)
     with pytest.raises(ValueError, match="labels must be 120 integers, got shape"):

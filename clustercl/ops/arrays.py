@@ -43,6 +43,8 @@ def host_matrix(x, name: str, op: str, least_rows: int = 0) -> np.ndarray:
         array = array.astype(np.float32)
     elif array.dtype not in (np.float32, np.float64):
         array = array.astype(np.float64)
+    if any(stride % array.itemsize for stride in array.strides) or not array.flags.aligned:
+        array = array.copy()  # a field of packed records: kernels count strides in whole elements
     check_finite(array, name, op)
     return array
 

@@ -26,7 +26,7 @@ int scale(double* rows, std::int64_t count) {
 
 // Moves features that lie far from 0 near to it, where centroids lose fewer digits. The centre is the mean rounded to 12
 // bits below the largest value, so that the subtraction stays exact for integers and other short numbers: ties survive.
-// A feature that would not get half as large stays: small values among a few huge ones would only lose digits.
+// A feature that would not get half as large stays, as does one in which any value would lose a digit.
 void centre(double* rows, std::int64_t n, std::int64_t padded) {
   for (std::int64_t f = 0; f < padded; ++f) {
     double sum = 0.0, low = rows[f], high = rows[f];
@@ -39,6 +39,9 @@ void centre(double* rows, std::int64_t n, std::int64_t padded) {
     std::frexp(std::max(-low, high), &exponent);
     const double middle = std::ldexp(std::nearbyint(std::ldexp(sum / static_cast<double>(n), 12 - exponent)), exponent - 12);
     if (std::max(high - middle, middle - low) > 0.5 * std::max(high, -low)) continue;
+    bool exact = true;
+    for (std::int64_t i = 0; i < n && exact; ++i) exact = (rows[i * padded + f] - middle) + middle == rows[i * padded + f];
+    if (!exact) continue;
     for (std::int64_t i = 0; i < n; ++i) rows[i * padded + f] -= middle;
   }
 }

@@ -86,7 +86,8 @@ class GoOn {
 // A distance may be off by its rounding; nearer to another one than that counts as a tie.
 constexpr double kSlack = 1e-10;
 
-// Multiply-adds between two questions to the monitor: some 20 ms with AVX-512, half a second in the portable version.
+// Multiply-adds between two questions to the monitor: some 20 ms with AVX-512, half a second in the portable version, but
+// 15 s where the CPU has no fused multiply-add and libm computes it.
 constexpr std::int64_t kWorkPerSlice = std::int64_t{1} << 27;
 
 }  // namespace clustercl

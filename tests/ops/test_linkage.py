@@ -131,6 +131,19 @@ def test_copies_merge_at_height_zero_however_many(method, copies):
     np.testing.assert_allclose(z[:, 2], scipys[:, 2], rtol=1e-12, atol=1e-14)
 
 
+def test_centring_loses_no_digit():
+    """Values of very different sizes in a feature: SciPy's first height is 1e-17 as well."""
+    x = np.array([[1.0], [0.9999], [1e-9], [1e-9 + 1e-17]])
+    np.testing.assert_allclose(linkage(x)[:, 2], hierarchy.linkage(x, "ward")[:, 2], rtol=1e-6)
+
+
+def test_a_field_of_packed_records():
+    records = np.zeros(50, dtype=[("flag", "u1"), ("x", "f8", 3)])
+    records["x"] = random(50, 3)
+    assert records["x"].strides[0] == 25
+    assert np.array_equal(linkage(records["x"]), linkage(random(50, 3)))
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_all_points_equal_merge_in_order(method):
     z = linkage(np.full((40, 3), 0.1), method)
