@@ -13,7 +13,7 @@ import torch
 
 from clustercl.ops import linkage as linkage_op
 from clustercl.ops import pairwise as pairwise_op
-from clustercl.ops.arrays import check_finite, host_matrix
+from clustercl.ops.arrays import check_finite, condensed_distances, host_matrix
 
 
 def pairwise_distances(X, Y=None, metric: str = "euclidean"):
@@ -43,8 +43,9 @@ def linkage(
     """Cluster the rows of X (n, d), n >= 2: SciPy's (n - 1, 4) float64 linkage matrix.
 
     X: NumPy array or tensor on any device (a CUDA tensor is copied to the host), float32 or float64, other real dtypes
-    are converted; it is never changed. method: ward, average, complete, single. metric: euclidean, or cosine (1 - cos)
-    except for ward. progress: called with the number of merges done, a few times per second and once at the end.
+    are converted; it is never changed. method: ward, average, complete, single. metric: euclidean, or except for ward
+    cosine (1 - cos) or precomputed: then X holds distances, (n, n) or the n (n - 1) / 2 of SciPy's pdist. progress:
+    called with the number of merges done, a few times per second and once at the end.
 
     Exact: every merge is at the smallest distance that is left, heights equal SciPy's, and without ties so does the
     tree. (Ward's centroids are rounded to float64, as if rows were moved by 1e-16 of their size: where clusters are
@@ -53,11 +54,14 @@ def linkage(
     and single take memory for the rows in float64 (ward also twice in float32), average and complete for n (n - 1) / 2
     float64 distances. The result does not depend on the number of threads or the instruction set. Ctrl-C stops it.
     ValueError: n < 2, not (n, d), no numbers, NaN or inf, unknown method or metric, ward with another metric than
-    euclidean, a zero row under cosine. MemoryError: the matrix of distances does not fit.
+    euclidean, a zero row under cosine, distances that are negative or not symmetric. MemoryError: the matrix of
+    distances does not fit.
     """
     _one_of("linkage", "method", method, linkage_op.METHODS)
     if isinstance(metric, str) and metric == "precomputed":
-        raise ValueError("linkage: metric 'precomputed' is not supported, pass the (n, d) matrix of features instead")
+        if method == "ward":
+            raise ValueError("linkage: method 'ward' needs the rows, not their distances, got metric 'precomputed'")
+        return linkage_op.linkage_of_distances(*condensed_distances(X, "X", "linkage"), method, progress)
     _one_of("linkage", "metric", metric, linkage_op.METRICS)
     if method == "ward" and metric != "euclidean":
         raise ValueError(

@@ -24,8 +24,9 @@ class AgglomerativeClustering(ClusterMixin, BaseEstimator):
 
     Parameters: n_clusters, an integer or "auto" (see `choose_cut`), or None with distance_threshold, the distance at or
     above which clusters stay apart; linkage: ward, average, complete, single; metric: euclidean (or its name l2) and,
-    except for ward, cosine; compute_distances: keep `distances_` without a threshold as well. The full tree is always
-    computed, whatever compute_full_tree says. memory and connectivity are refused.
+    except for ward, cosine or precomputed, X then being distances (n, n); compute_distances: keep `distances_` without
+    a threshold as well. The full tree is always computed, whatever compute_full_tree says. memory and connectivity are
+    refused.
 
     Attributes: n_clusters_, labels_ (n,) int64 numbered by first appearance, children_ (n - 1, 2), distances_ (n - 1,)
     where asked for, n_leaves_, n_connected_components_, n_features_in_, and linkage_matrix_ (n - 1, 4) as SciPy writes.
@@ -75,6 +76,11 @@ class AgglomerativeClustering(ClusterMixin, BaseEstimator):
         if self.compute_distances or self.distance_threshold is not None:
             self.distances_ = z[:, 2].copy()
         return self
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.pairwise = self.metric == "precomputed"
+        return tags
 
     def _checked_data(self, X):
         if validate_data is None:

@@ -200,3 +200,14 @@ def test_a_missing_extension_is_an_error_not_a_slow_path(monkeypatch):
     monkeypatch.setattr(_extension, "MISSING", "the compiled extension clustercl._C could not be loaded (gone)")
     with pytest.raises(RuntimeError, match=r"could not be loaded.*make build"):
         linkage(np.eye(3))
+
+
+@pytest.mark.parametrize("linkage", ["average", "complete", "single"])
+def test_estimator_takes_distances(linkage):
+    sklearn_cluster = pytest.importorskip("sklearn.cluster")
+    x, _ = blobs(4, n=80, spread=0.4)
+    distances = np.linalg.norm(x[:, None] - x[None], axis=2)
+    arguments = {"n_clusters": 5, "metric": "precomputed", "linkage": linkage}
+    ours = AgglomerativeClustering(**arguments).fit_predict(distances)
+    theirs = sklearn_cluster.AgglomerativeClustering(**arguments).fit_predict(distances)
+    assert len(set(zip(ours, theirs))) == 5

@@ -1,6 +1,7 @@
 """What the clustering takes for a matrix: checks it, names what is wrong, and brings it to the host."""
 
 from functools import cache
+from math import isqrt
 
 import numpy as np
 import torch
@@ -47,6 +48,37 @@ def host_matrix(x, name: str, op: str, least_rows: int = 0) -> np.ndarray:
         array = array.copy()  # a field of packed records: kernels count strides in whole elements
     check_finite(array, name, op)
     return array
+
+
+def condensed_distances(x, name: str, op: str) -> tuple[np.ndarray, int]:
+    """Given distances as SciPy's pdist orders them, (n (n - 1) / 2,) float64, and n >= 2, from those or from (n, n).
+
+    ValueError naming `op`, `name` and what is wrong: another shape, not finite, negative, not symmetric, a diagonal
+    that is not 0.
+    """
+    array = np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{op}: {name} must hold real numbers, got dtype {array.dtype}")
+    array = np.ascontiguousarray(array, np.float64)
+    n = (1 + isqrt(1 + 8 * array.size)) // 2 if array.ndim == 1 else len(array) if array.ndim == 2 else 0
+    if n < 2 or array.shape not in ((n * (n - 1) // 2,), (n, n)):
+        raise ValueError(
+            f"{op}: {name} must hold distances, (n, n) or (n (n - 1) / 2,) with n >= 2, got shape {array.shape}"
+        )
+    check_finite(array, name, op)
+    if (array < 0).any():
+        place = tuple(int(at) for at in np.argwhere(array < 0)[0])
+        raise ValueError(f"{op}: {name} must hold distances of at least 0, got {array[place]} at {place}")
+    if array.ndim == 1:
+        return array, n
+    if array.diagonal().any():
+        at = int(np.flatnonzero(array.diagonal())[0])
+        raise ValueError(f"{op}: {name} must have zeros on its diagonal, got {array[at, at]} at {(at, at)}")
+    # Distances that were computed twice may differ by their rounding.
+    if (far := np.abs(array - array.T) > 1e-8 * array.max()).any():
+        i, j = (int(at) for at in np.argwhere(far)[0])
+        raise ValueError(f"{op}: {name} must be symmetric, got {array[i, j]} at {(i, j)} and {array[j, i]} at {(j, i)}")
+    return np.concatenate([array[i, i + 1 :] for i in range(n)]), n
 
 
 def check_finite(array: np.ndarray, name: str, op: str) -> None:

@@ -22,10 +22,25 @@ def linkage_matrix(
     if not _extension.available():
         raise RuntimeError(f"linkage: {_extension.MISSING}; build it with: make build")
     n, d = x.shape
-    wanted, there = 8 * (n * d + n * (n - 1) // 2), available_bytes()
-    if method in ("average", "complete") and there is not None and wanted > there:
+    if method in ("average", "complete"):
+        _require_memory(method, n, 8 * (n * d + n * (n - 1) // 2))
+    return _extension._C.linkage(x, method, metric, progress)
+
+
+def linkage_of_distances(
+    condensed: np.ndarray, n: int, method: str, progress: Callable[[int], object] | None = None
+) -> np.ndarray:
+    """The same from distances (n (n - 1) / 2,) float64 in the order of SciPy's pdist, finite, >= 0; not for ward."""
+    if not _extension.available():
+        raise RuntimeError(f"linkage: {_extension.MISSING}; build it with: make build")
+    _require_memory(method, n, condensed.nbytes)
+    return _extension._C.linkage_of_condensed(condensed, n, method, progress)
+
+
+def _require_memory(method: str, n: int, wanted: int) -> None:
+    there = available_bytes()
+    if there is not None and wanted > there:
         raise MemoryError(
             f"linkage: {method} of n = {n} wants {wanted} bytes ({wanted / 1e9:.1f} GB) for its matrix of distances, "
             f"and {there} are available: take method 'ward' or 'single', which need no matrix"
         )
-    return _extension._C.linkage(x, method, metric, progress)

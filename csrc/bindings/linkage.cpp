@@ -1,6 +1,7 @@
 // _C.linkage: NumPy rows -> NumPy linkage matrix. Not a torch op, because a long clustering calls back into Python.
 #include "linkage.h"
 
+#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <memory>
@@ -92,6 +93,25 @@ py::array_t<double> linkage_matrix(const py::array& x, const std::string& method
     PyErr_SetString(PyExc_MemoryError, text.c_str());
     throw py::error_already_set();
   }
+  if (!progress.is_none()) progress(n - 1);
+  return z;
+}
+
+py::array_t<double> linkage_of_condensed(const py::array_t<double, py::array::c_style>& condensed, std::int64_t n,
+                                         const std::string& method_name, const py::object& progress) {
+  const Linkage method = method_of(method_name);
+  const std::int64_t count = n * (n - 1) / 2;
+  if (method == Linkage::ward || n < 2 || condensed.ndim() != 1 || condensed.shape(0) != count)
+    throw py::value_error("linkage: condensed must hold n (n - 1) / 2 distances, for another method than ward");
+  py::array_t<double> z({n - 1, std::int64_t{4}});
+  Watch watch{progress, Watch::Clock::now() + std::chrono::milliseconds(100), nullptr};
+  {
+    const py::gil_scoped_release no_gil;
+    const std::unique_ptr<double[]> entries(new double[count]);  // bad_alloc becomes MemoryError
+    std::copy_n(condensed.data(), count, entries.get());
+    linkage_of_distances(entries.get(), n, method, torch_threads(), Monitor{Watch::proceed, &watch}, z.mutable_data());
+  }
+  if (watch.error) std::rethrow_exception(watch.error);
   if (!progress.is_none()) progress(n - 1);
   return z;
 }

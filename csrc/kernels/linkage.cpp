@@ -101,4 +101,14 @@ bool linkage(double* rows, std::int64_t n, std::int64_t padded, Linkage method, 
   return true;
 }
 
+bool linkage_of_distances(double* condensed, std::int64_t n, Linkage method, const Parallel& parallel, const Monitor& monitor,
+                          double* z) {
+  const int exponent = scale(condensed, n * (n - 1) / 2);
+  std::vector<Merge> merges;
+  merges.reserve(n - 1);
+  if (!merge_distances(condensed, n, method, parallel, monitor, merges) || !monitor(n - 1)) return false;
+  write(merges, n, exponent, z);
+  return true;
+}
+
 }  // namespace clustercl

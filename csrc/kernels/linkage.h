@@ -43,6 +43,10 @@ struct Monitor {
 bool linkage(double* rows, std::int64_t n, std::int64_t padded, Linkage method, Metric metric, const Parallel& parallel,
              const Monitor& monitor, double* z);
 
+// The same from distances as SciPy's pdist lays them out, n (n - 1) / 2 of them, finite, at least 0; overwritten. Not ward.
+bool linkage_of_distances(double* condensed, std::int64_t n, Linkage method, const Parallel& parallel, const Monitor& monitor,
+                          double* z);
+
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
 // The nearest cluster by (distance, id), and the distance below which no other lies.

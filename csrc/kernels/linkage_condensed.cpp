@@ -1,4 +1,4 @@
-// Average and complete linkage on a condensed matrix of distances (complete) or of sums of distances (average).
+// Average, complete and (of given distances) single linkage on a condensed matrix of distances, for average of their sums.
 //
 // Clusters keep their order in the matrix, so that a place tells the smaller id; a dead cluster's entries are infinite, and
 // the matrix is closed up in place when a third of it is dead. When many clusters look for their nearest, one pass over
@@ -18,8 +18,9 @@ constexpr std::int64_t kRowsPerSweep = 8;  // one scanned row costs about this m
 
 class Condensed final : public Space {
  public:
-  Condensed(std::int64_t n, Linkage method, const Parallel& parallel)
-      : m_(n), average_(method == Linkage::average), parallel_(parallel), entries_(new double[n * (n - 1) / 2]),
+  // entries: n (n - 1) / 2 distances, or room for fill to write them; overwritten.
+  Condensed(double* entries, std::int64_t n, Linkage method, const Parallel& parallel)
+      : m_(n), method_(method), average_(method == Linkage::average), parallel_(parallel), entries_(entries),
         sizes_(n, 1.0), alive_(n, 1), id_(n), place_(n) {
     for (std::int64_t i = 0; i < n; ++i) id_[i] = place_[i] = i;
   }
@@ -33,7 +34,7 @@ class Condensed final : public Space {
       const std::int64_t to = std::min(m_, from + slice);
       parallel_.for_each(0, (to - from + kBlock - 1) / kBlock, 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = from + begin * kBlock; i < std::min(to, from + end * kBlock); i += kBlock)
-          condensed_rows(rows, i, std::min(to, i + kBlock), m_, padded, metric, entries_.get());
+          condensed_rows(rows, i, std::min(to, i + kBlock), m_, padded, metric, entries_);
       });
     }
     return true;
@@ -104,13 +105,15 @@ class Condensed final : public Space {
     std::int64_t i, j;  // places, i < j
   };
 
-  double joined(double x, double y) const { return average_ ? x + y : std::max(x, y); }
+  double joined(double x, double y) const {
+    return average_ ? x + y : method_ == Linkage::complete ? std::max(x, y) : std::min(x, y);
+  }
 
   // The rows k in [from, to) of clusters that do not merge; `pairs` by ascending i.
   void merge_rows(const std::vector<Pair>& pairs, std::int64_t from, std::int64_t to) {
     for (std::int64_t k = from; k < to; ++k) {
       if (!alive_[k]) continue;
-      double* row = entries_.get() + condensed_offset(k, m_);
+      double* row = entries_ + condensed_offset(k, m_);
       for (const auto& [i, j] : pairs) {
         if (k > j) continue;
         double& x = k < i ? row[i] : entries_[condensed_offset(i, m_) + k];
@@ -120,7 +123,7 @@ class Condensed final : public Space {
     }
     for (const auto& [i, j] : pairs) {
       if (i >= to) break;
-      double *x = entries_.get() + condensed_offset(i, m_), *y = entries_.get() + condensed_offset(j, m_);
+      double *x = entries_ + condensed_offset(i, m_), *y = entries_ + condensed_offset(j, m_);
       for (std::int64_t k = std::max(from, j + 1); k < to; ++k) {
         if (!alive_[k]) continue;
         x[k] = joined(x[k], y[k]);
@@ -145,10 +148,10 @@ class Condensed final : public Space {
   // Order is kept, so every entry moves towards the front, past none that is still wanted.
   bool close_up(const std::vector<std::int64_t>& active, const Monitor& monitor, std::int64_t merges) {
     const std::int64_t m = static_cast<std::int64_t>(active.size());
-    double* to = entries_.get();
+    double* to = entries_;
     for (std::int64_t p = 0; p < m; ++p) {
       if (!monitor(merges)) return false;
-      const double* row = entries_.get() + condensed_offset(place_[active[p]], m_);
+      const double* row = entries_ + condensed_offset(place_[active[p]], m_);
       for (std::int64_t q = p + 1; q < m; ++q) *to++ = row[place_[active[q]]];
     }
     for (std::int64_t p = 0; p < m; ++p) {
@@ -174,7 +177,7 @@ class Condensed final : public Space {
       for (std::int64_t work = 0; to < m_ && work < kWorkPerSlice; ++to) work += m_ - to;
       parallel_.for_each(0, chunks, 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t c = begin; c < end; ++c)
-          condensed_nearest(entries_.get(), m_, average_ ? sizes_.data() : nullptr, alive_.data(), cut(from, to, c, chunks),
+          condensed_nearest(entries_, m_, average_ ? sizes_.data() : nullptr, alive_.data(), cut(from, to, c, chunks),
                             cut(from, to, c + 1, chunks), best_.data() + c * m_, bound_.data() + c * m_,
                             id_of_best_.data() + c * m_);
       });
@@ -202,9 +205,10 @@ class Condensed final : public Space {
   }
 
   std::int64_t m_;
+  Linkage method_;
   bool average_;
   const Parallel& parallel_;
-  std::unique_ptr<double[]> entries_;
+  double* entries_;
   std::vector<double> sizes_;
   std::vector<unsigned char> alive_;
   std::vector<std::int64_t> id_, place_;  // cluster of a place, place of a cluster
@@ -215,8 +219,15 @@ class Condensed final : public Space {
 
 bool merge_condensed(const double* rows, std::int64_t n, std::int64_t padded, Linkage method, Metric metric,
                      const Parallel& parallel, const Monitor& monitor, std::vector<Merge>& merges) {
-  Condensed space(n, method, parallel);
+  const std::unique_ptr<double[]> entries(new double[n * (n - 1) / 2]);
+  Condensed space(entries.get(), n, method, parallel);
   return space.fill(rows, padded, metric, monitor) && merge_by_rounds(space, n, parallel, monitor, merges);
+}
+
+bool merge_distances(double* condensed, std::int64_t n, Linkage method, const Parallel& parallel, const Monitor& monitor,
+                     std::vector<Merge>& merges) {
+  Condensed space(condensed, n, method, parallel);
+  return merge_by_rounds(space, n, parallel, monitor, merges);
 }
 
 }  // namespace clustercl

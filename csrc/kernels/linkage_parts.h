@@ -63,6 +63,8 @@ bool merge_ward(double* rows, std::int64_t n, std::int64_t padded, const Paralle
                 std::vector<Merge>& merges);
 bool merge_condensed(const double* rows, std::int64_t n, std::int64_t padded, Linkage method, Metric metric,
                      const Parallel& parallel, const Monitor& monitor, std::vector<Merge>& merges);
+bool merge_distances(double* condensed, std::int64_t n, Linkage method, const Parallel& parallel, const Monitor& monitor,
+                     std::vector<Merge>& merges);
 bool merge_single(const double* rows, std::int64_t n, std::int64_t padded, Metric metric, const Parallel& parallel,
                   const Monitor& monitor, std::vector<Merge>& merges);
 

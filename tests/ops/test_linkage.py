@@ -271,13 +271,57 @@ def test_ctrl_c_stops_within_a_second(method):
         (np.eye(3), {"method": None}, "method must be one of .* got None"),
         (np.eye(3), {"metric": "manhattan", "method": "single"}, "metric must be one of .* got 'manhattan'"),
         (np.eye(3), {"metric": "cosine"}, "method 'ward' works on euclidean distances alone, got metric 'cosine'"),
-        (np.eye(3), {"metric": "precomputed", "method": "single"}, "metric 'precomputed' is not supported"),
         ([[1.0], [0.0]], {"metric": "cosine", "method": "single"}, "X row 1 is all zeros"),
     ],
 )
 def test_bad_input_is_named(x, arguments, text):
     with pytest.raises(ValueError, match=f"linkage: {text}"):
         linkage(x, **arguments)
+
+
+@pytest.mark.parametrize("method", ["average", "complete", "single"])
+def test_given_distances(method):
+    x = random(300, 5)
+    condensed = pdist(x)
+    wanted = hierarchy.linkage(condensed, method)
+    for given in (condensed, squareform(condensed), torch.from_numpy(squareform(condensed)), squareform(condensed).T):
+        before = np.asarray(given).copy()
+        assert_same_tree(linkage(given, method, metric="precomputed"), wanted)
+        assert np.array_equal(np.asarray(given), before)
+    ties = pdist(np.random.default_rng(0).integers(4, size=(60, 2)).astype(float))
+    z = linkage(ties, method, metric="precomputed")
+    assert np.array_equal(z, linkage(squareform(ties), method, metric="precomputed"))
+    assert linkage([7.0], method, metric="precomputed").tolist() == [[0, 1, 7, 2]]
+    huge = linkage(condensed * 1e300, method, metric="precomputed")
+    np.testing.assert_allclose(huge[:, 2] / 1e300, wanted[:, 2], rtol=1e-12)
+
+
+SQUARE = squareform(pdist(np.arange(8.0).reshape(4, 2)))
+
+
+@pytest.mark.parametrize(
+    "given, text",
+    [
+        (np.ones(4), r"X must hold distances, \(n, n\) or .* got shape \(4,\)"),
+        (np.ones((3, 2)), r"X must hold distances, .* got shape \(3, 2\)"),
+        (np.ones((1, 1)), r"X must hold distances, .* got shape \(1, 1\)"),
+        (np.zeros((2, 2, 2)), r"X must hold distances, .* got shape \(2, 2, 2\)"),
+        (np.zeros(0), r"X must hold distances, .* got shape \(0,\)"),
+        (np.array(["a"]), "X must hold real numbers, got dtype <U1"),
+        (-SQUARE, r"X must hold distances of at least 0, got -2.8.* at \(0, 1\)"),
+        (SQUARE * np.nan, "X must be finite, got nan"),
+        (SQUARE + np.eye(4), r"X must have zeros on its diagonal, got 1.0 at \(0, 0\)"),
+        (SQUARE + np.triu(np.ones((4, 4)), 1), r"X must be symmetric, got 3.8.* at \(0, 1\) and 2.8.* at \(1, 0\)"),
+    ],
+)
+def test_distances_that_are_none_are_named(given, text):
+    with pytest.raises(ValueError, match=f"linkage: {text}"):
+        linkage(given, "average", metric="precomputed")
+
+
+def test_ward_refuses_distances():
+    with pytest.raises(ValueError, match="'ward' needs the rows, not their distances"):
+        linkage(SQUARE, metric="precomputed")
 
 
 def test_a_matrix_that_cannot_fit_is_refused_before_it_is_begun(monkeypatch):
