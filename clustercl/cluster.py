@@ -38,30 +38,38 @@ def pairwise_distances(X, Y=None, metric: str = "euclidean"):
 
 
 def linkage(
-    X, method: str = "ward", metric: str = "euclidean", progress: Callable[[int], object] | None = None
+    X,
+    method: str = "ward",
+    metric: str = "euclidean",
+    progress: Callable[[int], object] | None = None,
+    *,
+    dtype: str = "float64",
 ) -> np.ndarray:
     """Cluster the rows of X (n, d), n >= 2: SciPy's (n - 1, 4) float64 linkage matrix.
 
     X: NumPy array or tensor on any device (a CUDA tensor is copied to the host), float32 or float64, other real dtypes
     are converted; it is never changed. method: ward, average, complete, single. metric: euclidean, or except for ward
     cosine (1 - cos) or precomputed: then X holds distances, (n, n) or the n (n - 1) / 2 of SciPy's pdist. progress:
-    called with the number of merges done, a few times per second and once at the end.
+    called with the number of merges done, a few times per second and once at the end. dtype: of the entries of the
+    matrix of distances that average and complete hold (the others hold none): float64 or, for half the memory, float32;
+    then every height is the distance of the two clusters to 1e-6, and of distances that agree to 1e-8 any may go first.
 
     Exact: every merge is at the smallest distance that is left, heights equal SciPy's, and without ties so does the
     tree. (Ward's centroids are rounded to float64, as if rows were moved by 1e-16 of their size: where clusters are
     narrower than 1e-9 of their distance to the centre of the data, heights agree to fewer digits.) Equal distances (as
     computed in float64) are ordered by (smaller id, larger id), a cluster's id for this being its smallest row. ward
-    and single take memory for the rows in float64 (ward also twice in float32), average and complete for n (n - 1) / 2
-    float64 distances. The result does not depend on the number of threads or the instruction set. Ctrl-C stops it.
-    ValueError: n < 2, not (n, d), no numbers, NaN or inf, unknown method or metric, ward with another metric than
-    euclidean, a zero row under cosine, distances that are negative or not symmetric. MemoryError: the matrix of
+    and single take memory for the rows in float64 and once more in float32 (ward: twice more), average and complete for
+    n (n - 1) / 2 distances. The result does not depend on the number of threads or the instruction set. Ctrl-C stops it.
+    ValueError: n < 2, not (n, d), no numbers, NaN or inf, unknown method, metric or dtype, ward with another metric
+    than euclidean, a zero row under cosine, distances that are negative or not symmetric. MemoryError: the matrix of
     distances does not fit.
     """
     _one_of("linkage", "method", method, linkage_op.METHODS)
+    _one_of("linkage", "dtype", dtype, linkage_op.DTYPES)
     if isinstance(metric, str) and metric == "precomputed":
         if method == "ward":
             raise ValueError("linkage: method 'ward' needs the rows, not their distances, got metric 'precomputed'")
-        return linkage_op.linkage_of_distances(*condensed_distances(X, "X", "linkage"), method, progress)
+        return linkage_op.linkage_of_distances(*condensed_distances(X, "X", "linkage"), method, dtype, progress)
     _one_of("linkage", "metric", metric, linkage_op.METRICS)
     if method == "ward" and metric != "euclidean":
         raise ValueError(
@@ -71,7 +79,7 @@ def linkage(
     x = host_matrix(X, "X", "linkage", least_rows=2)
     if metric == "cosine" and (zero := np.flatnonzero((x == 0).all(axis=1))).size:
         raise ValueError(f"linkage: X row {zero[0]} is all zeros and has no cosine distance")
-    return linkage_op.linkage_matrix(x, method, metric, progress)
+    return linkage_op.linkage_matrix(x, method, metric, dtype, progress)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,15 @@ from clustercl.ops.memory import available_bytes
 
 METHODS = ("ward", "average", "complete", "single")
 METRICS = ("euclidean", "cosine")
+DTYPES = ("float64", "float32")
 
 
 def linkage_matrix(
-    x: np.ndarray, method: str, metric: str, progress: Callable[[int], object] | None = None
+    x: np.ndarray, method: str, metric: str, dtype: str, progress: Callable[[int], object] | None = None
 ) -> np.ndarray:
     """The (n - 1, 4) float64 linkage matrix of x (n, d), float32 or float64, n >= 2, finite; x is left as it is.
 
+    dtype: of the entries of the matrix of distances, where the method has one.
     progress is called with the number of merges done, at most ten times a second and once at the end; what it raises,
     KeyboardInterrupt among it, stops the computation. MemoryError, before anything is done, names the bytes wanted.
     """
@@ -23,18 +25,22 @@ def linkage_matrix(
         raise RuntimeError(f"linkage: {_extension.MISSING}; build it with: make build")
     n, d = x.shape
     if method in ("average", "complete"):
-        _require_memory(method, n, 8 * (n * d + n * (n - 1) // 2))
-    return _extension._C.linkage(x, method, metric, progress)
+        _require_memory(method, n, 8 * n * d + _matrix_bytes(n, dtype))
+    return _extension._C.linkage(x, method, metric, dtype, progress)
 
 
 def linkage_of_distances(
-    condensed: np.ndarray, n: int, method: str, progress: Callable[[int], object] | None = None
+    condensed: np.ndarray, n: int, method: str, dtype: str, progress: Callable[[int], object] | None = None
 ) -> np.ndarray:
     """The same from distances (n (n - 1) / 2,) float64 in the order of SciPy's pdist, finite, >= 0; not for ward."""
     if not _extension.available():
         raise RuntimeError(f"linkage: {_extension.MISSING}; build it with: make build")
-    _require_memory(method, n, condensed.nbytes)
-    return _extension._C.linkage_of_condensed(condensed, n, method, progress)
+    _require_memory(method, n, _matrix_bytes(n, dtype))
+    return _extension._C.linkage_of_condensed(condensed, n, method, dtype, progress)
+
+
+def _matrix_bytes(n: int, dtype: str) -> int:
+    return np.dtype(dtype).itemsize * (n * (n - 1) // 2)
 
 
 def _require_memory(method: str, n: int, wanted: int) -> None:

@@ -1,7 +1,6 @@
 // _C.linkage: NumPy rows -> NumPy linkage matrix. Not a torch op, because a long clustering calls back into Python.
 #include "linkage.h"
 
-#include <algorithm>
 #include <chrono>
 #include <exception>
 #include <memory>
@@ -48,11 +47,18 @@ Linkage method_of(const std::string& name) {
   throw py::value_error("linkage: method must be ward, average, complete or single, got '" + name + "'");
 }
 
+Entries entries_of(const std::string& name) {
+  if (name == "float64") return Entries::full;
+  if (name == "float32") return Entries::half;
+  throw py::value_error("linkage: dtype must be float64 or float32, got '" + name + "'");
+}
+
 }  // namespace
 
 py::array_t<double> linkage_matrix(const py::array& x, const std::string& method_name, const std::string& metric_name,
-                                   const py::object& progress) {
+                                   const std::string& entries_name, const py::object& progress) {
   const Linkage method = method_of(method_name);
+  const Entries entries = entries_of(entries_name);
   if (metric_name != "euclidean" && (metric_name != "cosine" || method == Linkage::ward))
     throw py::value_error("linkage: metric must be euclidean or, except for ward, cosine, got '" + metric_name + "'");
   const Metric metric = metric_name == "cosine" ? Metric::cosine : Metric::euclidean;
@@ -78,7 +84,8 @@ py::array_t<double> linkage_matrix(const py::array& x, const std::string& method
         pad_rows(static_cast<const double*>(x.data()), n, d, row_stride, column_stride, rows.get());
       zero = prepare_rows(rows.get(), n, padded, metric);
       if (zero < 0)
-        linkage(rows.get(), n, padded, method, metric, torch_threads(), Monitor{Watch::proceed, &watch}, z.mutable_data());
+        linkage(rows.get(), n, padded, method, metric, entries, torch_threads(), Monitor{Watch::proceed, &watch},
+                z.mutable_data());
     } catch (const std::bad_alloc&) {
       memory = false;
     }
@@ -87,8 +94,9 @@ py::array_t<double> linkage_matrix(const py::array& x, const std::string& method
   if (zero >= 0) throw py::value_error("linkage: X row " + std::to_string(zero) + " is all zeros and has no cosine distance");
   if (!memory) {
     const bool matrix = method == Linkage::average || method == Linkage::complete;
+    const std::int64_t entry = entries == Entries::half ? 4 : 8;
     const std::string text = "linkage: " + method_name + " of n = " + std::to_string(n) + " wants " +
-                             std::to_string(8 * (n * padded + (matrix ? n * (n - 1) / 2 : 8 * n))) + " bytes" +
+                             std::to_string(8 * n * padded + (matrix ? entry * (n * (n - 1) / 2) : 64 * n)) + " bytes" +
                              (matrix ? "; ward and single need no matrix of distances" : "");
     PyErr_SetString(PyExc_MemoryError, text.c_str());
     throw py::error_already_set();
@@ -98,18 +106,19 @@ py::array_t<double> linkage_matrix(const py::array& x, const std::string& method
 }
 
 py::array_t<double> linkage_of_condensed(const py::array_t<double, py::array::c_style>& condensed, std::int64_t n,
-                                         const std::string& method_name, const py::object& progress) {
+                                         const std::string& method_name, const std::string& entries_name,
+                                         const py::object& progress) {
   const Linkage method = method_of(method_name);
+  const Entries entries = entries_of(entries_name);
   const std::int64_t count = n * (n - 1) / 2;
   if (method == Linkage::ward || n < 2 || condensed.ndim() != 1 || condensed.shape(0) != count)
     throw py::value_error("linkage: condensed must hold n (n - 1) / 2 distances, for another method than ward");
   py::array_t<double> z({n - 1, std::int64_t{4}});
   Watch watch{progress, Watch::Clock::now() + std::chrono::milliseconds(100), nullptr};
   {
-    const py::gil_scoped_release no_gil;
-    const std::unique_ptr<double[]> entries(new double[count]);  // bad_alloc becomes MemoryError
-    std::copy_n(condensed.data(), count, entries.get());
-    linkage_of_distances(entries.get(), n, method, torch_threads(), Monitor{Watch::proceed, &watch}, z.mutable_data());
+    const py::gil_scoped_release no_gil;  // bad_alloc becomes MemoryError
+    linkage_of_distances(condensed.data(), n, method, entries, torch_threads(), Monitor{Watch::proceed, &watch},
+                         z.mutable_data());
   }
   if (watch.error) std::rethrow_exception(watch.error);
   if (!progress.is_none()) progress(n - 1);

@@ -9,12 +9,14 @@
 
 namespace clustercl {
 
-// x (n, d) float32 or float64 of any strides, n >= 2, finite; z (n - 1, 4) float64. progress(merges done) or None.
+// x (n, d) float32 or float64 of any strides, n >= 2, finite; z (n - 1, 4) float64. entries: float64 or float32, what a matrix
+// of distances holds. progress(merges done) or None.
 pybind11::array_t<double> linkage_matrix(const pybind11::array& x, const std::string& method, const std::string& metric,
-                                         const pybind11::object& progress);
+                                         const std::string& entries, const pybind11::object& progress);
 
 // condensed (n (n - 1) / 2,) distances as SciPy's pdist gives them, finite, at least 0; not ward.
 pybind11::array_t<double> linkage_of_condensed(const pybind11::array_t<double, pybind11::array::c_style>& condensed,
-                                               std::int64_t n, const std::string& method, const pybind11::object& progress);
+                                               std::int64_t n, const std::string& method, const std::string& entries,
+                                               const pybind11::object& progress);
 
 }  // namespace clustercl

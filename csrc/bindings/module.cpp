@@ -19,9 +19,10 @@ STABLE_TORCH_LIBRARY(clustercl, m) {
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled kernels of clustercl; importing it registers torch.ops.clustercl.*";
   m.def("linkage", &clustercl::linkage_matrix, "(n - 1, 4) linkage matrix of the rows of x", pybind11::arg("x"),
-        pybind11::arg("method"), pybind11::arg("metric"), pybind11::arg("progress"));
+        pybind11::arg("method"), pybind11::arg("metric"), pybind11::arg("dtype"), pybind11::arg("progress"));
   m.def("linkage_of_condensed", &clustercl::linkage_of_condensed, "(n - 1, 4) linkage matrix from distances",
-        pybind11::arg("condensed"), pybind11::arg("n"), pybind11::arg("method"), pybind11::arg("progress"));
+        pybind11::arg("condensed"), pybind11::arg("n"), pybind11::arg("method"), pybind11::arg("dtype"),
+        pybind11::arg("progress"));
   m.def("fma_ceiling", [] { return clustercl::fma_ceiling(clustercl::torch_threads(), 5); },
         "Floating-point operations per second of float32 that multiply-adds in registers reach on all threads.");
   m.def("build_info", [] {

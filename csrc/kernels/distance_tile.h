@@ -21,9 +21,8 @@ constexpr int kTileRows = 2, kTileColumns = 2;
 
 template <int R, int C>
 static inline void distance_tile(const double* const* a, const double* const* b, std::int64_t padded, double* tile) {
-  Double8 sum[R][C];
-  for (int r = 0; r < R; ++r)
-    for (int c = 0; c < C; ++c) sum[r][c] = Double8::zero();
+  Double8 sum[R * C];
+  for (int k = 0; k < R * C; ++k) sum[k] = Double8::zero();
   for (std::int64_t f = 0; f < padded; f += 8) {
     Double8 x[R];
     for (int r = 0; r < R; ++r) x[r] = Double8::load(a[r] + f);
@@ -31,19 +30,24 @@ static inline void distance_tile(const double* const* a, const double* const* b,
       const Double8 y = Double8::load(b[c] + f);
       for (int r = 0; r < R; ++r) {
         const Double8 difference = x[r] - y;
-        sum[r][c] = fma(difference, difference, sum[r][c]);
+        sum[r * C + c] = fma(difference, difference, sum[r * C + c]);
       }
     }
   }
-  for (int r = 0; r < R; ++r)
-    for (int c = 0; c < C; ++c) tile[r * C + c] = total(sum[r][c]);
+  if constexpr (R * C % 8 == 0) {
+    for (int k = 0; k < R * C; k += 8) totals(sum + k).store(tile + k);
+  } else {
+    for (int k = 0; k < R * C; ++k) tile[k] = total(sum[k]);
+  }
 }
 
-// Hands each distance of `rows` to `columns` (both at most a tile) to epilogue(r, c, distance), row by row.
-template <class Epilogue>
+// Hands the distances of `rows` to `columns` (both at most a tile) to epilogue(r, distances of row r), row by row;
+// `finish` takes eight squares to what is wanted of them.
+template <class Finish, class Epilogue>
 static inline void distances(const double* const* a, int rows, const double* const* b, int columns, std::int64_t padded,
-                             const Epilogue& epilogue) {
-  double tile[kTileRows * kTileColumns];
+                             const Finish& finish, const Epilogue& epilogue) {
+  constexpr int kTile = kTileRows * kTileColumns < 8 ? 8 : kTileRows * kTileColumns;
+  double tile[kTile] = {};
   if (rows == kTileRows && columns == kTileColumns) {
     distance_tile<kTileRows, kTileColumns>(a, b, padded, tile);
   } else {
@@ -56,8 +60,10 @@ static inline void distances(const double* const* a, int rows, const double* con
       }
     }
   }
-  for (int r = 0; r < rows; ++r)
-    for (int c = 0; c < columns; ++c) epilogue(r, c, tile[r * kTileColumns + c]);
+  for (int k = 0; k < kTile; k += 8) finish(Double8::load(tile + k)).store(tile + k);
+  for (int r = 0; r < rows; ++r) epilogue(r, tile + r * kTileColumns);
 }
+
+static inline Double8 as_it_is(Double8 square) { return square; }
 
 }  // namespace clustercl::CLUSTERCL_ISA

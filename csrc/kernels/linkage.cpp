@@ -13,15 +13,14 @@ namespace clustercl {
 
 namespace {
 
-// Multiplies by a power of two when squares could leave the range of float64; the exponent that brings heights back.
-int scale(double* rows, std::int64_t count) {
+// The power of two that brings the numbers below 1/2, when their squares could leave the range of float64, or `always`.
+int exponent_of(const double* x, std::int64_t count, bool always = false) {
   double largest = 0.0;
-  for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, std::fabs(rows[i]));
-  if (largest == 0.0 || (largest < 1e100 && largest > 1e-100)) return 0;
+  for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, std::fabs(x[i]));
+  if (largest == 0.0 || (!always && largest < 1e100 && largest > 1e-100)) return 0;
   int exponent;
   std::frexp(largest, &exponent);
-  for (std::int64_t i = 0; i < count; ++i) rows[i] = std::ldexp(rows[i], -exponent);
-  return exponent;
+  return exponent + 1;
 }
 
 // Moves features that lie far from 0 near to it, where centroids lose fewer digits. The centre is the mean rounded to 12
@@ -82,9 +81,11 @@ void write(std::vector<Merge>& merges, std::int64_t n, int exponent, double* z) 
 
 }  // namespace
 
-bool linkage(double* rows, std::int64_t n, std::int64_t padded, Linkage method, Metric metric, const Parallel& parallel,
-             const Monitor& monitor, double* z) {
-  const int exponent = metric == Metric::cosine ? 0 : scale(rows, n * padded);
+bool linkage(double* rows, std::int64_t n, std::int64_t padded, Linkage method, Metric metric, Entries entries,
+             const Parallel& parallel, const Monitor& monitor, double* z) {
+  const int exponent = metric == Metric::cosine ? 0 : exponent_of(rows, n * padded);
+  if (exponent != 0)
+    for (std::int64_t k = 0; k < n * padded; ++k) rows[k] = std::ldexp(rows[k], -exponent);
   std::vector<Merge> merges;
   merges.reserve(n - 1);
   bool finished;
@@ -94,19 +95,21 @@ bool linkage(double* rows, std::int64_t n, std::int64_t padded, Linkage method, 
   } else if (method == Linkage::single) {
     finished = merge_single(rows, n, padded, metric, parallel, monitor, merges);
   } else {
-    finished = merge_condensed(rows, n, padded, method, metric, parallel, monitor, merges);
+    const auto merge = entries == Entries::half ? merge_condensed<Compact> : merge_condensed<double>;
+    finished = merge(rows, n, padded, method, metric, parallel, monitor, merges);
   }
   if (!finished || !monitor(n - 1)) return false;
   write(merges, n, metric == Metric::sqeuclidean ? 2 * exponent : exponent, z);
   return true;
 }
 
-bool linkage_of_distances(double* condensed, std::int64_t n, Linkage method, const Parallel& parallel, const Monitor& monitor,
-                          double* z) {
-  const int exponent = scale(condensed, n * (n - 1) / 2);
+bool linkage_of_distances(const double* condensed, std::int64_t n, Linkage method, Entries entries, const Parallel& parallel,
+                          const Monitor& monitor, double* z) {
+  const int exponent = exponent_of(condensed, n * (n - 1) / 2, entries == Entries::half);
   std::vector<Merge> merges;
   merges.reserve(n - 1);
-  if (!merge_distances(condensed, n, method, parallel, monitor, merges) || !monitor(n - 1)) return false;
+  const auto merge = entries == Entries::half ? merge_distances<Compact> : merge_distances<double>;
+  if (!merge(condensed, n, exponent, method, parallel, monitor, merges) || !monitor(n - 1)) return false;
   write(merges, n, exponent, z);
   return true;
 }

@@ -3,13 +3,13 @@
 //   ward      d(A, B) = sqrt(2 |A||B| / (|A| + |B|)) |c_A - c_B|, c the centroids
 //   average   d(A, B) = mean of d(a, b);   complete  the largest;   single  the smallest
 //   and every merge joins two clusters at the smallest distance that is left.
-// Memory: ward and single hold rows of n * padded doubles and O(n) beside them (ward also the centroids twice in float32, and
-// 150 bytes per row for candidates), average and complete the condensed float64
-// matrix of n (n - 1) / 2 entries (average: sums of distances, so that a merge only adds and nothing is rounded twice).
+// Memory: ward and single hold rows of n * padded doubles, the rows in float32 (ward twice) and 50 to 200 bytes per row;
+// average and complete the condensed float64 matrix of n (n - 1) / 2 entries (average: sums of distances, so that a merge
+// only adds and nothing is rounded twice; or the means in half the memory, compact.h) and 144 bytes per row and thread.
 // Shapes: rows (n, padded) from pad_rows, overwritten; z (n - 1, 4) = id, id, height, size as in SciPy.
 // How: ward, average and complete in rounds (linkage_rounds.cpp): every cluster knows its nearest, all pairs that are each
-// other's nearest merge at once, and only clusters that lost their nearest look again. Ward's clusters know their nearest few
-// (ward_screen.h). single by Prim (linkage_single.cpp).
+// other's nearest merge at once, and only clusters that lost their nearest look again. Clusters know their nearest few
+// (Ward's from ward_screen.h). single by Prim (linkage_single.cpp).
 // Threads share the scans: blocks of clusters, or blocks of columns when few clusters scan.
 // Numerics: float64 differences of rows (distance_tile.h); ward on data centred by numbers so short that the subtraction
 // leaves integers and other short numbers exact; magnitudes beyond 1e100 are scaled by a power of two and back.
@@ -31,6 +31,9 @@ namespace clustercl {
 
 enum class Linkage { ward, average, complete, single };
 
+// What the condensed matrix holds: float64, or half of that (compact.h), where every merge of average rounds to 27 digits.
+enum class Entries { full, half };
+
 // Asked now and then, at least a few times per second; false stops the computation.
 struct Monitor {
   bool (*proceed)(void* context, std::int64_t merges);
@@ -39,13 +42,13 @@ struct Monitor {
 };
 
 // Fills z; false when the monitor stopped it. ward wants Metric::euclidean; cosine wants rows from prepare_rows. n >= 2.
-// Throws std::bad_alloc when the memory is not there.
-bool linkage(double* rows, std::int64_t n, std::int64_t padded, Linkage method, Metric metric, const Parallel& parallel,
-             const Monitor& monitor, double* z);
+// entries are for average and complete. Throws std::bad_alloc when the memory is not there.
+bool linkage(double* rows, std::int64_t n, std::int64_t padded, Linkage method, Metric metric, Entries entries,
+             const Parallel& parallel, const Monitor& monitor, double* z);
 
-// The same from distances as SciPy's pdist lays them out, n (n - 1) / 2 of them, finite, at least 0; overwritten. Not ward.
-bool linkage_of_distances(double* condensed, std::int64_t n, Linkage method, const Parallel& parallel, const Monitor& monitor,
-                          double* z);
+// The same from distances as SciPy's pdist lays them out, n (n - 1) / 2 of them, finite, at least 0. Not ward.
+bool linkage_of_distances(const double* condensed, std::int64_t n, Linkage method, Entries entries, const Parallel& parallel,
+                          const Monitor& monitor, double* z);
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -54,6 +57,13 @@ struct Nearest {
   double distance = kInfinity;
   double bound = kInfinity;
   std::int64_t id = -1;
+};
+
+// The nearest few of one cluster, ascending by (distance, place): at infinity and -1 where there are fewer.
+constexpr int kCandidates = 12;
+struct Listed {
+  double distance[kCandidates];
+  std::int32_t place[kCandidates];
 };
 
 CLUSTERCL_PER_ISA(
@@ -66,10 +76,18 @@ CLUSTERCL_PER_ISA(
     // out[j] = |row - columns[j]|^2.
     void row_squares(const double* rows, std::int64_t padded, std::int64_t row, const std::int64_t* columns,
                      std::int64_t column_count, double* out);
-    // Takes rows [begin, end) of the condensed matrix (m clusters) into best, bound and id, (m,) each, seen from both ends.
-    // sizes: entries are sums to be divided by the product of the sizes; null: entries are distances. Dead clusters have
-    // alive 0 and infinite entries.
-    void condensed_nearest(const double* condensed, std::int64_t m, const double* sizes, const unsigned char* alive,
-                           std::int64_t begin, std::int64_t end, double* best, double* bound, double* id);)
+    // The same in float32, in any order of the features.
+    void row_screen(const float* rows, std::int64_t padded, std::int64_t row, const std::int64_t* columns,
+                    std::int64_t column_count, float* out);
+    // A condensed matrix of m clusters, T double or Compact: the distance of i and j is entry / (weights[i] weights[j]), and
+    // clusters of weight 0 are none. Takes rows [begin, end) into lists (m,), seen from both ends, where below limit (m,),
+    // which is -1 for those who do not look and their list's last distance for the others.
+    template <class T>
+    void condensed_nearest(const T* condensed, std::int64_t m, const double* weights, std::int64_t begin, std::int64_t end,
+                           double* limit, Listed* lists);
+    // The same for one row, which itself may be among the `places`, ascending.
+    template <class T>
+    void condensed_nearest_of(const T* condensed, std::int64_t m, const double* weights, std::int64_t row,
+                              const std::int64_t* places, std::int64_t count, Listed& list);)
 
 }  // namespace clustercl

@@ -1,32 +1,39 @@
-// Average, complete and (of given distances) single linkage on a condensed matrix of distances, for average of their sums.
+// Average, complete and (of given distances) single linkage on a condensed matrix: for average of the sums of distances in
+// float64, or of their means in half the memory (compact.h), otherwise of distances.
 //
-// Clusters keep their order in the matrix, so that a place tells the smaller id; a dead cluster's entries are infinite, and
-// the matrix is closed up in place when a third of it is dead. When many clusters look for their nearest, one pass over
-// the matrix, row by row in memory, serves them all; when few do, each reads its own row and column.
+// Clusters keep their order in the matrix, so that a place tells the smaller id; a dead cluster has weight 0, whatever its
+// entries hold, and the matrix is closed up in place when half of it is dead. A scan tells each cluster's nearest few, so that
+// most find their next without another, and a merge, which passes over all distances of the new cluster, tells its nearest
+// few as well. When many clusters look, one pass over the matrix, row by row in memory, serves them all; when few do, each
+// reads its own row and column.
 #include <algorithm>
 #include <atomic>
-#include <memory>
+#include <cmath>
+#include <type_traits>
 
+#include "aligned.h"
 #include "linkage_parts.h"
 
 namespace clustercl {
 
 namespace {
 
-constexpr std::int64_t kRows = 64;          // that a thread takes at a time when pairs merge
-constexpr std::int64_t kRowsPerSweep = 8;  // one scanned row costs about this many rows of a pass, its column being strided
+constexpr std::int64_t kRows = 64;         // that a thread takes at a time when pairs merge
+constexpr std::int64_t kAhead = 48;        // pairs that a row's entries are fetched ahead
+constexpr std::int64_t kRowsPerSweep = 12;  // one scanned row costs about this many rows of a pass, its column being strided
 
+template <class T>
 class Condensed final : public Space {
  public:
-  // entries: n (n - 1) / 2 distances, or room for fill to write them; overwritten.
-  Condensed(double* entries, std::int64_t n, Linkage method, const Parallel& parallel)
-      : m_(n), method_(method), average_(method == Linkage::average), parallel_(parallel), entries_(entries),
-        sizes_(n, 1.0), alive_(n, 1), id_(n), place_(n) {
+  // entries: n (n - 1) / 2 distances times unit, a power of two, or room for fill to write them; overwritten.
+  Condensed(T* entries, std::int64_t n, double unit, Linkage method, const Parallel& parallel)
+      : m_(n), method_(method), unit_(unit), parallel_(parallel), entries_(entries), weights_(n, 1.0), sizes_(n, 1.0),
+        stays_(n, 1), id_(n), place_(n) {
     for (std::int64_t i = 0; i < n; ++i) id_[i] = place_[i] = i;
   }
 
   bool fill(const double* rows, std::int64_t padded, Metric metric, const Monitor& monitor) {
-    const auto condensed_rows = CLUSTERCL_PICK(condensed_rows);
+    const auto condensed_rows = CLUSTERCL_PICK(condensed_rows<T>);
     constexpr std::int64_t kBlock = 32;
     const std::int64_t slice = std::max(kBlock * parallel_.threads, kWorkPerSlice / (m_ * padded) / kBlock * kBlock);
     for (std::int64_t from = 0; from < m_; from += slice) {
@@ -34,129 +41,218 @@ class Condensed final : public Space {
       const std::int64_t to = std::min(m_, from + slice);
       parallel_.for_each(0, (to - from + kBlock - 1) / kBlock, 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = from + begin * kBlock; i < std::min(to, from + end * kBlock); i += kBlock)
-          condensed_rows(rows, i, std::min(to, i + kBlock), m_, padded, metric, entries_);
+          condensed_rows(rows, i, std::min(to, i + kBlock), m_, padded, metric, unit_, entries_);
       });
     }
     return true;
   }
 
   bool scan(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, std::vector<Nearest>& nearest,
-            std::vector<Candidates>&, const Monitor& monitor, std::int64_t merges) override {
-    if (static_cast<std::int64_t>(active.size()) * 3 < m_ * 2 && !close_up(active, monitor, merges)) return false;
-    if (static_cast<std::int64_t>(rows.size()) * kRowsPerSweep > m_) return sweep(rows, nearest, monitor, merges);
+            std::vector<Candidates>& candidates, const Monitor& monitor, std::int64_t merges) override {
+    if (static_cast<std::int64_t>(active.size()) * 2 < m_ && !close_up(active, monitor, merges)) return false;
     const std::int64_t count = static_cast<std::int64_t>(rows.size());
-    const std::int64_t slice = std::max<std::int64_t>(parallel_.threads, kWorkPerSlice / 8 / m_);
-    for (std::int64_t from = 0; from < count; from += slice) {
-      if (!monitor(merges)) return false;
-      const std::int64_t grain = std::max<std::int64_t>(1, (1 << 16) / m_);
-      parallel_.for_each(from, std::min(count, from + slice), grain, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t r = begin; r < end; ++r)
-          for (const std::int64_t other : active)
-            if (other != rows[r]) take(nearest[r], distance(rows[r], other), other);
-      });
-    }
+    const bool all = count * kRowsPerSweep > m_;
+    if (!(all ? sweep(rows, monitor, merges) : scan_each(rows, active, monitor, merges))) return false;
+    for (std::int64_t r = 0; r < count; ++r) tell(lists_[all ? place_[rows[r]] : r], nearest[r], candidates[r]);
     return true;
   }
 
   double distance(std::int64_t a, std::int64_t b) const override {
     const std::int64_t i = place_[a], j = place_[b];
-    return average_ ? entry(i, j) / (sizes_[i] * sizes_[j]) : entry(i, j);
+    return unpack(entry(i, j)) / (weights_[i] * weights_[j]);
   }
 
-  // All pairs of a round in one pass over the matrix, row by row in memory: with the clusters that stay as they are first,
-  // then pairs with pairs, each sum in the order in which the pairs would merge one after the other.
-  bool merge(const std::vector<Merge>& pairs, const Monitor& monitor, std::int64_t merges) override {
-    std::vector<Pair> by_place;
-    for (const Merge& pair : pairs) {
-      const std::int64_t i = place_[pair.a], j = place_[pair.b];
-      by_place.push_back({i, j});
-      alive_[i] = alive_[j] = 0;  // until the end of this
+  bool merge(const std::vector<Merge>& pairs, std::vector<Nearest>& nearest, std::vector<Candidates>& candidates,
+             const Monitor& monitor, std::int64_t merges) override {
+    bool finished = false;
+    const GoOn go_on(monitor, merges);
+    if (method_ == Linkage::average && kSums)
+      finished = join(pairs, go_on, [](double x, double y, const Pair&) { return x + y; });
+    if (method_ == Linkage::average && !kSums)
+      finished = join(pairs, go_on, [](double x, double y, const Pair& p) { return x + p.share * (y - x); });
+    if (method_ == Linkage::complete)
+      finished = join(pairs, go_on, [](double x, double y, const Pair&) { return x < y ? y : x; });
+    if (method_ == Linkage::single)
+      finished = join(pairs, go_on, [](double x, double y, const Pair&) { return y < x ? y : x; });
+    if (!finished) return false;
+    const std::size_t count = pairs.size();
+    for (std::size_t p = 0; p < count; ++p) {
+      for (std::size_t s = p + count; s < lists_.size(); s += count) put_together(lists_[p], lists_[s]);
+      tell(lists_[p], nearest[p], candidates[p]);
     }
-    std::vector<Pair> sorted = by_place;
-    std::sort(sorted.begin(), sorted.end(), [](const Pair& x, const Pair& y) { return x.i < y.i; });
+    return true;
+  }
+
+  double height(double distance) const override { return distance / unit_; }
+
+ private:
+  static constexpr bool kSums = std::is_same_v<T, double>;  // what average keeps; means otherwise
+
+  struct Pair {
+    std::int32_t i, j;  // places, i < j; the union is at i
+    double weight;      // of the union
+    double share;       // of j in the union's rows
+  };
+  struct Around {
+    T* row_i;  // where entry (i, 0) would be
+    std::int32_t j, pair;
+  };
+
+  // The nearest few of every union, as one thread finds them; in any order, so equal distances compare by place.
+  struct Lists {
+    Listed* lists;
+    std::atomic<double>* limit;  // no distance times the union's weight beyond it is wanted: any thread's lists tell
+
+    // x: what was packed into the entry. weight: of the cluster at `place`.
+    void take(std::int64_t pair, const Pair* pairs, double x, const T& entry, double weight, std::int64_t place) const {
+      if (x <= limit[pair].load(std::memory_order_relaxed) * weight)
+        insert(pair, pairs[pair].weight, unpack(entry) / (pairs[pair].weight * weight), place);
+    }
+
+    void insert(std::int64_t pair, double union_weight, double distance, std::int64_t place) const {
+      Listed& list = lists[pair];
+      constexpr int last = kCandidates - 1;
+      const auto after = [&](int k) {
+        return list.distance[k] > distance || (list.distance[k] == distance && list.place[k] > place);
+      };
+      if (!after(last)) return;
+      int at = last;
+      for (; at > 0 && after(at - 1); --at) {
+        list.distance[at] = list.distance[at - 1];
+        list.place[at] = list.place[at - 1];
+      }
+      list.distance[at] = distance;
+      list.place[at] = static_cast<std::int32_t>(place);
+      // Rounded up, for it only sorts out, by more than packing may have rounded x.
+      const double own = list.distance[last] * union_weight * (kSums ? 1.0 + 1e-15 : 1.0 + 1e-7) + (kSums ? 0.0 : kCompactLeast);
+      if (own < limit[pair].load(std::memory_order_relaxed)) limit[pair].store(own, std::memory_order_relaxed);
+    }
+  };
+
+  T* row(std::int64_t i) const { return entries_ + condensed_offset(i, m_); }
+  T& entry(std::int64_t i, std::int64_t j) const { return i < j ? row(i)[j] : row(j)[i]; }
+
+  // All pairs of a round in one pass over the matrix, row by row in memory: with the clusters that stay as they are first,
+  // then pairs with pairs, each sum in the order in which the pairs would merge one after the other; `merging` by ascending a.
+  // lists_[s * pairs + p] is what thread s found near the union of pair p.
+  template <class Join>
+  bool join(const std::vector<Merge>& merging, const GoOn& go_on, const Join& joined) {
+    std::vector<Pair> pairs;
+    for (const Merge& pair : merging) {
+      const std::int64_t i = place_[pair.a], j = place_[pair.b];
+      const double size = sizes_[i] + sizes_[j], weight = kSums && method_ == Linkage::average ? size : 1.0;
+      pairs.push_back({static_cast<std::int32_t>(i), static_cast<std::int32_t>(j), weight, sizes_[j] / size});
+      stays_[i] = stays_[j] = 0;
+    }
     const std::int64_t count = static_cast<std::int64_t>(pairs.size()), blocks = (m_ + kRows - 1) / kRows;
     const bool little = count * m_ < (1 << 16);
     const Parallel parallel = little ? Parallel::alone() : parallel_;
-    const GoOn go_on(monitor, merges);
-    shared(parallel, blocks, [&](std::int64_t block) {
-      if (go_on()) merge_rows(sorted, block * kRows, std::min(m_, (block + 1) * kRows));
+    lists_.assign(parallel.threads * count, nothing());
+    std::vector<std::atomic<double>> limit(count);
+    for (auto& each : limit) each.store(kInfinity, std::memory_order_relaxed);
+    const auto of_thread = [&](std::int64_t thread) { return Lists{lists_.data() + thread * count, limit.data()}; };
+    shared(parallel, blocks, [&](std::int64_t block, std::int64_t thread) {
+      if (go_on()) join_rows(pairs, block * kRows, std::min(m_, (block + 1) * kRows), joined, of_thread(thread));
     });
-    shared(parallel, count, [&](std::int64_t second) {
-      const auto [p, q] = by_place[second];
-      for (std::int64_t first = 0; first < second && go_on(); ++first) {
-        const auto [i, j] = by_place[first];
-        double &x = entry(i, p), &y = entry(i, q);
-        x = joined(joined(x, entry(j, p)), joined(y, entry(j, q)));
-        y = entry(j, p) = entry(j, q) = kInfinity;
+    shared(parallel, count, [&](std::int64_t first, std::int64_t thread) {
+      if (!go_on()) return;
+      const Pair& one = pairs[first];
+      const Lists lists = of_thread(thread);
+      for (std::int64_t second = first + 1; second < count; ++second) {
+        if (second + kAhead < count) {
+          const Pair& later = pairs[second + kAhead];
+          __builtin_prefetch(&entry(one.j, later.i));
+          __builtin_prefetch(&entry(one.j, later.j));
+        }
+        const Pair& two = pairs[second];
+        T& out = entry(one.i, two.i);
+        const double x = joined(joined(unpack(out), unpack(entry(one.j, two.i)), one),
+                                joined(unpack(entry(one.i, two.j)), unpack(entry(one.j, two.j)), one), two);
+        pack(x, out);
+        lists.take(first, pairs.data(), x, out, two.weight, two.i);
+        lists.take(second, pairs.data(), x, out, one.weight, one.i);
       }
     });
-    for (const auto& [i, j] : by_place) {
-      entry(i, j) = kInfinity;
-      sizes_[i] += sizes_[j];
-      alive_[i] = 1;
+    for (const Pair& pair : pairs) {
+      weights_[pair.i] = pair.weight;
+      weights_[pair.j] = 0;
+      sizes_[pair.i] += sizes_[pair.j];
+      stays_[pair.i] = 1;
     }
     return go_on();
   }
 
-  double height(double distance) const override { return distance; }
-
- private:
-  struct Pair {
-    std::int64_t i, j;  // places, i < j
-  };
-
-  double joined(double x, double y) const {
-    return average_ ? x + y : method_ == Linkage::complete ? std::max(x, y) : std::min(x, y);
-  }
-
-  // The rows k in [from, to) of clusters that do not merge; `pairs` by ascending i.
-  void merge_rows(const std::vector<Pair>& pairs, std::int64_t from, std::int64_t to) {
+  // The rows k in [from, to) of clusters that stay; `pairs` by ascending i.
+  template <class Join>
+  void join_rows(const std::vector<Pair>& pairs, std::int64_t from, std::int64_t to, const Join& joined,
+                 const Lists& lists) {
+    const std::int64_t count = static_cast<std::int64_t>(pairs.size());
+    std::vector<Around> around;  // pairs with i < k < j: row i runs through the block
+    std::int64_t above = 0;      // how many have i < k
     for (std::int64_t k = from; k < to; ++k) {
-      if (!alive_[k]) continue;
-      double* row = entries_ + condensed_offset(k, m_);
-      for (const auto& [i, j] : pairs) {
+      for (; above < count && pairs[above].i < k; ++above)
+        if (pairs[above].j > from) around.push_back({row(pairs[above].i), pairs[above].j, static_cast<std::int32_t>(above)});
+      if (!stays_[k]) continue;
+      const double weight = weights_[k];
+      T* const own = row(k);
+      const std::int64_t near = static_cast<std::int64_t>(around.size());
+      for (std::int64_t a = 0; a < near; ++a) {
+        if (a + kAhead < near) {
+          __builtin_prefetch(around[a + kAhead].row_i + k, 1);
+          __builtin_prefetch(own + around[a + kAhead].j);
+        }
+        const auto [row_i, j, pair] = around[a];
         if (k > j) continue;
-        double& x = k < i ? row[i] : entries_[condensed_offset(i, m_) + k];
-        x = joined(x, row[j]);
-        row[j] = kInfinity;
+        const double x = joined(unpack(row_i[k]), unpack(own[j]), pairs[pair]);
+        pack(x, row_i[k]);
+        lists.take(pair, pairs.data(), x, row_i[k], weight, k);
+      }
+      for (std::int64_t p = above; p < count; ++p) {
+        if (p + kAhead < count) {
+          __builtin_prefetch(own + pairs[p + kAhead].i, 1);
+          __builtin_prefetch(own + pairs[p + kAhead].j);
+        }
+        T& out = own[pairs[p].i];
+        const double x = joined(unpack(out), unpack(own[pairs[p].j]), pairs[p]);
+        pack(x, out);
+        lists.take(p, pairs.data(), x, out, weight, k);
       }
     }
-    for (const auto& [i, j] : pairs) {
-      if (i >= to) break;
-      double *x = entries_ + condensed_offset(i, m_), *y = entries_ + condensed_offset(j, m_);
+    for (std::int64_t p = 0; p < count && pairs[p].i < to; ++p) {
+      const std::int64_t j = pairs[p].j;
+      if (j >= to - 1) continue;
+      T *const row_i = row(pairs[p].i), *const row_j = row(j);
       for (std::int64_t k = std::max(from, j + 1); k < to; ++k) {
-        if (!alive_[k]) continue;
-        x[k] = joined(x[k], y[k]);
-        y[k] = kInfinity;
+        if (!stays_[k]) continue;
+        const double x = joined(unpack(row_i[k]), unpack(row_j[k]), pairs[p]);
+        pack(x, row_i[k]);
+        lists.take(p, pairs.data(), x, row_i[k], weights_[k], k);
       }
     }
   }
 
-  // task(t) for 0 <= t < count, whoever is free next.
+  // task(t, thread) for 0 <= t < count, whichever thread is free next.
   template <class F>
   static void shared(const Parallel& parallel, std::int64_t count, const F& task) {
     std::atomic<std::int64_t> next{0};
-    parallel.for_each(0, parallel.threads, 1, [&](std::int64_t, std::int64_t) {
-      for (std::int64_t t; (t = next.fetch_add(1, std::memory_order_relaxed)) < count;) task(t);
+    parallel.for_each(0, parallel.threads, 1, [&](std::int64_t thread, std::int64_t) {
+      for (std::int64_t t; (t = next.fetch_add(1, std::memory_order_relaxed)) < count;) task(t, thread);
     });
-  }
-
-  double& entry(std::int64_t i, std::int64_t j) const {
-    return entries_[i < j ? condensed_offset(i, m_) + j : condensed_offset(j, m_) + i];
   }
 
   // Order is kept, so every entry moves towards the front, past none that is still wanted.
   bool close_up(const std::vector<std::int64_t>& active, const Monitor& monitor, std::int64_t merges) {
     const std::int64_t m = static_cast<std::int64_t>(active.size());
-    double* to = entries_;
+    T* to = entries_;
     for (std::int64_t p = 0; p < m; ++p) {
       if (!monitor(merges)) return false;
-      const double* row = entries_ + condensed_offset(place_[active[p]], m_);
-      for (std::int64_t q = p + 1; q < m; ++q) *to++ = row[place_[active[q]]];
+      const T* from = row(place_[active[p]]);
+      for (std::int64_t q = p + 1; q < m; ++q) *to++ = from[place_[active[q]]];
     }
     for (std::int64_t p = 0; p < m; ++p) {
+      weights_[p] = weights_[place_[active[p]]];
       sizes_[p] = sizes_[place_[active[p]]];
-      alive_[p] = 1;
+      stays_[p] = 1;
       id_[p] = active[p];
     }
     for (std::int64_t p = 0; p < m; ++p) place_[active[p]] = p;
@@ -164,31 +260,68 @@ class Condensed final : public Space {
     return true;
   }
 
-  bool sweep(const std::vector<std::int64_t>& rows, std::vector<Nearest>& nearest, const Monitor& monitor,
-             std::int64_t merges) {
-    const auto condensed_nearest = CLUSTERCL_PICK(condensed_nearest);
+  static Listed nothing() {
+    Listed list;
+    std::fill_n(list.distance, kCandidates, kInfinity);
+    std::fill_n(list.place, kCandidates, -1);
+    return list;
+  }
+
+  // lists_[r] of rows[r], each from its own row and column, by threads that take parts of them.
+  bool scan_each(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, const Monitor& monitor,
+                 std::int64_t merges) {
+    const auto nearest_of = CLUSTERCL_PICK(condensed_nearest_of<T>);
+    const std::int64_t count = static_cast<std::int64_t>(rows.size()), columns = static_cast<std::int64_t>(active.size());
+    const bool little = count * columns < (1 << 14);
+    const Parallel parallel = little ? Parallel::alone() : parallel_;
+    const std::int64_t parts = little ? 1 : std::max<std::int64_t>(1, 4 * parallel.threads / count);
+    lists_.assign(parts * count, nothing());
+    places_.clear();
+    for (const std::int64_t id : active) places_.push_back(place_[id]);
+    const GoOn go_on(monitor, merges);
+    shared(parallel, parts * count, [&](std::int64_t task, std::int64_t) {
+      const std::int64_t r = task % count, part = task / count;
+      const std::int64_t from = columns * part / parts, to = columns * (part + 1) / parts;
+      if (go_on()) nearest_of(entries_, m_, weights_.data(), place_[rows[r]], places_.data() + from, to - from, lists_[task]);
+    });
+    for (std::int64_t part = 1; part < parts; ++part)
+      for (std::int64_t r = 0; r < count; ++r) put_together(lists_[r], lists_[part * count + r]);
+    return go_on();
+  }
+
+  // lists_[place] of each of `rows`, all from one pass.
+  bool sweep(const std::vector<std::int64_t>& rows, const Monitor& monitor, std::int64_t merges) {
+    const auto nearest = CLUSTERCL_PICK(condensed_nearest<T>);
     const std::int64_t chunks = m_ < 1024 ? 1 : parallel_.threads;
-    best_.assign(chunks * m_, kInfinity);
-    bound_.assign(chunks * m_, kInfinity);
-    id_of_best_.assign(chunks * m_, -1.0);
+    lists_.assign(chunks * m_, nothing());
+    limit_.assign(chunks * m_, -1.0);
+    for (std::int64_t c = 0; c < chunks; ++c)
+      for (const std::int64_t id : rows) limit_[c * m_ + place_[id]] = kInfinity;
     for (std::int64_t from = 0; from < m_;) {
       if (!monitor(merges)) return false;
       std::int64_t to = from;  // rows [from, to) hold about a slice of entries
       for (std::int64_t work = 0; to < m_ && work < kWorkPerSlice; ++to) work += m_ - to;
       parallel_.for_each(0, chunks, 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t c = begin; c < end; ++c)
-          condensed_nearest(entries_, m_, average_ ? sizes_.data() : nullptr, alive_.data(), cut(from, to, c, chunks),
-                            cut(from, to, c + 1, chunks), best_.data() + c * m_, bound_.data() + c * m_,
-                            id_of_best_.data() + c * m_);
+          nearest(entries_, m_, weights_.data(), cut(from, to, c, chunks), cut(from, to, c + 1, chunks),
+                  limit_.data() + c * m_, lists_.data() + c * m_);
       });
       from = to;
     }
-    for (std::size_t r = 0; r < rows.size(); ++r)
-      for (std::int64_t at = place_[rows[r]]; at < chunks * m_; at += m_) {
-        const std::int64_t id = id_of_best_[at] < 0 ? -1 : id_[static_cast<std::int64_t>(id_of_best_[at])];
-        take(nearest[r], Nearest{best_[at], bound_[at], id});
-      }
+    for (const std::int64_t id : rows)
+      for (std::int64_t c = 1; c < chunks; ++c) put_together(lists_[place_[id]], lists_[c * m_ + place_[id]]);
     return true;
+  }
+
+  static void put_together(Listed& list, const Listed& other) {
+    Listed both;
+    for (int k = 0, x = 0, y = 0; k < kCandidates; ++k) {
+      const bool first = list.distance[x] < other.distance[y] ||
+                         (list.distance[x] == other.distance[y] && list.place[x] < other.place[y]);
+      both.distance[k] = first ? list.distance[x] : other.distance[y];
+      both.place[k] = first ? list.place[x++] : other.place[y++];
+    }
+    list = both;
   }
 
   // Rows [from, to) cut into `chunks` of about equal area.
@@ -197,37 +330,75 @@ class Condensed final : public Space {
     const auto area = [&](std::int64_t row) { return (2 * m_ - from - row - 1) * (row - from); };
     std::int64_t low = from, high = to;
     while (low < high) {
-      const std::int64_t middle = (low + high) / 2;
+      const std::int64_t middle = low + (high - low) / 2;
       if (area(middle) * chunks < area(to) * c) low = middle + 1;
       else high = middle;
     }
     return low;
   }
 
-  std::int64_t m_;
-  Linkage method_;
-  bool average_;
+  // The last of a full list is only how far everything else is at least.
+  void tell(const Listed& list, Nearest& nearest, Candidates& candidates) const {
+    candidates.count = 0;
+    candidates.beyond = list.distance[kCandidates - 1];
+    for (int k = 0; k < kCandidates && list.distance[k] < candidates.beyond; ++k) {
+      candidates.id[k] = static_cast<std::int32_t>(id_[list.place[k]]);
+      candidates.distance[k] = list.distance[k];
+      ++candidates.count;
+    }
+    nearest = Nearest{list.distance[0], list.distance[1], list.place[0] < 0 ? -1 : id_[list.place[0]]};
+    if (!(nearest.distance < candidates.beyond * (1.0 - kSlack))) candidates.count = 0;
+  }
+
+  std::int64_t m_;  // clusters in the matrix, dead ones among them
+  const Linkage method_;
+  const double unit_;
   const Parallel& parallel_;
-  double* entries_;
-  std::vector<double> sizes_;
-  std::vector<unsigned char> alive_;
-  std::vector<std::int64_t> id_, place_;  // cluster of a place, place of a cluster
-  std::vector<double> best_, bound_, id_of_best_;
+  T* const entries_;
+  std::vector<double> weights_;        // by place: 0 for a dead cluster, its size where entries are sums, otherwise 1
+  std::vector<double> sizes_;          // by place, in rows
+  std::vector<unsigned char> stays_;   // by place: 0 for dead clusters and those that merge just now
+  std::vector<std::int64_t> id_, place_;  // of a place; of an id
+  std::vector<Listed> lists_;
+  std::vector<double> limit_;
+  std::vector<std::int64_t> places_;
 };
 
 }  // namespace
 
+template <class T>
 bool merge_condensed(const double* rows, std::int64_t n, std::int64_t padded, Linkage method, Metric metric,
                      const Parallel& parallel, const Monitor& monitor, std::vector<Merge>& merges) {
-  const std::unique_ptr<double[]> entries(new double[n * (n - 1) / 2]);
-  Condensed space(entries.get(), n, method, parallel);
+  double unit = 1.0;
+  if (std::is_same_v<T, Compact>) {  // that no distance times it is beyond 1/2
+    double largest = 0.0;
+    for (std::int64_t k = 0; k < n * padded; ++k) largest = std::max(largest, std::fabs(rows[k]));
+    const double most = metric == Metric::cosine ? 2.0 : 2.0 * largest * std::sqrt(static_cast<double>(padded));
+    if (most > 0) unit = std::ldexp(1.0, -std::ilogb(most) - 2);
+  }
+  const Buffer<T> entries = huge_buffer<T>(n * (n - 1) / 2);
+  Condensed<T> space(entries.get(), n, unit, method, parallel);
   return space.fill(rows, padded, metric, monitor) && merge_by_rounds(space, n, parallel, monitor, merges);
 }
 
-bool merge_distances(double* condensed, std::int64_t n, Linkage method, const Parallel& parallel, const Monitor& monitor,
-                     std::vector<Merge>& merges) {
-  Condensed space(condensed, n, method, parallel);
+template <class T>
+bool merge_distances(const double* condensed, std::int64_t n, int exponent, Linkage method, const Parallel& parallel,
+                     const Monitor& monitor, std::vector<Merge>& merges) {
+  const std::int64_t count = n * (n - 1) / 2;
+  const Buffer<T> entries = huge_buffer<T>(count);
+  for (std::int64_t k = 0; k < count; ++k)
+    pack(exponent == 0 ? condensed[k] : std::ldexp(condensed[k], -exponent), entries[k]);
+  Condensed<T> space(entries.get(), n, 1.0, method, parallel);
   return merge_by_rounds(space, n, parallel, monitor, merges);
 }
+
+template bool merge_condensed<double>(const double*, std::int64_t, std::int64_t, Linkage, Metric, const Parallel&,
+                                      const Monitor&, std::vector<Merge>&);
+template bool merge_distances<double>(const double*, std::int64_t, int, Linkage, const Parallel&, const Monitor&,
+                                      std::vector<Merge>&);
+template bool merge_condensed<Compact>(const double*, std::int64_t, std::int64_t, Linkage, Metric, const Parallel&,
+                                      const Monitor&, std::vector<Merge>&);
+template bool merge_distances<Compact>(const double*, std::int64_t, int, Linkage, const Parallel&, const Monitor&,
+                                      std::vector<Merge>&);
 
 }  // namespace clustercl

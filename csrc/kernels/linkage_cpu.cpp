@@ -2,6 +2,7 @@
 #include "linkage.h"
 
 #include "distance_tile.h"
+#include "simd.h"
 
 namespace clustercl::CLUSTERCL_ISA {
 
@@ -22,55 +23,14 @@ inline double ward(double size_a, double size_b, double square) {
   return 2.0 * size_a * size_b / (size_a + size_b) * square;
 }
 
-// Rows [begin, end) of a condensed matrix; kSums: entries are sums over pairs.
-template <bool kSums>
-void nearest_in(const double* condensed, std::int64_t m, const double* sizes, const unsigned char* alive,
-                std::int64_t begin, std::int64_t end, double* best, double* bound, double* id) {
-  alignas(64) static const double lanes[8] = {0, 1, 2, 3, 4, 5, 6, 7};
-  for (std::int64_t i = begin; i < end; ++i) {
-    if (!alive[i]) continue;
-    const double* row = condensed + condensed_offset(i, m);
-    const Double8 self = Double8::all(static_cast<double>(i)), size = Double8::all(kSums ? sizes[i] : 1.0);
-    Double8 row_best = Double8::all(kInfinity), row_bound = row_best, row_id = Double8::all(-1.0);
-    std::int64_t j = i + 1;
-    for (; j + 8 <= m; j += 8) {
-      Double8 d = Double8::load(row + j);
-      if (kSums) d = d / (size * Double8::load(sizes + j));
-      // As seen from j: i grows, so an equal distance never replaces the smaller id.
-      const Double8 old = Double8::load(best + j), old_bound = Double8::load(bound + j);
-      if_less(d, old, old, if_less(d, old_bound, d, old_bound)).store(bound + j);
-      if_less(d, old, self, Double8::load(id + j)).store(id + j);
-      if_less(d, old, d, old).store(best + j);
-      // As seen from i: the same per lane, j grows.
-      const Double8 column = Double8::all(static_cast<double>(j)) + Double8::load(lanes);
-      row_bound = if_less(d, row_best, row_best, if_less(d, row_bound, d, row_bound));
-      row_id = if_less(d, row_best, column, row_id);
-      row_best = if_less(d, row_best, d, row_best);
-    }
-    Nearest nearest{best[i], bound[i], static_cast<std::int64_t>(id[i])};
-    double lane_best[8], lane_bound[8], lane_id[8];
-    row_best.store(lane_best);
-    row_bound.store(lane_bound);
-    row_id.store(lane_id);
-    for (int lane = 0; lane < 8; ++lane) {
-      if (lane_best[lane] < kInfinity) take(nearest, lane_best[lane], static_cast<std::int64_t>(lane_id[lane]));
-      if (lane_bound[lane] < nearest.bound) nearest.bound = lane_bound[lane];
-    }
-    for (; j < m; ++j) {
-      const double d = kSums ? row[j] / (sizes[i] * sizes[j]) : row[j];
-      if (d < best[j]) {
-        bound[j] = best[j];
-        best[j] = d;
-        id[j] = static_cast<double>(i);
-      } else if (d < bound[j]) {
-        bound[j] = d;
-      }
-      if (d < kInfinity) take(nearest, d, j);
-    }
-    best[i] = nearest.distance;
-    bound[i] = nearest.bound;
-    id[i] = static_cast<double>(nearest.id);
+inline void insert(Listed& list, double distance, std::int64_t place) {
+  int at = kCandidates - 1;
+  for (; at > 0 && list.distance[at - 1] > distance; --at) {
+    list.distance[at] = list.distance[at - 1];
+    list.place[at] = list.place[at - 1];
   }
+  list.distance[at] = distance;
+  list.place[at] = static_cast<std::int32_t>(place);
 }
 
 }  // namespace
@@ -90,9 +50,12 @@ void ward_nearest(const double* centroids, const double* sizes, std::int64_t pad
         const int width = static_cast<int>(to - j < kTileColumns ? to - j : kTileColumns);
         const double* b[kTileColumns];
         for (int c = 0; c < width; ++c) b[c] = centroids + columns[j + c] * padded;
-        distances(a, height, b, width, padded, [&](int r, int c, double square) {
-          const std::int64_t row = rows[i + r], column = columns[j + c];
-          if (row != column) take(nearest[i + r], ward(sizes[row], sizes[column], square), column);
+        distances(a, height, b, width, padded, as_it_is, [&](int r, const double* squares) {
+          const std::int64_t row = rows[i + r];
+          for (int c = 0; c < width; ++c) {
+            const std::int64_t column = columns[j + c];
+            if (row != column) take(nearest[i + r], ward(sizes[row], sizes[column], squares[c]), column);
+          }
         });
       }
     }
@@ -114,14 +77,97 @@ void row_squares(const double* rows, std::int64_t padded, std::int64_t row, cons
     const int width = static_cast<int>(column_count - j < kTileColumns ? column_count - j : kTileColumns);
     const double* b[kTileColumns];
     for (int c = 0; c < width; ++c) b[c] = rows + columns[j + c] * padded;
-    distances(&a, 1, b, width, padded, [&](int, int c, double square) { out[j + c] = square; });
+    distances(&a, 1, b, width, padded, as_it_is, [&](int, const double* squares) {
+      for (int c = 0; c < width; ++c) out[j + c] = squares[c];
+    });
   }
 }
 
-void condensed_nearest(const double* condensed, std::int64_t m, const double* sizes, const unsigned char* alive,
-                       std::int64_t begin, std::int64_t end, double* best, double* bound, double* id) {
-  if (sizes != nullptr) return nearest_in<true>(condensed, m, sizes, alive, begin, end, best, bound, id);
-  nearest_in<false>(condensed, m, sizes, alive, begin, end, best, bound, id);
+void row_screen(const float* rows, std::int64_t padded, std::int64_t row, const std::int64_t* columns,
+                std::int64_t column_count, float* out) {
+  constexpr int kColumns = 8;
+  const float* a = rows + row * padded;
+  const std::int64_t whole = padded / kLanes<float> * kLanes<float>;
+  for (std::int64_t j = 0; j < column_count; j += kColumns) {
+    const int width = static_cast<int>(column_count - j < kColumns ? column_count - j : kColumns);
+    const float* b[kColumns];
+    for (int c = 0; c < kColumns; ++c) b[c] = rows + columns[j + (c < width ? c : 0)] * padded;
+    Simd<float>::V sum[kColumns] = {};
+    for (std::int64_t f = 0; f < whole; f += kLanes<float>) {
+      const auto x = load(a + f);
+      for (int c = 0; c < kColumns; ++c) {
+        const auto difference = x - load(b[c] + f);
+        sum[c] = fma(difference, difference, sum[c]);
+      }
+    }
+    for (int c = 0; c < width; ++c) {
+      float rest = total<float>(sum[c]);
+      for (std::int64_t f = whole; f < padded; ++f) rest += (a[f] - b[c][f]) * (a[f] - b[c][f]);
+      out[j + c] = rest;
+    }
+  }
 }
+
+template <class T>
+void condensed_nearest(const T* condensed, std::int64_t m, const double* weights, std::int64_t begin, std::int64_t end,
+                       double* limit, Listed* lists) {
+  constexpr int last = kCandidates - 1;
+  for (std::int64_t i = begin; i < end; ++i) {
+    if (weights[i] == 0) continue;
+    const T* row = condensed + condensed_offset(i, m);
+    Listed& own = lists[i];
+    const Double8 weight = Double8::all(weights[i] * (1.0 + 1e-15));  // rounded up: what follows only sorts out
+    const auto look = [&](std::int64_t j) {
+      const double distance = unpack(row[j]) / (weights[i] * weights[j]);
+      // i and j grow, so that an equal distance never replaces the smaller place.
+      if (distance < limit[i]) {
+        insert(own, distance, j);
+        limit[i] = own.distance[last];
+      }
+      if (distance < limit[j]) {
+        insert(lists[j], distance, i);
+        limit[j] = lists[j].distance[last];
+      }
+    };
+    Double8 own_limit = Double8::all(limit[i]);
+    std::int64_t j = i + 1;
+    for (; j + 8 <= m; j += 8) {
+      // entry / weight < limit; the limits of those who are not looking are -1. A weight of 0, dead, gives 0 or NaN.
+      const Double8 there = Double8::load(limit + j), both = if_less(own_limit, there, there, own_limit);
+      unsigned near = less(Double8::load(row + j), both * (weight * Double8::load(weights + j)));
+      if (near == 0) continue;
+      for (; near != 0; near &= near - 1) look(j + __builtin_ctz(near));
+      own_limit = Double8::all(limit[i]);
+    }
+    for (; j < m; ++j)
+      if (weights[j] != 0) look(j);
+  }
+}
+
+template void condensed_nearest(const double*, std::int64_t, const double*, std::int64_t, std::int64_t, double*, Listed*);
+template void condensed_nearest(const Compact*, std::int64_t, const double*, std::int64_t, std::int64_t, double*, Listed*);
+
+template <class T>
+void condensed_nearest_of(const T* condensed, std::int64_t m, const double* weights, std::int64_t row,
+                          const std::int64_t* places, std::int64_t count, Listed& list) {
+  constexpr int last = kCandidates - 1;
+  constexpr std::int64_t kAhead = 48;  // a column's entries lie far apart: each is fetched from memory, long before its turn
+  const double weight = weights[row] * (1.0 + 1e-15);
+  const auto at = [&](std::int64_t j) { return condensed + (j < row ? condensed_offset(j, m) + row : condensed_offset(row, m) + j); };
+  for (std::int64_t k = 0; k < count; ++k) {
+    if (k + kAhead < count) __builtin_prefetch(at(places[k + kAhead]));
+    const std::int64_t j = places[k];
+    if (j == row) continue;
+    const double entry = unpack(*at(j));
+    if (!(entry < list.distance[last] * (weight * weights[j]))) continue;
+    const double distance = entry / (weights[row] * weights[j]);
+    if (distance < list.distance[last]) insert(list, distance, j);
+  }
+}
+
+template void condensed_nearest_of(const double*, std::int64_t, const double*, std::int64_t, const std::int64_t*,
+                                   std::int64_t, Listed&);
+template void condensed_nearest_of(const Compact*, std::int64_t, const double*, std::int64_t, const std::int64_t*,
+                                   std::int64_t, Listed&);
 
 }  // namespace clustercl::CLUSTERCL_ISA

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "linkage.h"
-#include "ward_screen.h"
 
 namespace clustercl {
 
@@ -44,15 +43,17 @@ struct Candidates {
 // Clusters and their distances under a reducible linkage: d(A + B, C) >= min(d(A, C), d(B, C)).
 struct Space {
   virtual ~Space() = default;
-  // nearest[r] for each cluster rows[r] among the active ones (both lists ascend), and candidates[r] where the space tells
-  // them (count 0: this time it does not); false when stopped.
+  // nearest[r] for each cluster rows[r] among the active ones (both lists ascend), and candidates[r], whose count is 0 where
+  // they are not told; false when stopped.
   virtual bool scan(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active,
                     std::vector<Nearest>& nearest, std::vector<Candidates>& candidates, const Monitor& monitor,
                     std::int64_t merges) = 0;
-  virtual bool tells_candidates() const { return false; }
   virtual double distance(std::int64_t a, std::int64_t b) const = 0;
-  // Joins pairs that share no cluster, as if one after the other; false when stopped, and then nothing may be asked any more.
-  virtual bool merge(const std::vector<Merge>& pairs, const Monitor& monitor, std::int64_t merges) = 0;
+  // Joins pairs (a ascends) that share no cluster, as if one after the other, and where it can (else nearest[p].id stays -1)
+  // tells nearest[p] and candidates[p] of the union of pairs[p] after them all. False when stopped, and then nothing may be
+  // asked any more.
+  virtual bool merge(const std::vector<Merge>& pairs, std::vector<Nearest>& nearest, std::vector<Candidates>& candidates,
+                     const Monitor& monitor, std::int64_t merges) = 0;
   virtual double height(double distance) const = 0;
 };
 
@@ -61,10 +62,13 @@ bool merge_by_rounds(Space& space, std::int64_t n, const Parallel& parallel, con
                      std::vector<Merge>& merges);
 bool merge_ward(double* rows, std::int64_t n, std::int64_t padded, const Parallel& parallel, const Monitor& monitor,
                 std::vector<Merge>& merges);
+// T, double or Compact, is what the matrix of distances holds. exponent: distances are divided by 2^exponent.
+template <class T>
 bool merge_condensed(const double* rows, std::int64_t n, std::int64_t padded, Linkage method, Metric metric,
                      const Parallel& parallel, const Monitor& monitor, std::vector<Merge>& merges);
-bool merge_distances(double* condensed, std::int64_t n, Linkage method, const Parallel& parallel, const Monitor& monitor,
-                     std::vector<Merge>& merges);
+template <class T>
+bool merge_distances(const double* condensed, std::int64_t n, int exponent, Linkage method, const Parallel& parallel,
+                     const Monitor& monitor, std::vector<Merge>& merges);
 bool merge_single(const double* rows, std::int64_t n, std::int64_t padded, Metric metric, const Parallel& parallel,
                   const Monitor& monitor, std::vector<Merge>& merges);
 

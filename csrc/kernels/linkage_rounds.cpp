@@ -9,7 +9,7 @@
 // Most data merge a fifth of the clusters per round. Every merge earns a number of scans, and while that pays for all
 // clusters without a neighbour, they scan together. Otherwise (points on a line with growing gaps, a hub that is nearest to
 // all) they scan one by one, lowest bound first, until the smallest distance is certain. So scans stay O(n) in number.
-// Where the space tells a few candidates (ward_screen.h), a cluster that lost its nearest goes on to the next of them.
+// Where a scan told a few candidates, a cluster that lost its nearest goes on to the next of them.
 // kSlack: the bound may be off by the rounding of distances; nearer than that counts as a tie, which costs time alone.
 #include <algorithm>
 #include <cstdint>
@@ -27,7 +27,7 @@ class Rounds {
  public:
   Rounds(Space& space, std::int64_t n, const Parallel& parallel, const Monitor& monitor, std::vector<Merge>& merges)
       : space_(space), parallel_(parallel), monitor_(monitor), merges_(merges), nearest_(n), into_(n), active_(n), earned_(n),
-        candidates_(space.tells_candidates() ? n : 0) {
+        candidates_(n) {
     for (std::int64_t i = 0; i < n; ++i) {
       active_[i] = i;
       forget(i, 0.0);
@@ -59,12 +59,12 @@ class Rounds {
 
   bool scan() {
     found_.assign(wanted_.size(), Nearest{});
-    if (!candidates_.empty()) found_candidates_.assign(wanted_.size(), Candidates{});
+    found_candidates_.assign(wanted_.size(), Candidates{});
     if (!space_.scan(wanted_, active_, found_, found_candidates_, monitor_, done())) return false;
     earned_ = std::max<std::int64_t>(0, earned_ - static_cast<std::int64_t>(wanted_.size()));
     for (std::size_t w = 0; w < wanted_.size(); ++w) {
       nearest_[wanted_[w]] = found_[w];
-      if (!candidates_.empty()) candidates_[wanted_[w]] = found_candidates_[w];
+      candidates_[wanted_[w]] = found_candidates_[w];
     }
     return true;
   }
@@ -103,7 +103,8 @@ class Rounds {
     const auto [a, b] = std::minmax({first, nearest_[first].id});
     for (const Merge& pair : pairs_)  // holds the smallest pair already, or (by rounding) a merge that would cross it
       if (pair.a == a || pair.a == b || pair.b == a || pair.b == b) return;
-    pairs_.push_back({a, b, nearest_[first].distance});
+    const auto later = std::find_if(pairs_.begin(), pairs_.end(), [a = a](const Merge& pair) { return pair.a > a; });
+    pairs_.insert(later, {a, b, nearest_[first].distance});
   }
 
   // What is known of the distances from i to all but `other`.
@@ -113,14 +114,18 @@ class Rounds {
   }
 
   bool join() {
-    if (!space_.merge(pairs_, monitor_, done())) return false;
+    found_.assign(pairs_.size(), Nearest{});
+    found_candidates_.assign(pairs_.size(), Candidates{});
+    if (!space_.merge(pairs_, found_, found_candidates_, monitor_, done())) return false;
     for (const std::int64_t i : active_) into_[i] = i;
     fresh_.clear();
-    for (const Merge& pair : pairs_) {
+    for (std::size_t p = 0; p < pairs_.size(); ++p) {
+      const Merge& pair = pairs_[p];
       const double bound = std::min(lower_bound(pair.a, pair.b), lower_bound(pair.b, pair.a));
       merges_.push_back({pair.a, pair.b, space_.height(pair.height)});
-      forget(pair.a, bound);
-      if (!candidates_.empty()) candidates_[pair.a].count = 0;
+      if (found_[p].id >= 0) nearest_[pair.a] = found_[p];
+      else forget(pair.a, bound);
+      candidates_[pair.a] = found_candidates_[p];
       into_[pair.a] = into_[pair.b] = ~pair.a;  // the complement marks what merged in this round
       fresh_.push_back(pair.a);
       earned_ += kScansPerMerge;
@@ -137,8 +142,8 @@ class Rounds {
 
   void repair(std::int64_t i) {
     Nearest& nearest = nearest_[i];
-    if (nearest.id < 0) return;
-    if (!candidates_.empty() && candidates_[i].count > 0) return repair(i, candidates_[i]);
+    if (nearest.id < 0 || into_[i] < 0) return;  // unknown, or told by the merge itself
+    if (candidates_[i].count > 0) return repair(i, candidates_[i]);
     const bool tied = !alone(i);
     if (into_[nearest.id] < 0) {  // the nearest has merged
       const std::int64_t cluster = ~into_[nearest.id];
@@ -193,7 +198,7 @@ class Rounds {
   std::vector<std::int64_t> into_, active_, wanted_, fresh_;
   std::vector<Merge> pairs_;
   std::int64_t earned_;  // scans that may be made for all at once
-  std::vector<Candidates> candidates_, found_candidates_;  // by cluster; empty where the space tells none
+  std::vector<Candidates> candidates_, found_candidates_;  // by cluster
 };
 
 }  // namespace

@@ -8,6 +8,7 @@
 
 #include "linkage_parts.h"
 #include "pairs.h"
+#include "ward_screen.h"
 
 namespace clustercl {
 
@@ -29,8 +30,6 @@ class Ward final : public Space {
     if (largest > 0) std::frexp(largest, &exponent);
     unit_ = std::ldexp(1.0, -exponent);
   }
-
-  bool tells_candidates() const override { return true; }
 
   bool scan(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, std::vector<Nearest>& nearest,
             std::vector<Candidates>& candidates, const Monitor& monitor, std::int64_t merges) override {
@@ -62,7 +61,8 @@ class Ward final : public Space {
     return distance_(centroids_, sizes_.data(), padded_, a, b);
   }
 
-  bool merge(const std::vector<Merge>& pairs, const Monitor&, std::int64_t) override {
+  bool merge(const std::vector<Merge>& pairs, std::vector<Nearest>&, std::vector<Candidates>&, const Monitor&,
+             std::int64_t) override {
     parallel_.for_each(0, static_cast<std::int64_t>(pairs.size()), 1 << 10, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t k = begin; k < end; ++k) join(pairs[k].a, pairs[k].b);
     });

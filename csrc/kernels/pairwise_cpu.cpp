@@ -8,12 +8,14 @@ namespace clustercl::CLUSTERCL_ISA {
 namespace {
 
 template <Metric metric>
-inline double finish(double square) {
-  return metric == Metric::sqeuclidean ? square : metric == Metric::euclidean ? __builtin_sqrt(square) : 0.5 * square;
+inline Double8 finish(Double8 square) {
+  if (metric == Metric::euclidean) return square_root(square);
+  return metric == Metric::sqeuclidean ? square : Double8::all(0.5) * square;
 }
 
-// Passes over rows [begin, end) of x and columns [first(row tile), m) of y in cache-sized blocks of columns.
-template <class Epilogue>
+// Passes over rows [begin, end) of x and columns [first(row tile), m) of y in cache-sized blocks of columns; epilogue(i, j,
+// distances, count) takes those of row i to the `count` rows from j on.
+template <Metric metric, class Epilogue>
 inline void sweep(const double* x, std::int64_t begin, std::int64_t end, const double* y, std::int64_t m,
                   std::int64_t padded, bool upper, const Epilogue& epilogue) {
   // 32 KiB of columns; a multiple of the tile.
@@ -30,8 +32,8 @@ inline void sweep(const double* x, std::int64_t begin, std::int64_t end, const d
         if (upper && j + columns <= i + 1) continue;
         const double* b[kTileColumns];
         for (int c = 0; c < columns; ++c) b[c] = y + (j + c) * padded;
-        distances(a, rows, b, columns, padded,
-                  [&](int r, int c, double square) { epilogue(i + r, j + c, square); });
+        distances(a, rows, b, columns, padded, finish<metric>,
+                  [&](int r, const double* found) { epilogue(i + r, j, found, columns); });
       }
     }
   }
@@ -40,15 +42,22 @@ inline void sweep(const double* x, std::int64_t begin, std::int64_t end, const d
 template <Metric metric>
 void full(const double* x, std::int64_t begin, std::int64_t end, const double* y, std::int64_t m, std::int64_t padded,
           double* out) {
-  sweep(x, begin, end, y, m, padded, false,
-        [&](std::int64_t i, std::int64_t j, double square) { out[(i - begin) * m + j] = finish<metric>(square); });
+  sweep<metric>(x, begin, end, y, m, padded, false,
+                [&](std::int64_t i, std::int64_t j, const double* found, int count) {
+                  for (int c = 0; c < count; ++c) out[(i - begin) * m + j + c] = found[c];
+                });
 }
 
-template <Metric metric>
-void condensed(const double* x, std::int64_t begin, std::int64_t end, std::int64_t n, std::int64_t padded, double* out) {
-  sweep(x, begin, end, x, n, padded, true, [&](std::int64_t i, std::int64_t j, double square) {
-    if (i < j) out[condensed_offset(i, n) + j] = finish<metric>(square);
-  });
+template <Metric metric, class T>
+void condensed(const double* x, std::int64_t begin, std::int64_t end, std::int64_t n, std::int64_t padded, double unit,
+               T* out) {
+  sweep<metric>(x, begin, end, x, n, padded, true,
+                [&](std::int64_t i, std::int64_t j, const double* found, int count) {
+                  T packed[kTileColumns];
+                  for (int c = 0; c < kTileColumns; ++c) pack(unit * found[c], packed[c]);
+                  T* row = out + condensed_offset(i, n) + j;
+                  for (int c = i < j ? 0 : static_cast<int>(i - j) + 1; c < count; ++c) row[c] = packed[c];
+                });
 }
 
 }  // namespace
@@ -84,11 +93,15 @@ void distance_rows(const double* x, std::int64_t begin, std::int64_t end, const 
   if (metric == Metric::cosine) full<Metric::cosine>(x, begin, end, y, m, padded, out);
 }
 
+template <class T>
 void condensed_rows(const double* x, std::int64_t begin, std::int64_t end, std::int64_t n, std::int64_t padded,
-                    Metric metric, double* out) {
-  if (metric == Metric::sqeuclidean) condensed<Metric::sqeuclidean>(x, begin, end, n, padded, out);
-  if (metric == Metric::euclidean) condensed<Metric::euclidean>(x, begin, end, n, padded, out);
-  if (metric == Metric::cosine) condensed<Metric::cosine>(x, begin, end, n, padded, out);
+                    Metric metric, double unit, T* out) {
+  if (metric == Metric::sqeuclidean) condensed<Metric::sqeuclidean>(x, begin, end, n, padded, unit, out);
+  if (metric == Metric::euclidean) condensed<Metric::euclidean>(x, begin, end, n, padded, unit, out);
+  if (metric == Metric::cosine) condensed<Metric::cosine>(x, begin, end, n, padded, unit, out);
 }
+
+template void condensed_rows(const double*, std::int64_t, std::int64_t, std::int64_t, std::int64_t, Metric, double, double*);
+template void condensed_rows(const double*, std::int64_t, std::int64_t, std::int64_t, std::int64_t, Metric, double, Compact*);
 
 }  // namespace clustercl::CLUSTERCL_ISA

@@ -18,11 +18,10 @@
 #include "aligned.h"
 #include "blocks.h"
 #include "dispatch.h"
+#include "linkage.h"
 #include "parallel.h"
 
 namespace clustercl {
-
-constexpr int kCandidates = 12;
 
 // The smallest L of one cluster, ascending; places of the clusters among the columns, -1 where there are fewer.
 struct Screened {

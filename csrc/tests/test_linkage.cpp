@@ -21,12 +21,14 @@ static void check(bool holds, const char* what) {
 
 using Matrix = std::vector<double>;
 
-static Matrix run(const Matrix& x, std::int64_t n, Linkage method, Metric metric, int threads) {
+static Matrix run(const Matrix& x, std::int64_t n, Linkage method, Metric metric, int threads,
+                  Entries entries = Entries::full) {
   const std::int64_t d = static_cast<std::int64_t>(x.size()) / n;
   Matrix rows(n * padded_width(d)), z(4 * (n - 1));
   pad_rows(x.data(), n, d, d, 1, rows.data());
   prepare_rows(rows.data(), n, padded_width(d), metric);
-  check(linkage(rows.data(), n, padded_width(d), method, metric, test::threads(threads), Monitor{nullptr, nullptr}, z.data()),
+  check(linkage(rows.data(), n, padded_width(d), method, metric, entries, test::threads(threads),
+                Monitor{nullptr, nullptr}, z.data()),
         "ran to its end");
   return z;
 }
@@ -119,31 +121,61 @@ static void definition() {
   for (Linkage method : kMethods) compare("growing gaps", growing, 40, method);
 }
 
+// Large enough that threads share the passes over the matrix.
 static void same_bits() {
   std::mt19937_64 random(11);
   std::normal_distribution<double> normal;
-  const std::int64_t n = 900, d = 20;
-  Matrix x(n * d);
+  const std::int64_t n = 1300, d = 12;
+  Matrix x(n * d), ties(n * 2);
   for (double& value : x) value = normal(random);
-  for (Metric metric : {Metric::euclidean, Metric::cosine})
-    for (Linkage method : kMethods) {
-      if (method == Linkage::ward && metric == Metric::cosine) continue;
-      Matrix reference;
-      for (const char* isa : {"portable", "avx2", "avx512"}) {
-        setenv("CLUSTERCL_CPU", isa, 1);
-        try {
-          cpu_isa();
-        } catch (const std::exception&) {
-          continue;
-        }
-        for (int threads : {1, 2, 3}) {
-          const Matrix z = run(x, n, method, metric, threads);
-          if (reference.empty()) reference = z;
-          check(std::memcmp(z.data(), reference.data(), z.size() * sizeof(double)) == 0, "same bits everywhere");
-        }
-      }
-      unsetenv("CLUSTERCL_CPU");
+  for (double& value : ties) value = static_cast<double>(random() % 60);
+  struct Case {
+    const Matrix& x;
+    Linkage method;
+    Metric metric;
+    Entries entries;
+  };
+  std::vector<Case> cases;
+  for (Linkage method : kMethods) {
+    cases.push_back({x, method, Metric::euclidean, Entries::full});
+    cases.push_back({ties, method, Metric::euclidean, Entries::full});
+    if (method != Linkage::ward) cases.push_back({x, method, Metric::cosine, Entries::full});
+    if (method == Linkage::average || method == Linkage::complete) {
+      cases.push_back({x, method, Metric::euclidean, Entries::half});
+      cases.push_back({ties, method, Metric::euclidean, Entries::half});
     }
+  }
+  for (const Case& one : cases) {
+    Matrix reference;
+    for (const char* isa : {"portable", "avx2", "avx512"}) {
+      setenv("CLUSTERCL_CPU", isa, 1);
+      try {
+        cpu_isa();
+      } catch (const std::exception&) {
+        continue;
+      }
+      for (int threads : {1, 2, 3}) {
+        const Matrix z = run(one.x, n, one.method, one.metric, threads, one.entries);
+        if (reference.empty()) reference = z;
+        check(std::memcmp(z.data(), reference.data(), z.size() * sizeof(double)) == 0, "same bits everywhere");
+      }
+    }
+    unsetenv("CLUSTERCL_CPU");
+  }
+}
+
+// Half the memory: complete rounds every distance once, to 27 digits; distances that these hold exactly give the same tree.
+static void half() {
+  std::mt19937_64 random(19);
+  const std::int64_t n = 400;
+  Matrix line(n);
+  for (double& value : line) value = static_cast<double>(random() % 1000003);
+  for (Linkage method : {Linkage::complete, Linkage::average}) {
+    const Matrix full = run(line, n, method, Metric::euclidean, 1), z = run(line, n, method, Metric::euclidean, 1, Entries::half);
+    const double digits = method == Linkage::complete ? 0 : 1e-7;
+    for (std::size_t k = 2; k < z.size(); k += 4) check(std::fabs(z[k] - full[k]) <= digits * full[k], "heights of a line");
+    if (method == Linkage::complete) check(z == full, "the tree of whole distances");
+  }
 }
 
 // Large enough that threads share the single rows of Prim's algorithm too.
@@ -154,7 +186,7 @@ static void same_bits_when_rows_are_shared() {
   Matrix x(n * d);
   for (double& value : x) value = normal(random);
   for (std::int64_t f = 0; f < d; ++f) x[5 * d + f] = x[7 * d + f] = x[1100 * d + f];  // and some ties
-  for (Linkage method : {Linkage::ward, Linkage::single}) {
+  for (Linkage method : {Linkage::ward, Linkage::single, Linkage::average}) {
     const Matrix reference = run(x, n, method, Metric::euclidean, 1);
     for (int threads : {2, 3}) check(run(x, n, method, Metric::euclidean, threads) == reference, "same bits on threads");
   }
@@ -178,6 +210,12 @@ static void range() {
   }
 }
 
+// Squares that underflow in float32, beside a row that makes them do so, must not hide duplicates or the order of the small.
+static void tiny_beside_large() {
+  Matrix x = {1e3, 0, 1e-20, 3e-20, 0, 7e-25, 3e-20, 1e-24};
+  for (Linkage method : {Linkage::single, Linkage::average, Linkage::complete}) compare("tiny beside large", x, 8, method);
+}
+
 static void stops() {
   for (Linkage method : kMethods) {
     std::int64_t calls = 0;
@@ -185,7 +223,8 @@ static void stops() {
     Matrix rows(200 * 8), z(4 * 199);
     std::mt19937_64 random(5);
     for (double& value : rows) value = static_cast<double>(random() % 1000003);
-    check(!linkage(rows.data(), 200, 8, method, Metric::euclidean, test::threads(1), monitor, z.data()), "stopped");
+    check(!linkage(rows.data(), 200, 8, method, Metric::euclidean, Entries::full, test::threads(1), monitor, z.data()),
+          "stopped");
     check(calls == 3, "and did not ask again");
   }
 }
@@ -193,8 +232,10 @@ static void stops() {
 int main() {
   definition();
   same_bits();
+  half();
   same_bits_when_rows_are_shared();
   range();
+  tiny_beside_large();
   stops();
   std::printf(failures ? "%d failures\n" : "ok\n", failures);
   return failures != 0;

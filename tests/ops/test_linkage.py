@@ -57,6 +57,33 @@ def test_equals_scipy_at_five_thousand(method):
     assert_same_tree(linkage(x, method), hierarchy.linkage(x, method))
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("method", ["average", "complete"])
+def test_half_the_memory_keeps_heights_to_a_millionth(method, metric):
+    rng = np.random.default_rng(1)
+    blobs = rng.normal(size=(6, 5))[rng.integers(6, size=900)] + 1e-3 * rng.normal(size=(900, 5))
+    x = np.concatenate([blobs, hub(600)])
+    distances = squareform(pdist(x, metric))
+    for z in (
+        linkage(x, method, metric, dtype="float32"),
+        linkage(distances, method, "precomputed", dtype="float32"),
+    ):
+        assert z.dtype == np.float64
+        rows = [[i] for i in range(len(x))]
+        for a, b, height, size in z:
+            between = distances[np.ix_(rows[int(a)], rows[int(b)])]
+            wanted = between.mean() if method == "average" else between.max()
+            assert height == pytest.approx(wanted, rel=1e-6)
+            rows.append(rows[int(a)] + rows[int(b)])
+            assert len(rows[-1]) == size
+        np.testing.assert_allclose(z[:, 2], linkage(x, method, metric)[:, 2], rtol=1e-6)
+
+
+def hub(n):
+    """A hub that takes in the rest row by row: the deepest tree, which rounds most often."""
+    return np.random.default_rng(2).normal(size=(n, 5)) * np.linspace(1, 30, n)[:, None]
+
+
 def check_by_definition(x, z, method, exact):
     """Each merge is at the smallest Lance-Williams distance left, and sizes and ids are SciPy's.
 
@@ -179,6 +206,7 @@ def test_same_bits_on_every_instruction_set_and_thread_count():
         "from clustercl import linkage\n"
         "x = np.random.default_rng(5).normal(size=(600, 37))\n"
         "out = [linkage(x, m).tobytes() for m in ('ward', 'average', 'complete', 'single')]\n"
+        "out += [linkage(x, m, dtype='float32').tobytes() for m in ('average', 'complete')]\n"
         "print(hashlib.sha256(b''.join(out)).hexdigest())\n"
     )
     digests = set()
@@ -269,6 +297,7 @@ def test_ctrl_c_stops_within_a_second(method):
         (torch.tensor([[0.0], [torch.inf]]), {}, r"X must be finite, got inf at \(1, 0\)"),
         (np.eye(3), {"method": "centroid"}, "method must be one of ward, average, complete, single, got 'centroid'"),
         (np.eye(3), {"method": None}, "method must be one of .* got None"),
+        (np.eye(3), {"method": "average", "dtype": "float16"}, "dtype must be one of float64, float32, got 'float16'"),
         (np.eye(3), {"metric": "manhattan", "method": "single"}, "metric must be one of .* got 'manhattan'"),
         (np.eye(3), {"metric": "cosine"}, "method 'ward' works on euclidean distances alone, got metric 'cosine'"),
         ([[1.0], [0.0]], {"metric": "cosine", "method": "single"}, "X row 1 is all zeros"),
@@ -330,6 +359,7 @@ def test_a_matrix_that_cannot_fit_is_refused_before_it_is_begun(monkeypatch):
     with pytest.raises(MemoryError, match=r"average of n = 600 wants 1447200 bytes .* 1000000 are available: .*'ward'"):
         linkage(x, "average")
     assert linkage(x[:400], "average").shape == (399, 4)
+    assert linkage(x, "average", dtype="float32").shape == (599, 4)
     assert linkage(x, "ward").shape == linkage(x, "single").shape == (599, 4)
 
 
