@@ -58,8 +58,8 @@ def linkage(
     tree. (Ward's centroids are rounded to float64, as if rows were moved by 1e-16 of their size: where clusters are
     narrower than 1e-9 of their distance to the centre of the data, heights agree to fewer digits.) Equal distances (as
     computed in float64) are ordered by (smaller id, larger id), a cluster's id for this being its smallest row. ward
-    and single take memory for the rows in float64 and once more in float32 (ward: twice more), average and complete for
-    n (n - 1) / 2 distances. The result does not depend on the number of threads or the instruction set. Ctrl-C stops it.
+    and single take memory for the rows in float64 and once more in float32 (ward: twice), average and complete for
+    n (n - 1) / 2 distances. The result does not depend on the number of threads or the instruction set. Ctrl-C stops.
     ValueError: n < 2, not (n, d), no numbers, NaN or inf, unknown method, metric or dtype, ward with another metric
     than euclidean, a zero row under cosine, distances that are negative or not symmetric. MemoryError: the matrix of
     distances does not fit.
