@@ -5,7 +5,7 @@ rows, so scipy.cluster.hierarchy.dendrogram and its like take it as it is. Needs
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 
 import numpy as np
@@ -14,6 +14,8 @@ import torch
 from clustercl.ops import linkage as linkage_op
 from clustercl.ops import pairwise as pairwise_op
 from clustercl.ops.arrays import check_finite, condensed_distances, host_matrix
+
+SILHOUETTE_ROWS = 2000
 
 
 def pairwise_distances(X, Y=None, metric: str = "euclidean"):
@@ -41,7 +43,7 @@ def linkage(
     X,
     method: str = "ward",
     metric: str = "euclidean",
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[int, int], object] | None = None,
     *,
     dtype: str = "float64",
 ) -> np.ndarray:
@@ -50,9 +52,10 @@ def linkage(
     X: NumPy array or tensor on any device (a CUDA tensor is copied to the host), float32 or float64, other real dtypes
     are converted; it is never changed. method: ward, average, complete, single. metric: euclidean, or except for ward
     cosine (1 - cos) or precomputed: then X holds distances, (n, n) or the n (n - 1) / 2 of SciPy's pdist. progress:
-    called with the number of merges done, a few times per second and once at the end. dtype: of the entries of the
-    matrix of distances that average and complete hold (the others hold none): float64 or, for half the memory, float32;
-    then every height is the distance of the two clusters to 1e-6, and of distances that agree to 1e-8 any may go first.
+    called as progress(merges, rounds), how many merges and rounds of merging are done (single has no rounds), up to ten
+    times per second and once at the end. dtype: of the entries of the matrix of distances that average and complete
+    hold (the others hold none): float64 or, for half the memory, float32; then every height is the distance of the two
+    clusters to 1e-6 (0 where it is below 1e-18 of the largest), and of distances that agree to 1e-8 any may go first.
 
     Exact: every merge is at the smallest distance that is left, heights equal SciPy's, and without ties so does the
     tree. (Ward's centroids are rounded to float64, as if rows were moved by 1e-16 of their size: where clusters are
@@ -66,10 +69,11 @@ def linkage(
     """
     _one_of("linkage", "method", method, linkage_op.METHODS)
     _one_of("linkage", "dtype", dtype, linkage_op.DTYPES)
+    tell = None if progress is None else lambda merges, rounds, distances: progress(merges, rounds)
     if isinstance(metric, str) and metric == "precomputed":
         if method == "ward":
             raise ValueError("linkage: method 'ward' needs the rows, not their distances, got metric 'precomputed'")
-        return linkage_op.linkage_of_distances(*condensed_distances(X, "X", "linkage"), method, dtype, progress)
+        return linkage_op.linkage_of_distances(*condensed_distances(X, "X", "linkage"), method, dtype, tell)
     _one_of("linkage", "metric", metric, linkage_op.METRICS)
     if method == "ward" and metric != "euclidean":
         raise ValueError(
@@ -79,7 +83,7 @@ def linkage(
     x = host_matrix(X, "X", "linkage", least_rows=2)
     if metric == "cosine" and (zero := np.flatnonzero((x == 0).all(axis=1))).size:
         raise ValueError(f"linkage: X row {zero[0]} is all zeros and has no cosine distance")
-    return linkage_op.linkage_matrix(x, method, metric, dtype, progress)
+    return linkage_op.linkage_matrix(x, method, metric, dtype, tell)
 
 
 @dataclass(frozen=True)
@@ -91,31 +95,99 @@ class Cut:
     gap: float  # of those two heights, relative to the upper one, in [0, 1]
     runner_up: int | None  # the number of clusters with the next largest gap, None when there was no choice
     runner_up_gap: float
+    most: int  # gaps of 2 .. most clusters were compared
+    silhouette: float | None = None  # mean over a sample of the rows, in [-1, 1]; None without rows or two clusters
+    runner_up_silhouette: float | None = None
 
     def __str__(self) -> str:
-        text = f"{self.n_clusters} clusters: cut at height {self.height:.4g}, relative gap {self.gap:.3f}"
-        return text if self.runner_up is None else f"{text}; next best {self.runner_up} (gap {self.runner_up_gap:.3f})"
+        if self.runner_up is None and self.n_clusters == 1:
+            return "1 cluster: all heights are equal"
+        text = f"{self.n_clusters} clusters, the largest relative gap of heights among 2 .. {self.most}: {self.gap:.3f}"
+        text += f"{_shown(self.silhouette)}, cut at height {self.height:.4g}"
+        if self.runner_up is None:
+            return text
+        return f"{text}; next {self.runner_up}: {self.runner_up_gap:.3f}{_shown(self.runner_up_silhouette)}"
 
 
-def choose_cut(Z) -> Cut:
+def choose_cut(Z, X=None, metric: str = "euclidean") -> Cut:
     """Choose the number of clusters of a linkage matrix Z (n - 1, 4) by its largest relative gap of heights.
 
     Cutting into k clusters lies between the height `low` of the last merge that is kept and `high` of the first that is
     not; its gap is (high - low) / high, 0 where high is 0. Of k = 2 .. sqrt(n) (at least 2) the largest gap wins, the
     smaller k among equal ones. Where every gap is 0, the rows are one cluster.
+
+    X, metric: the rows (n, d) or distances that were clustered, as for `linkage`: with them the cut and its runner-up
+    come with their mean silhouette (Rousseeuw 1987) on a sample of 2,000 rows, always the same, which says how well
+    separated the clusters are; it takes no part in the choice. ValueError: Z no linkage matrix, X not of its n rows.
     """
-    heights = np.concatenate([[0.0], np.sort(_cut_heights(_linkage_matrix(Z, "choose_cut")))])
+    z = _linkage_matrix(Z, "choose_cut")
+    cut = _largest_gap(z)
+    if X is None or cut.n_clusters == 1:
+        return cut
+    distances, sample = _sampled_distances(X, metric, len(z) + 1)
+    return replace(
+        cut,
+        silhouette=_silhouette(distances, cut_tree(z, cut.n_clusters)[sample]),
+        runner_up_silhouette=cut.runner_up and _silhouette(distances, cut_tree(z, cut.runner_up)[sample]),
+    )
+
+
+def _largest_gap(z: np.ndarray) -> Cut:
+    heights = np.concatenate([[0.0], np.sort(_cut_heights(z))])
     n = len(heights)
     ks = np.arange(2, max(2, isqrt(n)) + 1)
     low, high = heights[n - ks], heights[n - ks + 1]
     gaps = np.divide(high - low, high, out=np.zeros(len(ks)), where=high > 0)
     order = np.argsort(-gaps, kind="stable")
     if gaps[order[0]] <= 0:
-        return Cut(1, float(heights[-1]), 0.0, None, 0.0)
+        return Cut(1, float(heights[-1]), 0.0, None, 0.0, int(ks[-1]))
     best = order[0]
     runner_up, runner_up_gap = (int(ks[order[1]]), float(gaps[order[1]])) if len(ks) > 1 else (None, 0.0)
     height = float(low[best] + (high[best] - low[best]) / 2)
-    return Cut(int(ks[best]), height, float(gaps[best]), runner_up, runner_up_gap)
+    return Cut(int(ks[best]), height, float(gaps[best]), runner_up, runner_up_gap, int(ks[-1]))
+
+
+def _shown(silhouette: float | None) -> str:
+    return "" if silhouette is None else f" (silhouette {silhouette:.2f})"
+
+
+def _sampled_distances(X, metric: str, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distances (s, s) of a sample of the n rows and their numbers (s,), the same ones for every n."""
+    op = "choose_cut"
+    _one_of(op, "metric", metric, (*linkage_op.METRICS, "precomputed"))
+    sample = np.sort(np.random.default_rng(0).permutation(n)[:SILHOUETTE_ROWS])
+    if metric == "precomputed":
+        condensed, rows = condensed_distances(X, "X", op)
+    else:
+        rows = len(x := host_matrix(X, "X", op))
+    if rows != n:
+        raise ValueError(f"{op}: X must have the {n} rows of Z, got {rows}")
+    if metric != "precomputed":
+        x = x[sample].astype(
+            np.float64
+        )  # squares of huge or tiny numbers leave the range of float64, and a factor is free
+        return pairwise_distances(np.ldexp(x, -np.frexp(np.abs(x).max())[1]), metric=metric), sample
+    distances = np.zeros((len(sample), len(sample)))
+    first, second = np.triu_indices(len(sample), 1)
+    i, j = sample[first], sample[second]
+    distances[first, second] = distances[second, first] = condensed[i * (2 * n - i - 1) // 2 + j - i - 1]
+    return distances, sample
+
+
+def _silhouette(distances: np.ndarray, labels: np.ndarray) -> float | None:
+    """Mean of (b - a) / max(a, b), a the mean distance to the own cluster, b to the nearest other; 0 where alone."""
+    _, index, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    if not 2 <= len(sizes) < len(labels):
+        return None
+    sums = distances @ np.eye(len(sizes))[index]  # (s, k)
+    rows, own = np.arange(len(labels)), sizes[index]
+    a = sums[rows, index] / np.maximum(own - 1, 1)
+    means = sums / sizes
+    means[rows, index] = np.inf
+    b = means.min(axis=1)
+    larger = np.maximum(a, b)
+    width = np.divide(b - a, larger, out=np.zeros(len(labels)), where=(own > 1) & (larger > 0))
+    return float(width.mean())
 
 
 def cut_tree(Z, n_clusters: int | str | None = None, height: float | None = None) -> np.ndarray:
@@ -146,7 +218,7 @@ def cut_tree(Z, n_clusters: int | str | None = None, height: float | None = None
 def count_clusters(op: str, n_clusters, n: int, z: np.ndarray) -> int:
     """The number of clusters asked for: an integer in 1 .. n, or what `choose_cut` says for "auto"."""
     if isinstance(n_clusters, str) and n_clusters == "auto":
-        return choose_cut(z).n_clusters
+        return _largest_gap(z).n_clusters
     if isinstance(n_clusters, (bool, np.bool_)) or not isinstance(n_clusters, (int, np.integer)):
         raise ValueError(f"{op}: n_clusters must be an integer or 'auto', got {n_clusters!r}")
     if not 1 <= n_clusters <= n:

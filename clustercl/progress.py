@@ -48,10 +48,10 @@ class Progress:
     def _line(self) -> None:
         self.last_line = now = time.monotonic()
         rate = (self.count - self.start) / max(now - self.began, 1e-9)
-        left = (self.total - self.count) / rate if rate > 0 else float("inf")
+        left = f"{(self.total - self.count) / rate:.0f} s left" if rate > 0 else "time left unknown"
         note = f", {self.note}" if self.note else ""
         print(
-            f"{self.label}: {self.count}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, {left:.0f} s left{note}",
+            f"{self.label}: {self.count}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, {left}{note}",
             file=sys.stderr,
             flush=True,
         )

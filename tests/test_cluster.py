@@ -2,16 +2,18 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import sklearn.cluster
 import torch
 from scipy.cluster import hierarchy
-from sklearn.metrics import adjusted_rand_score
+from scipy.spatial.distance import pdist, squareform
+from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from clustercl import AgglomerativeClustering, choose_cut, cut_tree, linkage
+from clustercl import AgglomerativeClustering, choose_cut, cluster, cut_tree, linkage
 from clustercl.cluster import assign_to_clusters
 
 
@@ -80,9 +82,46 @@ def test_choose_cut_finds_the_blobs(k):
     assert str(k) in str(cut) and str(cut.runner_up) in str(cut)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "precomputed"])
+def test_choose_cut_tells_the_silhouette(metric):
+    x, _ = blobs(4, spread=0.4)
+    given = squareform(pdist(x)) if metric == "precomputed" else x
+    z = linkage(given, "average", metric)
+    plain, cut = choose_cut(z), choose_cut(z, given, metric)
+    assert plain.silhouette is None and replace(cut, silhouette=None, runner_up_silhouette=None) == plain
+    for k, found in ((cut.n_clusters, cut.silhouette), (cut.runner_up, cut.runner_up_silhouette)):
+        assert found == pytest.approx(silhouette_score(given, cut_tree(z, k), metric=metric), rel=1e-9)
+        assert f"(silhouette {found:.2f})" in str(cut)
+
+
+def test_the_silhouette_is_one_of_a_sample(monkeypatch):
+    x, _ = blobs(3, n=400, spread=0.5)
+    monkeypatch.setattr(cluster, "SILHOUETTE_ROWS", 150)
+    z = linkage(x)
+    cut = choose_cut(z, x)
+    distances = squareform(pdist(x))
+    assert choose_cut(z, distances, "precomputed").silhouette == pytest.approx(cut.silhouette, rel=1e-9)
+    whole = silhouette_score(x, cut_tree(z, cut.n_clusters))
+    assert cut.silhouette != whole and cut.silhouette == pytest.approx(whole, abs=0.05)  # 150 rows: sd of 0.2 / 12
+    huge = linkage(x * 1e200)
+    assert choose_cut(huge, x * 1e200).silhouette == pytest.approx(cut.silhouette, rel=1e-9)
+    for wrong, text in (
+        ((x[:-1],), "X must have the 400 rows of Z, got 399"),
+        ((x, "manhattan"), "metric must be one of"),
+    ):
+        with pytest.raises(ValueError, match=f"choose_cut: {text}"):
+            choose_cut(z, *wrong)
+
+
+def test_a_silhouette_needs_two_clusters():
+    assert choose_cut(linkage([[0.0], [1.0]]), [[0.0], [1.0]]).silhouette is None  # two rows, each on its own
+    x = [[0.0], [0.0], [3.0]]
+    assert choose_cut(linkage(x), x).silhouette == pytest.approx(2 / 3)  # 1, 1 and 0 for the one that is alone
+
+
 def test_nothing_to_separate_is_one_cluster():
     z = linkage(np.ones((30, 2)))
-    assert choose_cut(z).n_clusters == 1
+    assert choose_cut(z).n_clusters == 1 and str(choose_cut(z, np.ones((30, 2)))) == "1 cluster: all heights are equal"
     assert cut_tree(z, n_clusters="auto").tolist() == [0] * 30
 
 

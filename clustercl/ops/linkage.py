@@ -7,19 +7,19 @@ import numpy as np
 from clustercl.ops import _extension
 from clustercl.ops.memory import available_bytes
 
+# Told the numbers of merges, rounds of merging (single: 0) and distances computed from rows or centroids, all so far.
+Progress = Callable[[int, int, int], object]
 METHODS = ("ward", "average", "complete", "single")
 METRICS = ("euclidean", "cosine")
 DTYPES = ("float64", "float32")
 
 
-def linkage_matrix(
-    x: np.ndarray, method: str, metric: str, dtype: str, progress: Callable[[int], object] | None = None
-) -> np.ndarray:
+def linkage_matrix(x: np.ndarray, method: str, metric: str, dtype: str, progress: Progress | None = None) -> np.ndarray:
     """The (n - 1, 4) float64 linkage matrix of x (n, d), float32 or float64, n >= 2, finite; x is left as it is.
 
     dtype: of the entries of the matrix of distances, where the method has one.
-    progress is called with the number of merges done, at most ten times a second and once at the end; what it raises,
-    KeyboardInterrupt among it, stops the computation. MemoryError, before anything is done, names the bytes wanted.
+    progress is called at most ten times a second and once at the end; what it raises, KeyboardInterrupt among it, stops
+    the computation. MemoryError, before anything is done, names the bytes wanted.
     """
     if not _extension.available():
         raise RuntimeError(f"linkage: {_extension.MISSING}; build it with: make build")
@@ -30,7 +30,7 @@ def linkage_matrix(
 
 
 def linkage_of_distances(
-    condensed: np.ndarray, n: int, method: str, dtype: str, progress: Callable[[int], object] | None = None
+    condensed: np.ndarray, n: int, method: str, dtype: str, progress: Progress | None = None
 ) -> np.ndarray:
     """The same from distances (n (n - 1) / 2,) float64 in the order of SciPy's pdist, finite, >= 0; not for ward."""
     if not _extension.available():

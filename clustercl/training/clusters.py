@@ -13,7 +13,7 @@ from clustercl.errors import DataError
 from clustercl.files import save_npy, write_csv
 from clustercl.models.autoencoder import AutoEncoder
 from clustercl.models.checkpoint import read_checkpoint
-from clustercl.progress import track
+from clustercl.progress import Progress, track
 from clustercl.training.context import Context
 from clustercl.training.run import RunFolder
 
@@ -35,11 +35,11 @@ def _cluster(context: Context) -> None:
         raise DataError(f"there is only {len(units)} unit to cluster: give more images, with --unlabelled for instance")
     features = encode_units(context, prepared, units)
     save_npy(folder / "features.npy", features)
-    tree = linkage(features, method=settings.linkage)
+    tree = grow_tree(context, features)
     save_npy(folder / "linkage.npy", tree)
     wanted = settings.n_clusters
     if wanted == "auto":
-        context.say(f"clusters: {choose_cut(tree)}")
+        context.say(f"clusters: {choose_cut(tree, features)}")
     elif wanted > len(units) // 2:
         wanted = max(1, len(units) // 2)
         context.say(f"clusters: {wanted} pseudo-classes instead of {settings.n_clusters}, as there are only "
@@ -49,6 +49,16 @@ def _cluster(context: Context) -> None:
     write_csv(folder / "units.csv", HEADER, [(unit.id, unit.source, int(k)) for unit, k in zip(units, labels)])
     context.say(f"clusters: {len(units)} units in {len(sizes)} pseudo-classes of {sizes.min()} to {sizes.max()} units, "
                 f"by {settings.linkage} linkage")  # fmt: skip
+
+
+def grow_tree(context: Context, features: np.ndarray) -> np.ndarray:
+    """The linkage matrix of features (n, d), with a bar that tells its merges."""
+    with Progress("clustering", len(features) - 1, "merges", quiet=context.quiet) as progress:
+
+        def told(merges: int, rounds: int) -> None:
+            progress.update(merges - progress.count, f"{rounds} rounds" if rounds else None)
+
+        return linkage(features, method=context.config.cluster.linkage, progress=told)
 
 
 @torch.no_grad()

@@ -23,13 +23,17 @@ struct Watch {
   Clock::time_point next = Clock::now() + std::chrono::milliseconds(100);
   std::exception_ptr error;
 
-  static bool proceed(void* self, std::int64_t merges) {
+  void tell(const Effort& effort) const {
+    if (!progress.is_none()) progress(effort.merges, effort.rounds, effort.distances);
+  }
+
+  static bool proceed(void* self, const Effort& effort) {
     Watch& watch = *static_cast<Watch*>(self);
     if (Clock::now() < watch.next) return true;
     const py::gil_scoped_acquire gil;
     try {
       if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-      if (!watch.progress.is_none()) watch.progress(merges);
+      watch.tell(effort);
     } catch (...) {
       watch.error = std::current_exception();
       return false;
@@ -73,6 +77,7 @@ py::array_t<double> linkage_matrix(const py::array& x, const std::string& method
   Watch watch{progress, Watch::Clock::now() + std::chrono::milliseconds(100), nullptr};
   std::int64_t zero = -1;
   bool memory = true;
+  const Monitor monitor{Watch::proceed, &watch};
   {
     const py::gil_scoped_release no_gil;
     try {
@@ -84,8 +89,7 @@ py::array_t<double> linkage_matrix(const py::array& x, const std::string& method
         pad_rows(static_cast<const double*>(x.data()), n, d, row_stride, column_stride, rows.get());
       zero = prepare_rows(rows.get(), n, padded, metric);
       if (zero < 0)
-        linkage(rows.get(), n, padded, method, metric, entries, torch_threads(), Monitor{Watch::proceed, &watch},
-                z.mutable_data());
+        linkage(rows.get(), n, padded, method, metric, entries, torch_threads(), monitor, z.mutable_data());
     } catch (const std::bad_alloc&) {
       memory = false;
     }
@@ -101,7 +105,7 @@ py::array_t<double> linkage_matrix(const py::array& x, const std::string& method
     PyErr_SetString(PyExc_MemoryError, text.c_str());
     throw py::error_already_set();
   }
-  if (!progress.is_none()) progress(n - 1);
+  watch.tell(monitor.effort);
   return z;
 }
 
@@ -115,13 +119,13 @@ py::array_t<double> linkage_of_condensed(const py::array_t<double, py::array::c_
     throw py::value_error("linkage: condensed must hold n (n - 1) / 2 distances, for another method than ward");
   py::array_t<double> z({n - 1, std::int64_t{4}});
   Watch watch{progress, Watch::Clock::now() + std::chrono::milliseconds(100), nullptr};
+  const Monitor monitor{Watch::proceed, &watch};
   {
     const py::gil_scoped_release no_gil;  // bad_alloc becomes MemoryError
-    linkage_of_distances(condensed.data(), n, method, entries, torch_threads(), Monitor{Watch::proceed, &watch},
-                         z.mutable_data());
+    linkage_of_distances(condensed.data(), n, method, entries, torch_threads(), monitor, z.mutable_data());
   }
   if (watch.error) std::rethrow_exception(watch.error);
-  if (!progress.is_none()) progress(n - 1);
+  watch.tell(monitor.effort);
   return z;
 }
 

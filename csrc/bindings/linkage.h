@@ -10,7 +10,7 @@
 namespace clustercl {
 
 // x (n, d) float32 or float64 of any strides, n >= 2, finite; z (n - 1, 4) float64. entries: float64 or float32, what a matrix
-// of distances holds. progress(merges done) or None.
+// of distances holds. progress(merges, rounds, distances), the numbers of them so far (kernels/linkage.h), or None.
 pybind11::array_t<double> linkage_matrix(const pybind11::array& x, const std::string& method, const std::string& metric,
                                          const std::string& entries, const pybind11::object& progress);
 

@@ -34,11 +34,20 @@ enum class Linkage { ward, average, complete, single };
 // What the condensed matrix holds: float64, or half of that (compact.h), where every merge of average rounds to 27 digits.
 enum class Entries { full, half };
 
-// Asked now and then, at least a few times per second; false stops the computation.
+// What has been done so far. rounds of merging (0 for single, which has none); distances computed from rows or centroids.
+struct Effort {
+  std::int64_t merges = 0, rounds = 0, distances = 0;
+};
+
+// Asked now and then, at least a few times per second, by the calling thread; false stops the computation.
 struct Monitor {
-  bool (*proceed)(void* context, std::int64_t merges);
+  bool (*proceed)(void* context, const Effort& effort);
   void* context;
-  bool operator()(std::int64_t merges) const { return proceed == nullptr || proceed(context, merges); }
+  mutable Effort effort = {};
+  bool operator()(std::int64_t merges) const {
+    effort.merges = merges;
+    return proceed == nullptr || proceed(context, effort);
+  }
 };
 
 // Fills z; false when the monitor stopped it. ward wants Metric::euclidean; cosine wants rows from prepare_rows. n >= 2.

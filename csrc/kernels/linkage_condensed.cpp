@@ -39,6 +39,7 @@ class Condensed final : public Space {
     for (std::int64_t from = 0; from < m_; from += slice) {
       if (!monitor(0)) return false;
       const std::int64_t to = std::min(m_, from + slice);
+      monitor.effort.distances += (2 * m_ - from - to - 1) * (to - from) / 2;
       parallel_.for_each(0, (to - from + kBlock - 1) / kBlock, 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = from + begin * kBlock; i < std::min(to, from + end * kBlock); i += kBlock)
           condensed_rows(rows, i, std::min(to, i + kBlock), m_, padded, metric, unit_, entries_);

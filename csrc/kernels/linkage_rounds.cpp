@@ -37,6 +37,7 @@ class Rounds {
   bool run() {
     while (active_.size() > 1) {
       if (!monitor_(done()) || !look()) return false;
+      ++monitor_.effort.rounds;
       choose();
       if (!join()) return false;
       repair();

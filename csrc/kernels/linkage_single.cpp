@@ -81,6 +81,7 @@ class Single {
     for (std::int64_t last = 0; !left.empty();) {
       if (!monitor_(static_cast<std::int64_t>(edges.size()))) return false;
       const std::int64_t count = static_cast<std::int64_t>(left.size());
+      monitor_.effort.distances += count;
       const std::int64_t parts = count * padded_ < (1 << 20) ? 1 : parallel_.threads;
       parallel_.for_each(0, parts, 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t part = begin; part < end; ++part) {
@@ -201,6 +202,7 @@ class Single {
     const std::int64_t count = static_cast<std::int64_t>(columns.size());
     for (std::int64_t i = head; i >= 0; i = i == tail ? -1 : next_[i]) {
       if (!monitor_(n_ - 1)) return false;
+      monitor_.effort.distances += count;
       parallel_.for_each(0, count, 1 + (1 << 21) / padded_, [&](std::int64_t begin, std::int64_t end) {
         row_squares_(rows_, padded_, i, columns.data() + begin, end - begin, squares_.data() + begin);
       });

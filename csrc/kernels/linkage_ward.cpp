@@ -93,6 +93,7 @@ class Ward final : public Space {
     std::fill_n(nothing.place, kCandidates, -1);
 
     const GoOn go_on(monitor, merges);
+    monitor.effort.distances += count == columns ? columns * (columns - 1) / 2 : count * columns;
     if (count == columns) {
       screened_.assign(columns, nothing);
       const ScreenSide side = all_.view();
@@ -170,6 +171,7 @@ class Ward final : public Space {
         std::max(kScanRows * parallel_.threads, kWorkPerSlice / (columns * padded_) / kScanRows * kScanRows);
     for (std::int64_t from = 0; from < count; from += slice) {
       if (!monitor(merges)) return false;
+      monitor.effort.distances += (std::min(count, from + slice) - from) * columns;
       const std::int64_t to = std::min(count, from + slice), blocks = (to - from + kScanRows - 1) / kScanRows;
       // Few rows: the columns are split as well, and the parts put together in order.
       const bool small = (to - from) * columns * padded_ < (1 << 21);

@@ -219,7 +219,7 @@ static void tiny_beside_large() {
 static void stops() {
   for (Linkage method : kMethods) {
     std::int64_t calls = 0;
-    const Monitor monitor{[](void* context, std::int64_t) { return ++*static_cast<std::int64_t*>(context) < 3; }, &calls};
+    const Monitor monitor{[](void* context, const Effort&) { return ++*static_cast<std::int64_t*>(context) < 3; }, &calls};
     Matrix rows(200 * 8), z(4 * 199);
     std::mt19937_64 random(5);
     for (double& value : rows) value = static_cast<double>(random() % 1000003);

@@ -1,5 +1,6 @@
 """Whole runs on a small ISIC-like folder: every stage, going on, doing one stage again, and SIGKILL."""
 
+import csv
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from clustercl import choose_cut, cut_tree, progress
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.files import read_json
 from clustercl.models.checkpoint import read_checkpoint
@@ -105,6 +107,21 @@ def test_a_stage_done_again_discards_what_rests_on_it(finished, tmp_path, capsys
     assert len(after["labelled"]) == round(len(before["labelled"]) / 2) and after["test"] == before["test"]
     assert read_checkpoint(run / "finetune/last.pt")["config"]["method"] == "simclr"
     assert evaluate_run(run, devices=CPU, quiet=True)["cases"] == len(after["test"])
+
+
+def test_the_automatic_cut_is_explained_and_the_clustering_tells_its_progress(finished, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(finished[0], run)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    run_stage("clusters", run, sets=["cluster.n_clusters=auto"], devices=CPU)
+    log = capsys.readouterr().err
+    features, tree = np.load(run / "clusters/features.npy"), np.load(run / "clusters/linkage.npy")
+    assert f"clusters: {choose_cut(tree, features)}\n" in log and "silhouette" in log
+    merges = len(tree)
+    assert f"clustering: {merges}/{merges} merges" in log and " rounds\n" in log
+    with open(run / "clusters/units.csv", newline="", encoding="utf-8") as file:
+        found = [int(row["pseudo_class"]) for row in csv.DictReader(file)]
+    assert found == cut_tree(tree, "auto").tolist()
 
 
 @pytest.mark.parametrize("method", ["scratch", "autoencoder", "simclr"])
