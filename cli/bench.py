@@ -65,7 +65,7 @@ def loss(sizes: str | None, features: str | None, repeats: int | None, out: Path
 @click.option("--features", help="Numbers of features, as 32,128,512.")
 @click.option("--methods", help="Linkages, as ward,average.")
 def linkage(sizes: str | None, features: str | None, methods: str | None, out: Path | None, as_json: bool):
-    """Exact hierarchical clustering, all four linkages: seconds and memory, against SciPy and fastcluster.
+    """Exact hierarchical clustering, all four linkages: seconds and memory, against SciPy, scikit-learn, fastcluster.
 
     All sizes take some fifteen minutes on two cores. --out gets linkage.json and a plot, linkage.png.
 
@@ -73,11 +73,12 @@ def linkage(sizes: str | None, features: str | None, methods: str | None, out: P
     Example:
       clustercl bench linkage --sizes 500,2000 --methods ward,single --out bench
     """
-    from clustercl.benchmarks.linkage import run, table
+    from clustercl.benchmarks.linkage import run
+    from clustercl.benchmarks.linkage_show import table
     from clustercl.ops.linkage import METHODS
 
     chosen = METHODS if methods is None else methods.split(",")
     if wrong := [method for method in chosen if method not in METHODS]:
         raise click.UsageError(f"--methods: wanted some of {', '.join(METHODS)}, got {wrong[0]!r}")
-    rows = run(out=out, methods=chosen, **parsed(sizes=sizes, features=features))
-    click.echo(json.dumps(rows, indent=2) if as_json else table(rows))
+    found = run(out=out, methods=chosen, **parsed(sizes=sizes, features=features))
+    click.echo(json.dumps(found["rows"], indent=2) if as_json else table(found))

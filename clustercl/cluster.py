@@ -43,7 +43,7 @@ def linkage(
     X,
     method: str = "ward",
     metric: str = "euclidean",
-    progress: Callable[[int, int], object] | None = None,
+    progress: Callable[[int, int, int], object] | None = None,
     *,
     dtype: str = "float64",
 ) -> np.ndarray:
@@ -52,10 +52,11 @@ def linkage(
     X: NumPy array or tensor on any device (a CUDA tensor is copied to the host), float32 or float64, other real dtypes
     are converted; it is never changed. method: ward, average, complete, single. metric: euclidean, or except for ward
     cosine (1 - cos) or precomputed: then X holds distances, (n, n) or the n (n - 1) / 2 of SciPy's pdist. progress:
-    called as progress(merges, rounds), how many merges and rounds of merging are done (single has no rounds), up to ten
-    times per second and once at the end. dtype: of the entries of the matrix of distances that average and complete
-    hold (the others hold none): float64 or, for half the memory, float32; then every height is the distance of the two
-    clusters to 1e-6 (0 where it is below 1e-18 of the largest), and of distances that agree to 1e-8 any may go first.
+    called as progress(merges, rounds, distances), how many merges, rounds of merging (single has none) and distances of
+    rows or centroids are done, up to ten times per second and once at the end. dtype: of the entries of the matrix of
+    distances that average and complete hold (the others hold none): float64 or, for half the memory, float32; then
+    every height is the distance of the two clusters to 1e-6 (0 where it is below 1e-18 of the largest), and of
+    distances that agree to 1e-8 any may go first.
 
     Exact: every merge is at the smallest distance that is left, heights equal SciPy's, and without ties so does the
     tree. (Ward's centroids are rounded to float64, as if rows were moved by 1e-16 of their size: where clusters are
@@ -69,11 +70,10 @@ def linkage(
     """
     _one_of("linkage", "method", method, linkage_op.METHODS)
     _one_of("linkage", "dtype", dtype, linkage_op.DTYPES)
-    tell = None if progress is None else lambda merges, rounds, distances: progress(merges, rounds)
     if isinstance(metric, str) and metric == "precomputed":
         if method == "ward":
             raise ValueError("linkage: method 'ward' needs the rows, not their distances, got metric 'precomputed'")
-        return linkage_op.linkage_of_distances(*condensed_distances(X, "X", "linkage"), method, dtype, tell)
+        return linkage_op.linkage_of_distances(*condensed_distances(X, "X", "linkage"), method, dtype, progress)
     _one_of("linkage", "metric", metric, linkage_op.METRICS)
     if method == "ward" and metric != "euclidean":
         raise ValueError(
@@ -83,7 +83,7 @@ def linkage(
     x = host_matrix(X, "X", "linkage", least_rows=2)
     if metric == "cosine" and (zero := np.flatnonzero((x == 0).all(axis=1))).size:
         raise ValueError(f"linkage: X row {zero[0]} is all zeros and has no cosine distance")
-    return linkage_op.linkage_matrix(x, method, metric, dtype, tell)
+    return linkage_op.linkage_matrix(x, method, metric, dtype, progress)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from clustercl.ops import _extension
 from clustercl.ops.memory import available_bytes
 
-# Told the numbers of merges, rounds of merging (single: 0) and distances computed from rows or centroids, all so far.
+# Told how many merges, rounds of merging (single: 0) and distances of rows or centroids are done.
 Progress = Callable[[int, int, int], object]
 METHODS = ("ward", "average", "complete", "single")
 METRICS = ("euclidean", "cosine")

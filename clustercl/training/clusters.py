@@ -55,7 +55,7 @@ def grow_tree(context: Context, features: np.ndarray) -> np.ndarray:
     """The linkage matrix of features (n, d), with a bar that tells its merges."""
     with Progress("clustering", len(features) - 1, "merges", quiet=context.quiet) as progress:
 
-        def told(merges: int, rounds: int) -> None:
+        def told(merges: int, rounds: int, distances: int) -> None:
             progress.update(merges - progress.count, f"{rounds} rounds" if rounds else None)
 
         return linkage(features, method=context.config.cluster.linkage, progress=told)

@@ -238,11 +238,14 @@ def test_any_kind_of_matrix():
 @pytest.mark.parametrize("method", METHODS)
 def test_progress_tells_the_merges_and_its_errors_stop(method):
     seen = []
-    linkage(random(2500, 64), method, progress=lambda merges, rounds: seen.append((merges, rounds)))
+    linkage(random(2500, 64), method, progress=lambda *done: seen.append(done))
     assert seen[-1][0] == 2499 and seen == sorted(seen)
     assert seen[-1][1] == 0 if method == "single" else 10 < seen[-1][1] < 250  # a tenth of the clusters at least each
 
-    def stop(merges, rounds):
+    n, least = 2500, 0.4 if method == "ward" else 0.49  # the first pass, less its diagonal blocks
+    assert least * n * n < seen[-1][2] < 4 * n * n
+
+    def stop(merges, rounds, distances):
         raise RuntimeError(f"enough after {merges}")
 
     with pytest.raises(RuntimeError, match="enough after"):
@@ -254,7 +257,7 @@ def test_progress_tells_the_merges_and_its_errors_stop(method):
 def test_progress_never_pauses_for_a_second(method):
     """Ctrl-C is heard when progress is told; thousands of merges of a round walk over 1.6 GB here."""
     told = [time.monotonic()]
-    linkage(random(20_000, 8), method, progress=lambda merges, rounds: told.append(time.monotonic()))
+    linkage(random(20_000, 8), method, progress=lambda *done: told.append(time.monotonic()))
     assert np.diff(told).max() < 1
 
 
@@ -266,7 +269,7 @@ def test_ctrl_c_stops_within_a_second(method):
         # A shell starts background jobs with SIGINT ignored, and so would this be under `make test &`.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "x = np.random.default_rng(0).normal(size=(20000, 256)).astype(np.float32)\n"
-        "def told(merges, rounds): print('running', flush=True)\n"
+        "def told(*done): print('running', flush=True)\n"
         "try:\n"
         f"    linkage(x, {method!r}, progress=told)\n"
         "except KeyboardInterrupt:\n"
