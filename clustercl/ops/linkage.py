@@ -25,7 +25,7 @@ def linkage_matrix(x: np.ndarray, method: str, metric: str, dtype: str, progress
         raise RuntimeError(f"linkage: {_extension.MISSING}; build it with: make build")
     n, d = x.shape
     if method in ("average", "complete"):
-        _require_memory(method, n, 8 * n * d + _matrix_bytes(n, dtype))
+        _require_memory(method, n, 3 * 8 * n * d + _matrix_bytes(n, dtype))
     return _extension._C.linkage(x, method, metric, dtype, progress)
 
 

@@ -100,7 +100,7 @@ py::array_t<double> linkage_matrix(const py::array& x, const std::string& method
     const bool matrix = method == Linkage::average || method == Linkage::complete;
     const std::int64_t entry = entries == Entries::half ? 4 : 8;
     const std::string text = "linkage: " + method_name + " of n = " + std::to_string(n) + " wants " +
-                             std::to_string(8 * n * padded + (matrix ? entry * (n * (n - 1) / 2) : 64 * n)) + " bytes" +
+                             std::to_string((matrix ? 3 : 1) * 8 * n * padded + (matrix ? entry * (n * (n - 1) / 2) : 64 * n)) + " bytes" +
                              (matrix ? "; ward and single need no matrix of distances" : "");
     PyErr_SetString(PyExc_MemoryError, text.c_str());
     throw py::error_already_set();

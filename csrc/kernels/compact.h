@@ -18,6 +18,7 @@ struct Compact {
 constexpr double kCompactLeast = 0x1p-64;
 constexpr std::int64_t kCompactLeastBits = std::int64_t{1023 - 64} << 52;
 constexpr int kCompactShift = 26;
+constexpr std::int64_t kCompactHalf = std::int64_t{1} << (kCompactShift - 1);  // to round to the nearest
 
 static inline double unpack(double entry) { return entry; }
 static inline double unpack(Compact entry) {
@@ -27,8 +28,7 @@ static inline double unpack(Compact entry) {
 
 static inline void pack(double x, double& entry) { entry = x; }
 static inline void pack(double x, Compact& entry) {
-  const std::int64_t half = std::int64_t{1} << (kCompactShift - 1);
-  const std::int64_t above = __builtin_bit_cast(std::int64_t, x) - (kCompactLeastBits - half);
+  const std::int64_t above = __builtin_bit_cast(std::int64_t, x) - (kCompactLeastBits - kCompactHalf);
   entry.code = static_cast<std::uint32_t>((above < 0 ? 0 : above) >> kCompactShift);
 }
 

@@ -30,6 +30,11 @@ struct Double8 {
     return {(__m512d)_mm512_maskz_add_epi64(more, _mm512_maskz_slli_epi64(more, codes, kCompactShift), least)};
   }
   void store(double* p) const { _mm512_storeu_pd(p, v); }
+  void store(Compact* p) const {
+    const __m512i above = _mm512_sub_epi64((__m512i)v, _mm512_set1_epi64(kCompactLeastBits - kCompactHalf));
+    const __m512i codes = _mm512_maskz_srli_epi64(0xff, _mm512_maskz_max_epi64(0xff, above, _mm512_setzero_si512()), kCompactShift);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_maskz_cvtepi64_epi32(0xff, codes));
+  }
 };
 static inline Double8 operator+(Double8 a, Double8 b) { return {_mm512_add_pd(a.v, b.v)}; }
 static inline Double8 operator-(Double8 a, Double8 b) { return {_mm512_sub_pd(a.v, b.v)}; }
@@ -82,6 +87,17 @@ struct Double8 {
     _mm256_storeu_pd(p, v);
     _mm256_storeu_pd(p + 4, w);
   }
+  void store(Compact* p) const {
+    store_four(v, p);
+    store_four(w, p + 4);
+  }
+  static void store_four(__m256d x, Compact* p) {
+    const __m256i above = _mm256_sub_epi64(_mm256_castpd_si256(x), _mm256_set1_epi64x(kCompactLeastBits - kCompactHalf));
+    const __m256i positive = _mm256_and_si256(above, _mm256_cmpgt_epi64(above, _mm256_setzero_si256()));
+    const __m256i codes = _mm256_srli_epi64(positive, kCompactShift);
+    const __m256i together = _mm256_permutevar8x32_epi32(codes, _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(together));
+  }
 };
 static inline Double8 operator+(Double8 a, Double8 b) { return {_mm256_add_pd(a.v, b.v), _mm256_add_pd(a.w, b.w)}; }
 static inline Double8 operator-(Double8 a, Double8 b) { return {_mm256_sub_pd(a.v, b.v), _mm256_sub_pd(a.w, b.w)}; }
@@ -123,8 +139,9 @@ struct Double8 {
   static Double8 load(const T* p) {
     return each([&](int i) { return unpack(p[i]); });
   }
-  void store(double* p) const {
-    for (int i = 0; i < 8; ++i) p[i] = v[i];
+  template <class T>
+  void store(T* p) const {
+    for (int i = 0; i < 8; ++i) pack(v[i], p[i]);
   }
 };
 static inline Double8 operator+(const Double8& a, const Double8& b) {

@@ -7,6 +7,7 @@
 #include <tuple>
 #include <vector>
 
+#include "compact.h"
 #include "linkage_parts.h"
 
 namespace clustercl {
@@ -23,26 +24,32 @@ int exponent_of(const double* x, std::int64_t count, bool always = false) {
   return exponent + 1;
 }
 
-// Moves features that lie far from 0 near to it, where centroids lose fewer digits. The centre is the mean rounded to 12
+// Moves features that lie far from 0 near to it, where centroids and products of rows lose fewer digits. The centre is the mean rounded to 12
 // bits below the largest value, so that the subtraction stays exact for integers and other short numbers: ties survive.
 // A feature that would not get half as large stays, as does one in which any value would lose a digit.
 void centre(double* rows, std::int64_t n, std::int64_t padded) {
-  for (std::int64_t f = 0; f < padded; ++f) {
-    double sum = 0.0, low = rows[f], high = rows[f];
-    for (std::int64_t i = 0; i < n; ++i) {
-      sum += rows[i * padded + f];
-      low = std::min(low, rows[i * padded + f]);
-      high = std::max(high, rows[i * padded + f]);
+  std::vector<double> sum(padded, 0.0), low(rows, rows + padded), high(rows, rows + padded), middle(padded, 0.0);
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t f = 0; f < padded; ++f) {
+      const double x = rows[i * padded + f];
+      sum[f] += x;
+      low[f] = std::min(low[f], x);
+      high[f] = std::max(high[f], x);
     }
+  bool any = false;
+  for (std::int64_t f = 0; f < padded; ++f) {
     int exponent;
-    std::frexp(std::max(-low, high), &exponent);
-    const double middle = std::ldexp(std::nearbyint(std::ldexp(sum / static_cast<double>(n), 12 - exponent)), exponent - 12);
-    if (std::max(high - middle, middle - low) > 0.5 * std::max(high, -low)) continue;
+    std::frexp(std::max(-low[f], high[f]), &exponent);
+    const double mean = std::ldexp(std::nearbyint(std::ldexp(sum[f] / static_cast<double>(n), 12 - exponent)), exponent - 12);
+    if (std::max(high[f] - mean, mean - low[f]) > 0.5 * std::max(high[f], -low[f])) continue;
     bool exact = true;
-    for (std::int64_t i = 0; i < n && exact; ++i) exact = (rows[i * padded + f] - middle) + middle == rows[i * padded + f];
+    for (std::int64_t i = 0; i < n && exact; ++i) exact = (rows[i * padded + f] - mean) + mean == rows[i * padded + f];
     if (!exact) continue;
-    for (std::int64_t i = 0; i < n; ++i) rows[i * padded + f] -= middle;
+    middle[f] = mean;
+    any = true;
   }
+  for (std::int64_t i = 0; i < n && any; ++i)
+    for (std::int64_t f = 0; f < padded; ++f) rows[i * padded + f] -= middle[f];
 }
 
 // Merges may come in any order in which a cluster follows its parts. The greedy order is: the smallest (height, a, b)
@@ -89,8 +96,8 @@ bool linkage(double* rows, std::int64_t n, std::int64_t padded, Linkage method, 
   std::vector<Merge> merges;
   merges.reserve(n - 1);
   bool finished;
+  if (method != Linkage::single) centre(rows, n, padded);
   if (method == Linkage::ward) {
-    centre(rows, n, padded);
     finished = merge_ward(rows, n, padded, parallel, monitor, merges);
   } else if (method == Linkage::single) {
     finished = merge_single(rows, n, padded, metric, parallel, monitor, merges);

@@ -4,15 +4,16 @@
 //   average   d(A, B) = mean of d(a, b);   complete  the largest;   single  the smallest
 //   and every merge joins two clusters at the smallest distance that is left.
 // Memory: ward and single hold rows of n * padded doubles, the rows in float32 (ward twice) and 50 to 200 bytes per row;
-// average and complete the condensed float64 matrix of n (n - 1) / 2 entries (average: sums of distances, so that a merge
+// average and complete three times the rows and the condensed float64 matrix of n (n - 1) / 2 entries (average: sums of distances, so that a merge
 // only adds and nothing is rounded twice; or the means in half the memory, compact.h) and 144 bytes per row and thread.
 // Shapes: rows (n, padded) from pad_rows, overwritten; z (n - 1, 4) = id, id, height, size as in SciPy.
 // How: ward, average and complete in rounds (linkage_rounds.cpp): every cluster knows its nearest, all pairs that are each
 // other's nearest merge at once, and only clusters that lost their nearest look again. Clusters know their nearest few
 // (Ward's from ward_screen.h). single by Prim (linkage_single.cpp).
 // Threads share the scans: blocks of clusters, or blocks of columns when few clusters scan.
-// Numerics: float64 differences of rows (distance_tile.h); ward on data centred by numbers so short that the subtraction
-// leaves integers and other short numbers exact; magnitudes beyond 1e100 are scaled by a power of two and back.
+// Numerics: float64 differences of rows (distance_tile.h), products where rows lie apart (condensed.h); on data centred by
+// numbers so short that the subtraction leaves integers and other short numbers exact; magnitudes beyond 1e100 are scaled
+// by a power of two and back.
 // Ties: among distances that are equal as computed, the pair with the smaller id merges first, then the one with the
 // smaller second id, a cluster's id for this being its smallest row. "As computed": on integers and the like single and
 // complete are free of rounding, average is for whole distances, ward's centroids round once per merge.

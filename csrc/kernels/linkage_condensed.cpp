@@ -12,6 +12,8 @@
 #include <type_traits>
 
 #include "aligned.h"
+#include "condensed.h"
+#include "linkage_join.h"
 #include "linkage_parts.h"
 
 namespace clustercl {
@@ -20,32 +22,17 @@ namespace {
 
 constexpr std::int64_t kRows = 64;         // that a thread takes at a time when pairs merge
 constexpr std::int64_t kAhead = 48;        // pairs that a row's entries are fetched ahead
+constexpr std::int64_t kDense = 16;        // where fewer than one in so many clusters merges, entries are fetched ahead
 constexpr std::int64_t kRowsPerSweep = 12;  // one scanned row costs about this many rows of a pass, its column being strided
 
 template <class T>
 class Condensed final : public Space {
  public:
-  // entries: n (n - 1) / 2 distances times unit, a power of two, or room for fill to write them; overwritten.
+  // entries: n (n - 1) / 2 distances times unit, a power of two; overwritten.
   Condensed(T* entries, std::int64_t n, double unit, Linkage method, const Parallel& parallel)
       : m_(n), method_(method), unit_(unit), parallel_(parallel), entries_(entries), weights_(n, 1.0), sizes_(n, 1.0),
-        stays_(n, 1), id_(n), place_(n) {
+        staying_(n, 1.0), id_(n), place_(n) {
     for (std::int64_t i = 0; i < n; ++i) id_[i] = place_[i] = i;
-  }
-
-  bool fill(const double* rows, std::int64_t padded, Metric metric, const Monitor& monitor) {
-    const auto condensed_rows = CLUSTERCL_PICK(condensed_rows<T>);
-    constexpr std::int64_t kBlock = 32;
-    const std::int64_t slice = std::max(kBlock * parallel_.threads, kWorkPerSlice / (m_ * padded) / kBlock * kBlock);
-    for (std::int64_t from = 0; from < m_; from += slice) {
-      if (!monitor(0)) return false;
-      const std::int64_t to = std::min(m_, from + slice);
-      monitor.effort.distances += (2 * m_ - from - to - 1) * (to - from) / 2;
-      parallel_.for_each(0, (to - from + kBlock - 1) / kBlock, 1, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = from + begin * kBlock; i < std::min(to, from + end * kBlock); i += kBlock)
-          condensed_rows(rows, i, std::min(to, i + kBlock), m_, padded, metric, unit_, entries_);
-      });
-    }
-    return true;
   }
 
   bool scan(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, std::vector<Nearest>& nearest,
@@ -65,17 +52,7 @@ class Condensed final : public Space {
 
   bool merge(const std::vector<Merge>& pairs, std::vector<Nearest>& nearest, std::vector<Candidates>& candidates,
              const Monitor& monitor, std::int64_t merges) override {
-    bool finished = false;
-    const GoOn go_on(monitor, merges);
-    if (method_ == Linkage::average && kSums)
-      finished = join(pairs, go_on, [](double x, double y, const Pair&) { return x + y; });
-    if (method_ == Linkage::average && !kSums)
-      finished = join(pairs, go_on, [](double x, double y, const Pair& p) { return x + p.share * (y - x); });
-    if (method_ == Linkage::complete)
-      finished = join(pairs, go_on, [](double x, double y, const Pair&) { return x < y ? y : x; });
-    if (method_ == Linkage::single)
-      finished = join(pairs, go_on, [](double x, double y, const Pair&) { return y < x ? y : x; });
-    if (!finished) return false;
+    if (!join(pairs, GoOn(monitor, merges))) return false;
     const std::size_t count = pairs.size();
     for (std::size_t p = 0; p < count; ++p) {
       for (std::size_t s = p + count; s < lists_.size(); s += count) put_together(lists_[p], lists_[s]);
@@ -89,146 +66,121 @@ class Condensed final : public Space {
  private:
   static constexpr bool kSums = std::is_same_v<T, double>;  // what average keeps; means otherwise
 
-  struct Pair {
-    std::int32_t i, j;  // places, i < j; the union is at i
-    double weight;      // of the union
-    double share;       // of j in the union's rows
-  };
-  struct Around {
-    T* row_i;  // where entry (i, 0) would be
-    std::int32_t j, pair;
-  };
+  // The pairs of a round, as linkage_join.h wants them, and what each thread finds near their unions.
+  struct Pairs {
+    std::vector<std::int32_t> i, j;
+    std::vector<double> share, weight;
+    std::vector<double> limit;  // of all threads one after the other, count + 7 each
 
-  // The nearest few of every union, as one thread finds them; in any order, so equal distances compare by place.
-  struct Lists {
-    Listed* lists;
-    std::atomic<double>* limit;  // no distance times the union's weight beyond it is wanted: any thread's lists tell
-
-    // x: what was packed into the entry. weight: of the cluster at `place`.
-    void take(std::int64_t pair, const Pair* pairs, double x, const T& entry, double weight, std::int64_t place) const {
-      if (x <= limit[pair].load(std::memory_order_relaxed) * weight)
-        insert(pair, pairs[pair].weight, unpack(entry) / (pairs[pair].weight * weight), place);
-    }
-
-    void insert(std::int64_t pair, double union_weight, double distance, std::int64_t place) const {
-      Listed& list = lists[pair];
-      constexpr int last = kCandidates - 1;
-      const auto after = [&](int k) {
-        return list.distance[k] > distance || (list.distance[k] == distance && list.place[k] > place);
-      };
-      if (!after(last)) return;
-      int at = last;
-      for (; at > 0 && after(at - 1); --at) {
-        list.distance[at] = list.distance[at - 1];
-        list.place[at] = list.place[at - 1];
-      }
-      list.distance[at] = distance;
-      list.place[at] = static_cast<std::int32_t>(place);
-      // Rounded up, for it only sorts out, by more than packing may have rounded x.
-      const double own = list.distance[last] * union_weight * (kSums ? 1.0 + 1e-15 : 1.0 + 1e-7) + (kSums ? 0.0 : kCompactLeast);
-      if (own < limit[pair].load(std::memory_order_relaxed)) limit[pair].store(own, std::memory_order_relaxed);
+    Pairs(std::int64_t count, std::int64_t threads)
+        : i(count), j(count), share(count + 7), weight(count + 7), limit(threads * (count + 7), kInfinity) {}
+    std::int64_t count() const { return static_cast<std::int64_t>(i.size()); }
+    Joining of_thread(std::int64_t thread, Listed* lists) {
+      return {i.data(), j.data(), share.data(), weight.data(), limit.data() + thread * (count() + 7), lists + thread * count()};
     }
   };
 
   T* row(std::int64_t i) const { return entries_ + condensed_offset(i, m_); }
   T& entry(std::int64_t i, std::int64_t j) const { return i < j ? row(i)[j] : row(j)[i]; }
 
+  Join kind() const {
+    if (method_ == Linkage::average) return kSums ? Join::sum : Join::mean;
+    return method_ == Linkage::complete ? Join::largest : Join::smallest;
+  }
+
+  double joined(double x, double y, double share) const {
+    switch (kind()) {
+      case Join::sum: return x + y;
+      case Join::mean: return x + share * (y - x);
+      case Join::largest: return x < y ? y : x;
+      default: return y < x ? y : x;
+    }
+  }
+
   // All pairs of a round in one pass over the matrix, row by row in memory: with the clusters that stay as they are first,
   // then pairs with pairs, each sum in the order in which the pairs would merge one after the other; `merging` by ascending a.
   // lists_[s * pairs + p] is what thread s found near the union of pair p.
-  template <class Join>
-  bool join(const std::vector<Merge>& merging, const GoOn& go_on, const Join& joined) {
-    std::vector<Pair> pairs;
-    for (const Merge& pair : merging) {
-      const std::int64_t i = place_[pair.a], j = place_[pair.b];
-      const double size = sizes_[i] + sizes_[j], weight = kSums && method_ == Linkage::average ? size : 1.0;
-      pairs.push_back({static_cast<std::int32_t>(i), static_cast<std::int32_t>(j), weight, sizes_[j] / size});
-      stays_[i] = stays_[j] = 0;
-    }
-    const std::int64_t count = static_cast<std::int64_t>(pairs.size()), blocks = (m_ + kRows - 1) / kRows;
+  bool join(const std::vector<Merge>& merging, const GoOn& go_on) {
+    const std::int64_t count = static_cast<std::int64_t>(merging.size()), blocks = (m_ + kRows - 1) / kRows;
     const bool little = count * m_ < (1 << 16);
     const Parallel parallel = little ? Parallel::alone() : parallel_;
+    Pairs pairs(count, parallel.threads);
+    for (std::int64_t p = 0; p < count; ++p) {
+      const std::int64_t i = place_[merging[p].a], j = place_[merging[p].b];
+      const double size = sizes_[i] + sizes_[j];
+      pairs.i[p] = static_cast<std::int32_t>(i);
+      pairs.j[p] = static_cast<std::int32_t>(j);
+      pairs.weight[p] = kind() == Join::sum ? size : 1.0;
+      pairs.share[p] = sizes_[j] / size;
+      staying_[i] = staying_[j] = 0;
+    }
     lists_.assign(parallel.threads * count, nothing());
-    std::vector<std::atomic<double>> limit(count);
-    for (auto& each : limit) each.store(kInfinity, std::memory_order_relaxed);
-    const auto of_thread = [&](std::int64_t thread) { return Lists{lists_.data() + thread * count, limit.data()}; };
     shared(parallel, blocks, [&](std::int64_t block, std::int64_t thread) {
-      if (go_on()) join_rows(pairs, block * kRows, std::min(m_, (block + 1) * kRows), joined, of_thread(thread));
+      if (go_on())
+        join_rows(pairs.of_thread(thread, lists_.data()), count, block * kRows, std::min(m_, (block + 1) * kRows));
     });
     shared(parallel, count, [&](std::int64_t first, std::int64_t thread) {
-      if (!go_on()) return;
-      const Pair& one = pairs[first];
-      const Lists lists = of_thread(thread);
-      for (std::int64_t second = first + 1; second < count; ++second) {
-        if (second + kAhead < count) {
-          const Pair& later = pairs[second + kAhead];
-          __builtin_prefetch(&entry(one.j, later.i));
-          __builtin_prefetch(&entry(one.j, later.j));
-        }
-        const Pair& two = pairs[second];
-        T& out = entry(one.i, two.i);
-        const double x = joined(joined(unpack(out), unpack(entry(one.j, two.i)), one),
-                                joined(unpack(entry(one.i, two.j)), unpack(entry(one.j, two.j)), one), two);
-        pack(x, out);
-        lists.take(first, pairs.data(), x, out, two.weight, two.i);
-        lists.take(second, pairs.data(), x, out, one.weight, one.i);
-      }
+      if (go_on()) join_unions(pairs.of_thread(thread, lists_.data()), count, first);
     });
-    for (const Pair& pair : pairs) {
-      weights_[pair.i] = pair.weight;
-      weights_[pair.j] = 0;
-      sizes_[pair.i] += sizes_[pair.j];
-      stays_[pair.i] = 1;
+    for (std::int64_t p = 0; p < count; ++p) {
+      const std::int64_t i = pairs.i[p], j = pairs.j[p];
+      staying_[i] = weights_[i] = pairs.weight[p];
+      weights_[j] = 0;
+      sizes_[i] += sizes_[j];
     }
     return go_on();
   }
 
-  // The rows k in [from, to) of clusters that stay; `pairs` by ascending i.
-  template <class Join>
-  void join_rows(const std::vector<Pair>& pairs, std::int64_t from, std::int64_t to, const Join& joined,
-                 const Lists& lists) {
-    const std::int64_t count = static_cast<std::int64_t>(pairs.size());
-    std::vector<Around> around;  // pairs with i < k < j: row i runs through the block
-    std::int64_t above = 0;      // how many have i < k
+  // The rows k in [from, to) of clusters that stay; pairs by ascending i.
+  void join_rows(const Joining& pairs, std::int64_t count, std::int64_t from, std::int64_t to) const {
+    const auto join_within = CLUSTERCL_PICK(join_within<T>);
+    const auto join_around = CLUSTERCL_PICK(join_around<T>);
+    const auto join_beyond = CLUSTERCL_PICK(join_beyond<T>);
+    const Join join = kind();
+    const bool fetch = count * kDense < m_;
+    std::vector<std::int64_t> start;  // of the pairs with i < k < j: row i runs through the block
+    std::vector<std::int32_t> other, pair;
+    std::int64_t above = 0;  // how many have i < k
     for (std::int64_t k = from; k < to; ++k) {
-      for (; above < count && pairs[above].i < k; ++above)
-        if (pairs[above].j > from) around.push_back({row(pairs[above].i), pairs[above].j, static_cast<std::int32_t>(above)});
-      if (!stays_[k]) continue;
-      const double weight = weights_[k];
-      T* const own = row(k);
-      const std::int64_t near = static_cast<std::int64_t>(around.size());
-      for (std::int64_t a = 0; a < near; ++a) {
-        if (a + kAhead < near) {
-          __builtin_prefetch(around[a + kAhead].row_i + k, 1);
-          __builtin_prefetch(own + around[a + kAhead].j);
-        }
-        const auto [row_i, j, pair] = around[a];
-        if (k > j) continue;
-        const double x = joined(unpack(row_i[k]), unpack(own[j]), pairs[pair]);
-        pack(x, row_i[k]);
-        lists.take(pair, pairs.data(), x, row_i[k], weight, k);
+      for (; above < count && pairs.i[above] < k; ++above) {
+        if (pairs.j[above] <= k) continue;
+        start.push_back(condensed_offset(pairs.i[above], m_));
+        other.push_back(pairs.j[above]);
+        pair.push_back(static_cast<std::int32_t>(above));
       }
-      for (std::int64_t p = above; p < count; ++p) {
-        if (p + kAhead < count) {
-          __builtin_prefetch(own + pairs[p + kAhead].i, 1);
-          __builtin_prefetch(own + pairs[p + kAhead].j);
-        }
-        T& out = own[pairs[p].i];
-        const double x = joined(unpack(out), unpack(own[pairs[p].j]), pairs[p]);
-        pack(x, out);
-        lists.take(p, pairs.data(), x, out, weight, k);
+      if (staying_[k] == 0) {
+        if (weights_[k] == 0) continue;
+        const std::size_t at = std::find(other.begin(), other.end(), k) - other.begin();
+        if (at == other.size()) continue;
+        start[at] = start.back(), other[at] = other.back(), pair[at] = pair.back();
+        start.pop_back(), other.pop_back(), pair.pop_back();
+        continue;
       }
+      join_around(join, entries_, row(k), k, staying_[k], pairs, {start.data(), other.data(), pair.data()},
+                  static_cast<std::int64_t>(start.size()), fetch);
+      join_within(join, row(k), k, staying_[k], pairs, above, count, fetch);
     }
-    for (std::int64_t p = 0; p < count && pairs[p].i < to; ++p) {
-      const std::int64_t j = pairs[p].j;
-      if (j >= to - 1) continue;
-      T *const row_i = row(pairs[p].i), *const row_j = row(j);
-      for (std::int64_t k = std::max(from, j + 1); k < to; ++k) {
-        if (!stays_[k]) continue;
-        const double x = joined(unpack(row_i[k]), unpack(row_j[k]), pairs[p]);
-        pack(x, row_i[k]);
-        lists.take(p, pairs.data(), x, row_i[k], weights_[k], k);
+    for (std::int64_t p = 0; p < count && pairs.i[p] < to; ++p)
+      if (const std::int64_t j = pairs.j[p]; j < to - 1)
+        join_beyond(join, row(pairs.i[p]), row(j), std::max(from, j + 1), to, staying_.data(), pairs, p);
+  }
+
+  // The union of pair `first` and those of all later pairs.
+  void join_unions(const Joining& pairs, std::int64_t count, std::int64_t first) const {
+    const std::int64_t i = pairs.i[first], j = pairs.j[first];
+    const double share = pairs.share[first];
+    for (std::int64_t second = first + 1; second < count; ++second) {
+      if (second + kAhead < count) {
+        __builtin_prefetch(&entry(j, pairs.i[second + kAhead]));
+        __builtin_prefetch(&entry(j, pairs.j[second + kAhead]));
       }
+      T& out = entry(i, pairs.i[second]);
+      const double x = joined(joined(unpack(out), unpack(entry(j, pairs.i[second])), share),
+                              joined(unpack(entry(i, pairs.j[second])), unpack(entry(j, pairs.j[second])), share),
+                              pairs.share[second]);
+      pack(x, out);
+      if (x <= pairs.limit[first] * pairs.weight[second]) note(pairs, first, out, pairs.weight[second], pairs.i[second]);
+      if (x <= pairs.limit[second] * pairs.weight[first]) note(pairs, second, out, pairs.weight[first], i);
     }
   }
 
@@ -253,7 +205,7 @@ class Condensed final : public Space {
     for (std::int64_t p = 0; p < m; ++p) {
       weights_[p] = weights_[place_[active[p]]];
       sizes_[p] = sizes_[place_[active[p]]];
-      stays_[p] = 1;
+      staying_[p] = weights_[p];
       id_[p] = active[p];
     }
     for (std::int64_t p = 0; p < m; ++p) place_[active[p]] = p;
@@ -358,7 +310,7 @@ class Condensed final : public Space {
   T* const entries_;
   std::vector<double> weights_;        // by place: 0 for a dead cluster, its size where entries are sums, otherwise 1
   std::vector<double> sizes_;          // by place, in rows
-  std::vector<unsigned char> stays_;   // by place: 0 for dead clusters and those that merge just now
+  std::vector<double> staying_;        // by place: the weight, 0 for those that merge just now as well
   std::vector<std::int64_t> id_, place_;  // of a place; of an id
   std::vector<Listed> lists_;
   std::vector<double> limit_;
@@ -378,8 +330,9 @@ bool merge_condensed(const double* rows, std::int64_t n, std::int64_t padded, Li
     if (most > 0) unit = std::ldexp(1.0, -std::ilogb(most) - 2);
   }
   const Buffer<T> entries = huge_buffer<T>(n * (n - 1) / 2);
+  if (!fill_condensed(rows, n, padded, metric, unit, parallel, monitor, entries.get())) return false;
   Condensed<T> space(entries.get(), n, unit, method, parallel);
-  return space.fill(rows, padded, metric, monitor) && merge_by_rounds(space, n, parallel, monitor, merges);
+  return merge_by_rounds(space, n, parallel, monitor, merges);
 }
 
 template <class T>

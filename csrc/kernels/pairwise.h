@@ -14,7 +14,6 @@
 
 #include <cstdint>
 
-#include "compact.h"
 #include "dispatch.h"
 #include "parallel.h"
 
@@ -41,13 +40,9 @@ CLUSTERCL_PER_ISA(
     std::int64_t normalize_rows(double* rows, std::int64_t n, std::int64_t padded);
     // out[(i - begin) * m + j] for the rows begin <= i < end of x against all m rows of y.
     void distance_rows(const double* x, std::int64_t begin, std::int64_t end, const double* y, std::int64_t m,
-                       std::int64_t padded, Metric metric, double* out);
-    // The rows begin <= i < end of the condensed matrix of x: entry (i, j), i < j, at condensed_offset(i, n) + j. T is
-    // double or Compact, which holds distances times `unit`.
-    template <class T>
-    void condensed_rows(const double* x, std::int64_t begin, std::int64_t end, std::int64_t n, std::int64_t padded,
-                        Metric metric, double unit, T* out);)
+                       std::int64_t padded, Metric metric, double* out);)
 
+// Entry (i, j), i < j, of a condensed matrix of n rows is at condensed_offset(i, n) + j.
 static inline std::int64_t condensed_offset(std::int64_t i, std::int64_t n) { return i * (2 * n - i - 1) / 2 - i - 1; }
 
 // Normalises rows for the metrics that want it; the first row of norm 0 under `cosine`, else -1.

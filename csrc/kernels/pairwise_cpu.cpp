@@ -13,15 +13,14 @@ inline Double8 finish(Double8 square) {
   return metric == Metric::sqeuclidean ? square : Double8::all(0.5) * square;
 }
 
-// Passes over rows [begin, end) of x and columns [first(row tile), m) of y in cache-sized blocks of columns; epilogue(i, j,
-// distances, count) takes those of row i to the `count` rows from j on.
-template <Metric metric, class Epilogue>
-inline void sweep(const double* x, std::int64_t begin, std::int64_t end, const double* y, std::int64_t m,
-                  std::int64_t padded, bool upper, const Epilogue& epilogue) {
+// In cache-sized blocks of columns.
+template <Metric metric>
+void full(const double* x, std::int64_t begin, std::int64_t end, const double* y, std::int64_t m, std::int64_t padded,
+          double* out) {
   // 32 KiB of columns; a multiple of the tile.
   const std::int64_t fit = 4096 / padded / kTileColumns * kTileColumns;
   const std::int64_t block = fit < kTileColumns ? kTileColumns : fit;
-  for (std::int64_t from = upper ? begin / block * block : 0; from < m; from += block) {
+  for (std::int64_t from = 0; from < m; from += block) {
     const std::int64_t to = from + block < m ? from + block : m;
     for (std::int64_t i = begin; i < end; i += kTileRows) {
       const int rows = static_cast<int>(end - i < kTileRows ? end - i : kTileRows);
@@ -29,35 +28,14 @@ inline void sweep(const double* x, std::int64_t begin, std::int64_t end, const d
       for (int r = 0; r < rows; ++r) a[r] = x + (i + r) * padded;
       for (std::int64_t j = from; j < to; j += kTileColumns) {
         const int columns = static_cast<int>(to - j < kTileColumns ? to - j : kTileColumns);
-        if (upper && j + columns <= i + 1) continue;
         const double* b[kTileColumns];
         for (int c = 0; c < columns; ++c) b[c] = y + (j + c) * padded;
-        distances(a, rows, b, columns, padded, finish<metric>,
-                  [&](int r, const double* found) { epilogue(i + r, j, found, columns); });
+        distances(a, rows, b, columns, padded, finish<metric>, [&](int r, const double* found) {
+          for (int c = 0; c < columns; ++c) out[(i + r - begin) * m + j + c] = found[c];
+        });
       }
     }
   }
-}
-
-template <Metric metric>
-void full(const double* x, std::int64_t begin, std::int64_t end, const double* y, std::int64_t m, std::int64_t padded,
-          double* out) {
-  sweep<metric>(x, begin, end, y, m, padded, false,
-                [&](std::int64_t i, std::int64_t j, const double* found, int count) {
-                  for (int c = 0; c < count; ++c) out[(i - begin) * m + j + c] = found[c];
-                });
-}
-
-template <Metric metric, class T>
-void condensed(const double* x, std::int64_t begin, std::int64_t end, std::int64_t n, std::int64_t padded, double unit,
-               T* out) {
-  sweep<metric>(x, begin, end, x, n, padded, true,
-                [&](std::int64_t i, std::int64_t j, const double* found, int count) {
-                  T packed[kTileColumns];
-                  for (int c = 0; c < kTileColumns; ++c) pack(unit * found[c], packed[c]);
-                  T* row = out + condensed_offset(i, n) + j;
-                  for (int c = i < j ? 0 : static_cast<int>(i - j) + 1; c < count; ++c) row[c] = packed[c];
-                });
 }
 
 }  // namespace
@@ -92,16 +70,5 @@ void distance_rows(const double* x, std::int64_t begin, std::int64_t end, const 
   if (metric == Metric::euclidean) full<Metric::euclidean>(x, begin, end, y, m, padded, out);
   if (metric == Metric::cosine) full<Metric::cosine>(x, begin, end, y, m, padded, out);
 }
-
-template <class T>
-void condensed_rows(const double* x, std::int64_t begin, std::int64_t end, std::int64_t n, std::int64_t padded,
-                    Metric metric, double unit, T* out) {
-  if (metric == Metric::sqeuclidean) condensed<Metric::sqeuclidean>(x, begin, end, n, padded, unit, out);
-  if (metric == Metric::euclidean) condensed<Metric::euclidean>(x, begin, end, n, padded, unit, out);
-  if (metric == Metric::cosine) condensed<Metric::cosine>(x, begin, end, n, padded, unit, out);
-}
-
-template void condensed_rows(const double*, std::int64_t, std::int64_t, std::int64_t, std::int64_t, Metric, double, double*);
-template void condensed_rows(const double*, std::int64_t, std::int64_t, std::int64_t, std::int64_t, Metric, double, Compact*);
 
 }  // namespace clustercl::CLUSTERCL_ISA

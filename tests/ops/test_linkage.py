@@ -360,7 +360,7 @@ def test_ward_refuses_distances():
 def test_a_matrix_that_cannot_fit_is_refused_before_it_is_begun(monkeypatch):
     monkeypatch.setattr("clustercl.ops.linkage.available_bytes", lambda: 1_000_000)
     x = np.zeros((600, 2), np.float32)
-    with pytest.raises(MemoryError, match=r"average of n = 600 wants 1447200 bytes .* 1000000 are available: .*'ward'"):
+    with pytest.raises(MemoryError, match=r"average of n = 600 wants 1466400 bytes .* 1000000 are available: .*'ward'"):
         linkage(x, "average")
     assert linkage(x[:400], "average").shape == (399, 4)
     assert linkage(x, "average", dtype="float32").shape == (599, 4)
