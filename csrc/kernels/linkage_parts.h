@@ -54,6 +54,11 @@ struct Space {
   // asked any more.
   virtual bool merge(const std::vector<Merge>& pairs, std::vector<Nearest>& nearest, std::vector<Candidates>& candidates,
                      const Monitor& monitor, std::int64_t merges) = 0;
+  // What no distance from the union of a and b (not merged yet, at distance `between`) to a cluster lies below that is at
+  // least at beyond_a from a and at beyond_b from b.
+  virtual double beyond_union(std::int64_t, std::int64_t, double /*between*/, double beyond_a, double beyond_b) const {
+    return beyond_a < beyond_b ? beyond_a : beyond_b;
+  }
   virtual double height(double distance) const = 0;
 };
 

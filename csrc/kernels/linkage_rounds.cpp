@@ -13,6 +13,7 @@
 // kSlack: the bound may be off by the rounding of distances; nearer than that counts as a tie, which costs time alone.
 #include <algorithm>
 #include <cstdint>
+#include <utility>
 
 #include "linkage_parts.h"
 
@@ -117,6 +118,12 @@ class Rounds {
   bool join() {
     found_.assign(pairs_.size(), Nearest{});
     found_candidates_.assign(pairs_.size(), Candidates{});
+    beyond_.clear();
+    for (const Merge& pair : pairs_) {
+      const Candidates &a = candidates_[pair.a], &b = candidates_[pair.b];
+      const bool both = a.count > 0 && b.count > 0;
+      beyond_.push_back(both ? space_.beyond_union(pair.a, pair.b, pair.height, a.beyond, b.beyond) : 0.0);
+    }
     if (!space_.merge(pairs_, found_, found_candidates_, monitor_, done())) return false;
     for (const std::int64_t i : active_) into_[i] = i;
     fresh_.clear();
@@ -126,13 +133,48 @@ class Rounds {
       merges_.push_back({pair.a, pair.b, space_.height(pair.height)});
       if (found_[p].id >= 0) nearest_[pair.a] = found_[p];
       else forget(pair.a, bound);
-      candidates_[pair.a] = found_candidates_[p];
       into_[pair.a] = into_[pair.b] = ~pair.a;  // the complement marks what merged in this round
       fresh_.push_back(pair.a);
       earned_ += kScansPerMerge;
     }
     std::erase_if(active_, [&](std::int64_t i) { return into_[i] < 0 && ~into_[i] != i; });
+    parallel_.for_each(0, static_cast<std::int64_t>(pairs_.size()), 1 << 9, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t p = begin; p < end; ++p)
+        if (found_[p].id < 0 && beyond_[p] > 0) inherit(pairs_[p], beyond_[p], found_candidates_[p]);
+    });
+    for (std::size_t p = 0; p < pairs_.size(); ++p) candidates_[pairs_[p].a] = found_candidates_[p];
     return true;
+  }
+
+  // The union of a pair may find its nearest among the candidates of the two: nothing else lies below `beyond`.
+  void inherit(const Merge& pair, double beyond, Candidates& list) {
+    std::pair<double, std::int64_t> found[2 * kCandidates];
+    int count = 0;
+    for (const std::int64_t part : {pair.a, pair.b}) {
+      const Candidates& from = candidates_[part];
+      for (int k = 0; k < from.count; ++k) {
+        const std::int64_t id = from.id[k], cluster = into_[id] < 0 ? ~into_[id] : id;
+        const auto same = [cluster](const auto& one) { return one.second == cluster; };
+        if (cluster == pair.a || std::any_of(found, found + count, same)) continue;
+        const double distance = space_.distance(pair.a, cluster);
+        if (distance < beyond) found[count++] = {distance, cluster};
+      }
+    }
+    if (count == 0) return;
+    std::sort(found, found + count);
+    list.beyond = count > kCandidates ? std::min(beyond, found[kCandidates].first) : beyond;
+    list.count = 0;
+    for (int k = 0; k < std::min(count, kCandidates); ++k) {
+      if (!(found[k].first < list.beyond)) break;
+      list.distance[k] = found[k].first;
+      list.id[k] = static_cast<std::int32_t>(found[k].second);
+      ++list.count;
+    }
+    const double second = list.count > 1 ? list.distance[1] : kInfinity;
+    if (list.count > 0 && list.distance[0] < list.beyond * (1.0 - kSlack))
+      nearest_[pair.a] = Nearest{list.distance[0], std::min(second, list.beyond), list.id[0]};
+    else
+      list.count = 0;
   }
 
   void repair() {
@@ -198,6 +240,7 @@ class Rounds {
   std::vector<Nearest> nearest_, found_;
   std::vector<std::int64_t> into_, active_, wanted_, fresh_;
   std::vector<Merge> pairs_;
+  std::vector<double> beyond_;  // by pair: what bounds the union's distances to those in neither's list, 0 for nothing
   std::int64_t earned_;  // scans that may be made for all at once
   std::vector<Candidates> candidates_, found_candidates_;  // by cluster
 };

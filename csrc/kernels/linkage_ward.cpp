@@ -69,6 +69,14 @@ class Ward final : public Space {
     return true;
   }
 
+  // D(A + B, C) = ((a + c) D(A, C) + (b + c) D(B, C) - c D(A, B)) / (a + b + c), sizes in small letters, which grows with each
+  // distance and, as D(A, B) is the smallest of the three, with c, which is at least 1.
+  double beyond_union(std::int64_t a, std::int64_t b, double between, double beyond_a, double beyond_b) const override {
+    if (beyond_a < between || beyond_b < between) return std::min(beyond_a, beyond_b);
+    const double x = sizes_[a], y = sizes_[b];
+    return ((x + 1) * beyond_a + (y + 1) * beyond_b - between) / (x + y + 1);
+  }
+
   double height(double distance) const override { return std::sqrt(distance); }
 
  private:

@@ -11,13 +11,16 @@ using V = Simd<float>::V;
 using I = Simd<float>::I;
 constexpr int kWidth = kLanes<float>;
 
-inline bool any(I mask) {
+// A bit per lane that holds.
+inline unsigned bits(I mask) {
 #if defined(CLUSTERCL_ISA_avx512)
-  return _mm512_movepi32_mask((__m512i)mask) != 0;
+  return _mm512_movepi32_mask((__m512i)mask);
 #elif defined(CLUSTERCL_ISA_avx2)
-  return _mm256_movemask_ps((__m256)mask) != 0;
+  return static_cast<unsigned>(_mm256_movemask_ps((__m256)mask));
 #else
-  return (mask[0] | mask[1] | mask[2] | mask[3]) != 0;
+  unsigned out = 0;
+  for (int lane = 0; lane < kWidth; ++lane) out |= static_cast<unsigned>(mask[lane] != 0) << lane;
+  return out;
 #endif
 }
 
@@ -55,16 +58,18 @@ void ward_screen_tile(const ScreenSide& a, const ScreenSide& b, std::int64_t d, 
       const std::int64_t column = j * kBlock + c;
       const V square = fma(load(s + r * kBlock + c), minus_two, norm + load(b.norm + column));
       const V weight = inverse + load(b.inverse_size + column);
-      const I near_row = square < own_limit * weight;
-      const I near_column = columns_too ? square < load(limit + c) * weight : I{};
-      if (!any(near_row | near_column)) continue;
-      for (int lane = 0; lane < kWidth; ++lane) {
-        if (!(near_row[lane] | near_column[lane])) continue;
+      const unsigned near_row = bits(square < own_limit * weight);
+      const unsigned near_column = columns_too ? bits(square < load(limit + c) * weight) : 0;
+      if ((near_row | near_column) == 0) continue;
+      alignas(64) float lowers[kWidth];
+      store(lowers, (square + square) / weight);
+      for (unsigned near = near_row | near_column; near != 0; near &= near - 1) {
+        const int lane = __builtin_ctz(near);
         const std::int32_t there = b.place[column + lane], here = a.place[row];
         if (there == here) continue;
-        const float lower = 2.0f * square[lane] / weight[lane];
-        if (near_row[lane] && lower < own.lower[last]) insert(own, lower, there);
-        if (near_column[lane] && lower < lists[column + lane].lower[last]) {
+        const float lower = lowers[lane];
+        if ((near_row >> lane & 1) != 0 && lower < own.lower[last]) insert(own, lower, there);
+        if ((near_column >> lane & 1) != 0 && lower < lists[column + lane].lower[last]) {
           insert(lists[column + lane], lower, here);
           limit[c + lane] = 0.5f * lists[column + lane].lower[last];
         }
