@@ -395,4 +395,4 @@ def test_out_of_memory_is_said_in_bytes():
         "    print(error)\n"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "average of n = 50000 wants 10009400000 bytes" in run.stdout and "ward and single need no matrix" in run.stdout
+    assert "average of n = 50000 wants 10009400000 bytes; ward and single need no matrix" in run.stdout
