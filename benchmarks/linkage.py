@@ -6,12 +6,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from clustercl.benchmarks.linkage_case import WRONG
 from clustercl.benchmarks.linkage_programs import DATA, PROGRAMS, why_not
 from clustercl.benchmarks.linkage_show import plot
-from clustercl.benchmarks.record import machine
+from clustercl.benchmarks.record import CALM, machine, measured_calmly
 from clustercl.errors import RunError
 from clustercl.files import require_writable, write_json
 from clustercl.ops import _extension
@@ -21,7 +22,6 @@ from clustercl.progress import say
 SIZES = (500, 2000, 5000, 20_000, 100_000)
 FEATURES = (128,)
 REPEATS = 5
-CALM = 0.8  # share of the run's highest ceiling below which other programs had a part of the machine
 
 
 def run(
@@ -82,7 +82,9 @@ def _compare(data: str, method: str, n: int, d: int, repeats: int, rows: list[di
             if reason is None:
                 say(f"{name} ...")
                 try:
-                    row = _case([program, data, method, n, d, repeats, Path(folder) / "tree.npy"], name)
+                    words = [program, data, method, n, d, repeats, Path(folder) / "tree.npy"]
+                    best = max((one["ceiling"] for one in rows), default=0.0)
+                    row = measured_calmly(partial(_case, words, name), best)
                 except PeerFailed as failure:
                     reason = f"it failed: {failure}"
             if reason is not None:

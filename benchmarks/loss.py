@@ -5,8 +5,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,7 +14,7 @@ import torch
 from clustercl.benchmarks.loss_case import WRONG
 from clustercl.benchmarks.loss_programs import PROGRAMS, chosen, truth
 from clustercl.benchmarks.loss_show import plot
-from clustercl.benchmarks.record import machine, memory
+from clustercl.benchmarks.record import CALM, machine, measured_calmly, memory
 from clustercl.errors import RunError, UsageError
 from clustercl.files import require_writable, write_json
 from clustercl.ops import _extension
@@ -23,8 +23,6 @@ from clustercl.progress import say
 SIZES = (1024, 4096, 16_384, 32_768)
 FEATURES = (128, 512)
 REPEATS = 21
-CALM = 0.8  # share of the run's highest ceiling below which other programs had a part of the machine
-PATIENCE = 10.0  # seconds to wait for them
 RESULT = "    {both:.4f} s ({both_fastest:.4f} to {both_slowest:.4f}), {peak_megabytes:.0f} MB"
 
 
@@ -95,7 +93,8 @@ def _rows(sizes: Sequence[int], features: Sequence[int], repeats: int, best: flo
                         answers[question] = Path(folder) / f"{question}.pt"
                         torch.save(truth(n, d, question), answers[question])
                     try:
-                        row = _calm_case(program, n, d, repeats, answers[question], best)
+                        case = partial(_case, program, n, d, repeats, answers[question])
+                        row = measured_calmly(case, best)
                     except PeerFailed as failure:
                         lines.append(f"n {n}, d {d}: {program} left out, it failed: {failure}")
                         say(lines[-1])
@@ -108,18 +107,6 @@ def _rows(sizes: Sequence[int], features: Sequence[int], repeats: int, best: flo
 
 class PeerFailed(Exception):
     """A program that is not ours gave no answer; the text says why."""
-
-
-def _calm_case(program: str, n: int, d: int, repeats: int, answers: Path, best: float) -> dict:
-    """A case, measured again where other programs seem to have had a part of the machine, once they let go of it."""
-    row = _case(program, n, d, repeats, answers)
-    if row["ceiling"] < CALM * best:
-        say(f"    only {row['ceiling'] / best:.0%} of the machine was free: measured again")
-        began = time.monotonic()
-        while 1e-9 * _extension.fma_ceiling() < CALM * best and time.monotonic() - began < PATIENCE:
-            time.sleep(1)
-        row = max(row, _case(program, n, d, repeats, answers), key=lambda one: one["ceiling"])
-    return row
 
 
 def _case(program: str, n: int, d: int, repeats: int, answers: Path) -> dict:

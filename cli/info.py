@@ -6,7 +6,7 @@ import click
 
 PACKAGES = ("clustercl", "torch", "numpy", "monai", "lightning-fabric", "scikit-learn", "scipy", "nibabel", "click")
 OPS = ("contrastive_loss", "pairwise_distances", "linkage")
-CUDA_OPS = ("pairwise_distances",)  # those with a CUDA kernel where the build has CUDA
+CUDA_OPS = ("contrastive_loss", "pairwise_distances")  # those with a CUDA kernel where the build has CUDA
 
 
 def collect() -> dict:

@@ -136,7 +136,8 @@ def _loss_of_rows(embeddings, image, per_row, temperature, same_class, ignore_la
     if per_row is None:
         same_class = "ignore"
     if not isinstance(temperature, Tensor):
-        temperature = torch.tensor(float(temperature), dtype=torch.float64)
+        # Written by the device itself, which a CUDA graph can hold.
+        temperature = torch.full((), float(temperature), dtype=torch.float64, device=embeddings.device)
     return contrastive_loss(
         embeddings, image, per_row, temperature, same_class, int(ignore_label), normalize, first, count
     )

@@ -16,9 +16,10 @@ from clustercl.ops._extension import MISSING, available
 # As in csrc/bindings/module.cpp, which defines them when the extension is there.
 SCHEMAS = {
     "contrastive_loss": "(Tensor rows, Tensor image, Tensor? pseudo_class, Tensor temperature, str same_class, "
-    "int ignore_label, bool normalize, int first, int count) -> (Tensor, Tensor)",
+    "int ignore_label, bool normalize, int first, int count, bool tf32=False) -> (Tensor, Tensor)",
     "contrastive_loss_backward": "(Tensor grad_loss, Tensor lse, Tensor rows, Tensor image, Tensor? pseudo_class, "
-    "Tensor temperature, str same_class, int ignore_label, bool normalize, int first) -> (Tensor, Tensor)",
+    "Tensor temperature, str same_class, int ignore_label, bool normalize, int first, "
+    "bool tf32=False) -> (Tensor, Tensor)",
 }
 FORWARD, BACKWARD = "clustercl::contrastive_loss", "clustercl::contrastive_loss_backward"
 
@@ -35,29 +36,38 @@ def _announce(device: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
-def _fallback_forward(rows, *arguments):
+def _fallback_forward(rows, *arguments, tf32=False):  # torch's own products follow torch's own setting
     _announce(rows.device.type)
-    return _blocked.forward(rows, *arguments)
+    return _blocked.forward(rows, *arguments[:8])
+
+
+def _fallback_backward(*arguments, tf32=False):
+    return _blocked.backward(*arguments[:10])
 
 
 _library.impl("contrastive_loss", _fallback_forward, "CompositeExplicitAutograd")
-_library.impl("contrastive_loss_backward", _blocked.backward, "CompositeExplicitAutograd")
+_library.impl("contrastive_loss_backward", _fallback_backward, "CompositeExplicitAutograd")
 
 
 @torch.library.register_fake(FORWARD)
-def _fake_forward(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, count):
+def _fake_forward(
+    rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, count, tf32=False
+):
     dtype = torch.promote_types(rows.dtype, torch.float32)
     shape = (rows.shape[0] if count < 0 else count,)
     return rows.new_empty(shape, dtype=dtype), rows.new_empty(shape, dtype=dtype)
 
 
 @torch.library.register_fake(BACKWARD)
-def _fake_backward(grad_loss, lse, rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first):
+def _fake_backward(
+    grad_loss, lse, rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, tf32=False
+):
     return rows.new_empty(rows.shape), torch.empty_like(temperature)
 
 
 def _save(ctx, inputs, output):
-    rows, image, pseudo_class, temperature, *ctx.settings, _ = inputs
+    rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, _, tf32 = inputs
+    ctx.settings = (same_class, ignore_label, normalize, first, tf32)
     ctx.save_for_backward(rows, image, pseudo_class, temperature, output[1])
     ctx.mark_non_differentiable(output[1])
 
@@ -67,7 +77,7 @@ def _differentiate(ctx, grad_loss, _grad_lse):
     grad_rows, grad_temperature = torch.ops.clustercl.contrastive_loss_backward(
         grad_loss, lse, rows, image, pseudo_class, temperature, *ctx.settings
     )
-    return grad_rows, None, None, grad_temperature, *[None] * 5
+    return grad_rows, None, None, grad_temperature, *[None] * 6
 
 
 def _no_second_derivative(ctx, *grads):
@@ -76,6 +86,16 @@ def _no_second_derivative(ctx, *grads):
 
 torch.library.register_autograd(FORWARD, _differentiate, setup_context=_save)
 torch.library.register_autograd(BACKWARD, _no_second_derivative)
+
+
+@torch.compiler.assume_constant_result
+def _tf32() -> bool:
+    """Whether torch multiplies float32 matrices in TF32 on CUDA."""
+    # Newer names of torch first, of which "none" leaves it to the next: with them set, reading the older one fails.
+    for settings in (torch.backends.cuda.matmul, torch.backends):
+        if (precision := getattr(settings, "fp32_precision", "none")) != "none":
+            return precision == "tf32"
+    return torch.backends.cuda.matmul.allow_tf32
 
 
 def contrastive_loss(
@@ -93,7 +113,9 @@ def contrastive_loss(
 
     rows (n, d) floating; image (n,) int64, one number for all views of an image; pseudo_class (n,) int64 or None;
     temperature a tensor without dimension; anchors are the rows first <= i < first + count (count < 0: all).
-    Returns (count,), float64 for float64 rows, else float32. Differentiable by rows and temperature.
+    Returns (count,), float64 for float64 rows, else float32. Differentiable by rows and temperature. On CUDA float32
+    rows are multiplied in TF32 where torch.backends.cuda.matmul says so, else as three products of it.
     """
-    arguments = (same_class, ignore_label, normalize, first, count)
+    tf32 = rows.is_cuda and _tf32()
+    arguments = (same_class, ignore_label, normalize, first, count, tf32)
     return torch.ops.clustercl.contrastive_loss(rows, image, pseudo_class, temperature, *arguments)[0]

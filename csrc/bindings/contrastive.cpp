@@ -1,12 +1,10 @@
 // torch.ops.clustercl.contrastive_loss and its backward on CPU: rows of any strides and floating dtype.
-#include "../kernels/contrastive.h"
+#include "contrastive.h"
 
 #include <cmath>
 #include <optional>
 #include <string>
 #include <tuple>
-
-#include "common.h"
 
 namespace clustercl {
 
@@ -14,19 +12,6 @@ namespace {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-SameClass same_class_of(const std::string& name) {
-  if (name == "exclude") return SameClass::exclude;
-  if (name == "attract") return SameClass::attract;
-  STD_TORCH_CHECK(name == "ignore", "contrastive_loss: same_class must be exclude, attract or ignore, got '", name, "'");
-  return SameClass::ignore;
-}
-
-const std::int64_t* per_row(const Tensor& ids, const char* name, std::int64_t n) {
-  STD_TORCH_CHECK(ids.scalar_type() == ScalarType::Long && ids.is_contiguous() && ids.dim() == 1 && ids.size(0) == n,
-                  "contrastive_loss: ", name, " must be a contiguous int64 tensor of shape (", n, ",)");
-  return static_cast<const std::int64_t*>(ids.data_ptr());
-}
 
 // The half types are computed in float32.
 Tensor wide(const Tensor& x) {
@@ -60,7 +45,7 @@ T* data(const Tensor& x) {
 std::tuple<Tensor, Tensor> contrastive_loss(const Tensor& rows, const Tensor& image,
                                             const std::optional<Tensor>& pseudo_class, const Tensor& temperature,
                                             const std::string& same_class, std::int64_t ignore_label, bool normalize,
-                                            std::int64_t first, std::int64_t count) {
+                                            std::int64_t first, std::int64_t count, bool /*tf32*/) {
   STD_TORCH_CHECK(rows.dim() == 2, "contrastive_loss: rows must be (n, d), got ", rows.dim(), " dimensions");
   const Tensor x = wide(rows);
   const std::int64_t anchors = count < 0 ? x.size(0) : count;
@@ -79,7 +64,8 @@ std::tuple<Tensor, Tensor> contrastive_loss(const Tensor& rows, const Tensor& im
 std::tuple<Tensor, Tensor> contrastive_loss_backward(const Tensor& grad_loss, const Tensor& lse, const Tensor& rows,
                                                      const Tensor& image, const std::optional<Tensor>& pseudo_class,
                                                      const Tensor& temperature, const std::string& same_class,
-                                                     std::int64_t ignore_label, bool normalize, std::int64_t first) {
+                                                     std::int64_t ignore_label, bool normalize, std::int64_t first,
+                                                     bool /*tf32*/) {
   STD_TORCH_CHECK(rows.dim() == 2, "contrastive_loss: rows must be (n, d), got ", rows.dim(), " dimensions");
   const Tensor x = wide(rows);
   const Tensor g = torch::stable::contiguous(torch::stable::to(grad_loss, x.scalar_type()));

@@ -7,6 +7,7 @@
 // Source: the definitions of scipy.spatial.distance.
 #include "pairwise_cuda.h"
 
+#include "common.cuh"
 #include "pairwise_lanes.h"
 
 namespace clustercl {
@@ -37,15 +38,13 @@ unsigned blocks(std::int64_t threads) {
 
 cudaError_t normalize_rows_cuda(double* rows, std::int64_t n, std::int64_t padded, cudaStream_t stream) {
   if (n == 0) return cudaSuccess;
-  normalize_rows_kernel<<<blocks(n), kThreads, 0, stream>>>(rows, n, padded);
-  return cudaGetLastError();
+  return launch(normalize_rows_kernel, dim3(blocks(n)), kThreads, 0, stream, rows, n, padded);
 }
 
 cudaError_t pairwise_distances_cuda(const double* x, std::int64_t n, const double* y, std::int64_t m,
                                     std::int64_t padded, Metric metric, double* out, cudaStream_t stream) {
   if (n == 0 || m == 0) return cudaSuccess;
-  pairwise_distances_kernel<<<blocks(n * m), kThreads, 0, stream>>>(x, n, y, m, padded, metric, out);
-  return cudaGetLastError();
+  return launch(pairwise_distances_kernel, dim3(blocks(n * m)), kThreads, 0, stream, x, n, y, m, padded, metric, out);
 }
 
 }  // namespace clustercl

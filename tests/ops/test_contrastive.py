@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from clustercl.losses import pseudo_class_nt_xent
 from clustercl.ops import _blocked, contrastive
 from clustercl.ops._extension import available
 from clustercl.reference import pseudo_class_nt_xent as reference
@@ -305,15 +306,77 @@ def test_without_the_extension_the_blocked_path_runs_and_says_so_once():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
+# Of the losses absolutely, of the gradient relative to its length: as csrc/tests/test_contrastive_cuda.cpp explains.
+CUDA_ERRORS = {
+    torch.float64: (1e-11, 1e-11),
+    torch.float32: (2e-5, 1e-5),
+    torch.float16: (2e-2, 3e-3),
+    torch.bfloat16: (2e-5, 1e-2),
+}
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def on_cuda(rows, image, pseudo_class, same_class, device="cuda"):
+    rows = rows.detach().to(device).requires_grad_()
+    t = torch.tensor(0.1, dtype=torch.float64, device=device, requires_grad=True)
+    loss = contrastive.contrastive_loss(rows, image.to(device), pseudo_class.to(device), t, same_class)
+    loss.sum().backward()
+    return loss.detach(), rows.grad, t.grad
+
+
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@needs_cuda
+@pytest.mark.parametrize("dtype", CUDA_ERRORS)
 @pytest.mark.parametrize("same_class", MODES)
-def test_cuda_gives_the_answer_of_the_cpu(same_class):
+def test_cuda_gives_the_answer_of_the_cpu(same_class, dtype):
     rows, image, pseudo_class = example(300, 2, 40)
-    wanted = kernel(rows, image, pseudo_class, temperature(), same_class)
-    found = kernel(rows.cuda(), image.cuda(), pseudo_class.cuda(), temperature(), same_class)
-    for one, other in zip(found, wanted):
-        torch.testing.assert_close(one.cpu(), other, rtol=1e-10, atol=1e-10)  # float64, s up to 10
+    rows = rows.detach().to(dtype)
+    wanted = kernel(rows.double().requires_grad_(), image, pseudo_class, temperature(), same_class)
+    loss, grad, grad_temperature = (x.cpu().double() for x in on_cuda(rows, image, pseudo_class, same_class))
+    of_loss, of_grad = CUDA_ERRORS[dtype]
+    assert (loss - wanted[0]).abs().max() <= of_loss
+    assert (grad - wanted[1]).norm() <= of_grad * wanted[1].norm()
+    assert abs(grad_temperature - wanted[2]) <= 10 * of_grad * (abs(wanted[2]) + wanted[1].norm() / 0.1)
+
+
+@pytest.mark.cuda
+@needs_cuda
+def test_cuda_takes_strides_and_every_device_and_repeats_its_bits():
+    rows, image, pseudo_class = example(200, 2, 33)
+    rows = rows.detach().float()
+    for index in range(torch.cuda.device_count()):
+        device = f"cuda:{index}"
+        wanted = on_cuda(rows, image, pseudo_class, "exclude", device)
+        wide = rows.to(device).repeat_interleave(2, dim=1)[:, ::2]
+        for found in (
+            on_cuda(rows, image, pseudo_class, "exclude", device),
+            on_cuda(wide, image, pseudo_class, "exclude", device),
+        ):
+            assert all(torch.equal(one, other) for one, other in zip(found, wanted))
+
+
+@pytest.mark.cuda
+@needs_cuda
+def test_cuda_in_a_graph_and_compiled():
+    rows, image, pseudo_class = (x.cuda() for x in example(256, 2, 64))
+    rows = rows.detach().float()
+
+    def loss_of(x):
+        return pseudo_class_nt_xent(x, pseudo_class[:256])
+
+    assert image.shape == (512,)
+    wanted = loss_of(rows)
+    torch.testing.assert_close(torch.compile(loss_of, fullgraph=True)(rows), wanted, rtol=0, atol=0)
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):  # warm up beside the graph, as torch's manual wants it
+        loss_of(rows)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = loss_of(rows)
+    rows.copy_(rows.flip(1))  # the same products in another order
+    graph.replay()
+    torch.testing.assert_close(captured, loss_of(rows), rtol=0, atol=0)
 
 
 def test_the_schemas_of_the_fallback_are_those_of_the_extension():

@@ -1,0 +1,114 @@
+// torch.ops.clustercl.contrastive_loss and its backward on CUDA: rows of any strides and floating dtype.
+#if CLUSTERCL_WITH_CUDA
+#include "../kernels/contrastive_cuda.h"
+
+#include <optional>
+#include <string>
+#include <tuple>
+
+#include "contrastive.h"
+#include "cuda.h"
+
+namespace clustercl {
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+torch::stable::Device device_of(const Tensor& x) {
+  using torch::headeronly::DeviceType;
+  return x.is_cuda() ? torch::stable::Device(DeviceType::CUDA, x.get_device_index()) : torch::stable::Device(DeviceType::CPU);
+}
+
+bool together(const Tensor& x, const Tensor& y) { return y.is_cuda() && x.get_device_index() == y.get_device_index(); }
+
+CudaPrecision precision_of(const Tensor& rows, bool tf32) {
+  switch (rows.scalar_type()) {
+    case ScalarType::BFloat16: return CudaPrecision::bf16;
+    case ScalarType::Half: return CudaPrecision::half_as_tf32;
+    case ScalarType::Float: return tf32 ? CudaPrecision::tf32 : CudaPrecision::tf32x3;
+    default:
+      STD_TORCH_CHECK(rows.scalar_type() == ScalarType::Double,
+                      "contrastive_loss: rows must be float64, float32, bfloat16 or float16");
+      return CudaPrecision::fma;
+  }
+}
+
+// Keeps alive what the kernels read. The temperature is left on the device: its value is not looked at, so that nothing waits.
+struct Input {
+  Tensor rows, temperature;
+  ContrastiveCuda in;
+
+  Input(const Tensor& x, const Tensor& image, const std::optional<Tensor>& pseudo_class, const Tensor& t,
+        const std::string& same_class, std::int64_t ignore_label, bool normalize, std::int64_t first, std::int64_t count,
+        bool tf32)
+      : rows(torch::stable::contiguous(x)),
+        temperature(torch::stable::to(t, ScalarType::Double, std::nullopt, device_of(x))) {
+    const std::int64_t n = x.size(0);
+    STD_TORCH_CHECK(0 <= first && 0 < count && first + count <= n, "contrastive_loss: first and count must name rows of ", n,
+                    ", got ", first, " and ", count);
+    STD_TORCH_CHECK(t.dim() == 0, "contrastive_loss: temperature must have no dimension, got ", t.dim());
+    for (const Tensor* ids : {&image, pseudo_class ? &*pseudo_class : &image})
+      STD_TORCH_CHECK(together(x, *ids), "contrastive_loss: image and pseudo_class must be on the device of rows");
+    in = {precision_of(x, tf32), rows.data_ptr(), n, x.size(1), per_row(image, "image", n),
+          pseudo_class ? per_row(*pseudo_class, "pseudo_class", n) : nullptr, ignore_label, same_class_of(same_class),
+          static_cast<const double*>(temperature.data_ptr()), normalize, first, count};
+  }
+};
+
+Tensor workspace(const Tensor& like, std::int64_t bytes) { return torch::stable::new_empty(like, {bytes}, ScalarType::Byte); }
+
+ScalarType type_of_sums(const Tensor& rows) {
+  return rows.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
+}
+
+std::tuple<Tensor, Tensor> contrastive_loss_cuda(const Tensor& rows, const Tensor& image,
+                                                 const std::optional<Tensor>& pseudo_class, const Tensor& temperature,
+                                                 const std::string& same_class, std::int64_t ignore_label, bool normalize,
+                                                 std::int64_t first, std::int64_t count, bool tf32) {
+  STD_TORCH_CHECK(rows.dim() == 2, "contrastive_loss: rows must be (n, d), got ", rows.dim(), " dimensions");
+  const torch::stable::accelerator::DeviceGuard guard(rows.get_device_index());
+  const cudaStream_t stream = current_stream(rows.get_device_index());
+  const std::int64_t anchors = count < 0 ? rows.size(0) : count;
+  const Input input(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, anchors, tf32);
+  Tensor loss = torch::stable::new_empty(rows, {anchors}, type_of_sums(rows));
+  Tensor lse = torch::stable::new_empty(rows, {anchors}, type_of_sums(rows));
+  const Tensor work = workspace(rows, contrastive_forward_workspace(input.in));
+  check_cuda(contrastive_forward_cuda(input.in, work.data_ptr(), loss.data_ptr(), lse.data_ptr(), stream), "contrastive_loss");
+  return {loss, lse};
+}
+
+std::tuple<Tensor, Tensor> contrastive_loss_backward_cuda(const Tensor& grad_loss, const Tensor& lse, const Tensor& rows,
+                                                          const Tensor& image, const std::optional<Tensor>& pseudo_class,
+                                                          const Tensor& temperature, const std::string& same_class,
+                                                          std::int64_t ignore_label, bool normalize, std::int64_t first,
+                                                          bool tf32) {
+  STD_TORCH_CHECK(rows.dim() == 2, "contrastive_loss: rows must be (n, d), got ", rows.dim(), " dimensions");
+  const torch::stable::accelerator::DeviceGuard guard(rows.get_device_index());
+  const cudaStream_t stream = current_stream(rows.get_device_index());
+  const ScalarType sums = type_of_sums(rows);
+  const Tensor g = torch::stable::contiguous(torch::stable::to(grad_loss, sums)), saved = torch::stable::contiguous(lse);
+  STD_TORCH_CHECK(g.dim() == 1 && saved.dim() == 1 && g.size(0) == saved.size(0) && saved.scalar_type() == sums &&
+                      together(rows, g) && together(rows, saved),
+                  "contrastive_loss: grad_loss and lse must be one number per anchor, as the forward pass gave them");
+  const Input input(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, g.size(0), tf32);
+  const bool half = rows.scalar_type() == ScalarType::Half;
+  Tensor grad_rows = torch::stable::new_empty(rows, {rows.size(0), rows.size(1)}, half ? sums : rows.scalar_type());
+  Tensor by_temperature = torch::stable::new_empty(input.temperature, {});
+  const Tensor work = workspace(rows, contrastive_backward_workspace(input.in));
+  check_cuda(contrastive_backward_cuda(input.in, work.data_ptr(), saved.data_ptr(), g.data_ptr(), grad_rows.data_ptr(),
+                                       static_cast<double*>(by_temperature.data_ptr()), stream),
+             "contrastive_loss");
+  if (half) grad_rows = torch::stable::to(grad_rows, ScalarType::Half);
+  return {grad_rows, torch::stable::to(by_temperature, temperature.scalar_type(), std::nullopt, device_of(temperature))};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(clustercl, CUDA, m) {
+  m.impl("contrastive_loss", TORCH_BOX(&contrastive_loss_cuda));
+  m.impl("contrastive_loss_backward", TORCH_BOX(&contrastive_loss_backward_cuda));
+}
+
+}  // namespace clustercl
+#endif

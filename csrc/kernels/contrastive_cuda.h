@@ -1,0 +1,46 @@
+// The contrastive loss on CUDA: formulas, shapes and modes as in contrastive.h; all pointers are device memory.
+//
+// Rows are first prepared: scaled, padded with zeros to whole tiles, in the type that is multiplied. Then
+//   forward   a block of 64 anchors passes over all columns with the largest candidate so far and the sum of exponentials below
+//             it, per row, in registers: nothing n x n, one pass, the same order in every run
+//   backward  a block of 64 rows computes each tile again, turns it into the weights a_ij + a_ji and multiplies them by the
+//             columns, for kOut features at a time: no atomics
+// Memory beside the result: the rows once more, in the backward pass their gradient in the precision of the sums, 50 bytes a row.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+
+#include "contrastive.h"
+
+namespace clustercl {
+
+// How rows come and how they are multiplied (tile.cuh). float16 rows are exact in TF32.
+enum class CudaPrecision { bf16, half_as_tf32, tf32, tf32x3, fma };
+
+struct ContrastiveCuda {
+  CudaPrecision precision;
+  const void* rows;            // (n, d), contiguous: bfloat16, float16, float32 or float64 as precision says
+  std::int64_t n, d;
+  const std::int64_t* image;   // (n,)
+  const std::int64_t* label;   // (n,) pseudo-classes, null under `ignore`
+  std::int64_t ignore_label;
+  SameClass same_class;
+  const double* temperature;   // a device pointer: nothing waits for it
+  bool normalize;
+  std::int64_t first, count;   // anchors
+};
+
+// Bytes that the passes want at `workspace`, aligned to 256.
+std::int64_t contrastive_forward_workspace(const ContrastiveCuda& in);
+std::int64_t contrastive_backward_workspace(const ContrastiveCuda& in);
+
+// loss, lse (count,): float64 for fma, else float32.
+cudaError_t contrastive_forward_cuda(const ContrastiveCuda& in, void* workspace, void* loss, void* lse, cudaStream_t stream);
+
+// grad_rows (n, d) in the type of the rows, float32 for float16; grad_temperature one float64. lse, grad_loss (count,) as loss.
+cudaError_t contrastive_backward_cuda(const ContrastiveCuda& in, void* workspace, const void* lse, const void* grad_loss,
+                                      void* grad_rows, double* grad_temperature, cudaStream_t stream);
+
+}  // namespace clustercl

@@ -1,0 +1,49 @@
+"""Every CUDA source compiles for old and new cards, and what the assembler reports of the kernels stays within limits.
+
+What the kernels compute is checked by ctest on the host executor (csrc/tests/simt), and on a GPU by `pytest -m cuda`.
+"""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+NVCC = shutil.which("nvcc")
+# Kernels on tensor cores: a spilled register is a trip to memory in the innermost loop.
+HOT = re.compile(r"contrastive_(forward|backward)_kernel.*(Bf16|Tf32Of)")
+
+
+def report(source, architecture, folder) -> dict[str, dict]:
+    """Kernel name -> registers, spilled bytes (stores and loads), static shared bytes."""
+    done = subprocess.run(
+        [NVCC, "-std=c++20", "-gencode", f"arch=compute_{architecture},code=sm_{architecture}", "-Xptxas", "-v", "-c",
+         source, "-o", folder / "kernel.o"], capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "warning" not in done.stderr, done.stderr
+    kernels = {}
+    for part in done.stderr.split("Compiling entry function")[1:]:
+        stores, loads = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", part).groups()
+        shared = re.search(r"(\d+) bytes smem", part)
+        kernels[re.search(r"'(\w+)'", part)[1]] = {
+            "registers": int(re.search(r"Used (\d+) registers", part)[1]),
+            "spilled": int(stores) + int(loads),
+            "shared": int(shared[1]) if shared else 0,
+        }
+    return kernels
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NVCC is None, reason="nvcc is not on the PATH")
+@pytest.mark.parametrize("architecture", ["80", "90a"])
+def test_compiles_without_spills(root, tmp_path, architecture):
+    found = {}
+    for source in sorted((root / "csrc/kernels").glob("*_cuda.cu")):
+        found |= report(source, architecture, tmp_path)
+    hot = {name: kernel for name, kernel in found.items() if HOT.search(name)}
+    assert len(hot) == 6  # two passes in bfloat16, TF32 and three of TF32
+    assert {name: kernel for name, kernel in hot.items() if kernel["spilled"]} == {}
+    for name, kernel in found.items():
+        # 65,536 registers and 48 KiB: at least two blocks of 128 threads share a multiprocessor.
+        assert kernel["registers"] <= 255 and kernel["shared"] <= 48 * 1024, (name, kernel)
