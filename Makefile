@@ -9,12 +9,13 @@ DEMO ?= runs/demo
 BENCH ?= runs/bench
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help install build demo test ctest pytest lint bench wheel clean
+.PHONY: help install build demo test ctest pytest lint bench gpu-check wheel clean
 help:
 	@echo "make demo     install into .venv, then train skin and heart on demo data through all stages"
 	@echo "make test     install into .venv, then run the C++ and Python tests"
 	@echo "make install  only install; make build rebuilds the extension after a change in csrc/"
 	@echo "make lint, make bench, make wheel, make clean"
+	@echo "make gpu-check  on a machine with a GPU, into its own python (PYTHON=): build, tests, sanitizer, benchmark"
 
 $(VENV)/installed: constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "clustercl needs Python 3.11 or newer, found " + sys.version)'
@@ -57,6 +58,11 @@ lint: $(VENV)/installed
 bench: $(VENV)/built
 	clustercl bench loss --out $(BENCH)
 	clustercl bench linkage --out $(BENCH)
+
+# With the torch that PYTHON has, offline, for the GPU that is there.
+gpu-check:
+	CLUSTERCL_CUDA=on CLUSTERCL_CUDA_ARCHITECTURES=native $(PYTHON) -m pip install -q --no-build-isolation --no-deps -e .
+	$(PYTHON) -m clustercl.benchmarks.gpu_check
 
 wheel: $(VENV)/installed
 	$(PIP) wheel -q --no-build-isolation --no-deps -w dist .

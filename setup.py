@@ -42,6 +42,7 @@ class CMakeBuild(build_ext):
             "CLUSTERCL_TESTS": "OFF",
             "CLUSTERCL_VERSION": self.distribution.get_version(),
             "CLUSTERCL_CUDA": os.environ.get("CLUSTERCL_CUDA", "auto"),
+            "CLUSTERCL_CUDA_ARCHITECTURES": os.environ.get("CLUSTERCL_CUDA_ARCHITECTURES", ""),
             "CLUSTERCL_TORCH_ROOT": torch_root,
             "CLUSTERCL_TORCH_VERSION": torch.__version__,
             "CLUSTERCL_TORCH_CUDA": torch.version.cuda or "",

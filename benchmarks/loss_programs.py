@@ -42,11 +42,12 @@ def naive(x: Tensor, pseudo_class: Tensor) -> Tensor:
     b = len(pseudo_class)
     z = torch.nn.functional.normalize(x)
     s = z @ z.T / TEMPERATURE
-    image, group = torch.arange(b).repeat(2), pseudo_class.repeat(2)
+    image, group = torch.arange(b, device=x.device).repeat(2), pseudo_class.repeat(2)
     mate = image[:, None] == image[None, :]
     s = s.masked_fill((group[:, None] == group[None, :]) & ~mate, -torch.inf)
-    s = s.masked_fill(torch.eye(2 * b, dtype=torch.bool), -torch.inf)
-    positive = s[torch.arange(2 * b), torch.arange(2 * b).roll(b)]
+    s = s.masked_fill(torch.eye(2 * b, dtype=torch.bool, device=x.device), -torch.inf)
+    row = torch.arange(2 * b, device=x.device)
+    positive = s[row, row.roll(b)]
     return (s.logsumexp(dim=1) - positive).mean()
 
 
@@ -66,8 +67,16 @@ class Blocked(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, pseudo_class, same_class):
         b = len(pseudo_class)
-        temperature = torch.tensor(TEMPERATURE, dtype=torch.float64)
-        rest = (torch.arange(b).repeat(2), pseudo_class.repeat(2), temperature, same_class, -1, True, 0)
+        temperature = torch.tensor(TEMPERATURE, dtype=torch.float64, device=x.device)
+        rest = (
+            torch.arange(b, device=x.device).repeat(2),
+            pseudo_class.repeat(2),
+            temperature,
+            same_class,
+            -1,
+            True,
+            0,
+        )
         loss, lse = _blocked.forward(x, *rest, -1)
         ctx.rest = rest
         ctx.save_for_backward(x, lse)

@@ -10,9 +10,10 @@ _HOME = {
     "PseudoClassNTXentLoss": "losses",
     "pseudo_class_nt_xent": "losses",
     "linkage": "cluster",
-    "cut_tree": "cluster",
-    "choose_cut": "cluster",
+    "assign_to_clusters": "cluster",
     "pairwise_distances": "cluster",
+    "cut_tree": "cut",
+    "choose_cut": "cut",
     "AgglomerativeClustering": "estimator",
 }
 __all__ = sorted(_HOME) + ["__version__"]

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from clustercl.cluster import count_clusters, cut_tree, linkage
+from clustercl.cluster import linkage
+from clustercl.cut import count_clusters, cut_tree
 from clustercl.ops.arrays import host_matrix
 
 try:

@@ -13,7 +13,7 @@ import clustercl
 ROWS = [
     {"cli", "benchmarks"},
     {"training", "evaluation", "report", "data"},
-    {"methods", "models", "losses", "loss_arguments", "cluster", "estimator", "reference"},
+    {"methods", "models", "losses", "loss_arguments", "cluster", "cut", "estimator", "reference"},
     {"ops"},
     {"_C"},
 ]

@@ -13,8 +13,7 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from clustercl import AgglomerativeClustering, choose_cut, cluster, cut_tree, linkage
-from clustercl.cluster import assign_to_clusters
+from clustercl import AgglomerativeClustering, assign_to_clusters, choose_cut, cut, cut_tree, linkage
 
 
 def blobs(k, n=200, d=6, seed=0, spread=0.05):
@@ -96,15 +95,15 @@ def test_choose_cut_tells_the_silhouette(metric):
 
 def test_the_silhouette_is_one_of_a_sample(monkeypatch):
     x, _ = blobs(3, n=400, spread=0.5)
-    monkeypatch.setattr(cluster, "SILHOUETTE_ROWS", 150)
+    monkeypatch.setattr(cut, "SILHOUETTE_ROWS", 150)
     z = linkage(x)
-    cut = choose_cut(z, x)
+    found = choose_cut(z, x)
     distances = squareform(pdist(x))
-    assert choose_cut(z, distances, "precomputed").silhouette == pytest.approx(cut.silhouette, rel=1e-9)
-    whole = silhouette_score(x, cut_tree(z, cut.n_clusters))
-    assert cut.silhouette != whole and cut.silhouette == pytest.approx(whole, abs=0.05)  # 150 rows: sd of 0.2 / 12
+    assert choose_cut(z, distances, "precomputed").silhouette == pytest.approx(found.silhouette, rel=1e-9)
+    whole = silhouette_score(x, cut_tree(z, found.n_clusters))
+    assert found.silhouette != whole and found.silhouette == pytest.approx(whole, abs=0.05)  # 150 rows: sd of 0.2 / 12
     huge = linkage(x * 1e200)
-    assert choose_cut(huge, x * 1e200).silhouette == pytest.approx(cut.silhouette, rel=1e-9)
+    assert choose_cut(huge, x * 1e200).silhouette == pytest.approx(found.silhouette, rel=1e-9)
     for wrong, text in (
         ((x[:-1],), "X must have the 400 rows of Z, got 399"),
         ((x, "manhattan"), "metric must be one of"),

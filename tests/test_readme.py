@@ -26,6 +26,12 @@ def test_the_page_of_the_loss_runs_and_agrees(root):
     assert float(names["value"]) == pytest.approx(float(names["plain"]), rel=1e-5)
 
 
+def test_the_page_of_the_linkage_runs(root, capsys):
+    names: dict = {}
+    exec("".join(re.findall(r"```python\n(.*?)```", (root / "docs/linkage.md").read_text(), re.DOTALL)), names)
+    assert names["new_labels"].shape == (10,) and "silhouette" in capsys.readouterr().out
+
+
 def test_every_command_it_names_exists(readme):
     from clustercl.cli.main import COMMANDS
 
@@ -35,9 +41,8 @@ def test_every_command_it_names_exists(readme):
 
 def test_links_lead_somewhere(readme, root):
     targets = [root / target for target in re.findall(r"\]\(([^)#:]+)\)", readme)]
-    targets += [
-        root / "docs" / target for target in re.findall(r"\]\(([^)#:]+)\)", (root / "docs/loss.md").read_text())
-    ]
+    for page in sorted((root / "docs").glob("*.md")):
+        targets += [root / "docs" / target for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text())]
     assert targets
     for target in targets:
         assert target.exists(), target

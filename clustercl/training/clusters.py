@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from clustercl.cluster import choose_cut, cut_tree, linkage
+from clustercl.cluster import linkage
+from clustercl.cut import choose_cut, cut_tree
 from clustercl.data.prepare import Prepared
 from clustercl.data.units import Unit, make_units, unit_image
 from clustercl.errors import DataError

@@ -1,4 +1,4 @@
-// The CUDA kernels of the contrastive loss on the host executor, against the CPU kernel in float64 on the same rows.
+// The CUDA kernels of the contrastive loss, on the host executor or a GPU, against the CPU kernel in float64 on the same rows.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "device.h"
 #include "kernels/contrastive_cuda.h"
 #include "threads.h"
 
@@ -107,19 +108,28 @@ static Answer on_cpu(const Problem& p, const std::vector<double>& grad_loss) {
 }
 
 template <class Sum>
-static Answer on_executor(const Problem& p, const Kind& kind, const std::vector<unsigned char>& rows,
+static Answer on_device(const Problem& p, const Kind& kind, const std::vector<unsigned char>& rows,
                           const std::vector<double>& grad_loss) {
-  const ContrastiveCuda in{kind.precision, rows.data(), p.n(), p.d, p.image.data(), p.label.data(), -1, p.same_class,
-                           &p.temperature, p.normalize, p.first, p.anchors()};
+  using Bytes = std::vector<unsigned char>;
+  test::Device<unsigned char> device_rows(rows);
+  test::Device<std::int64_t> image(p.image), label(p.label);
+  test::Device<double> temperature({p.temperature}), grad_temperature({NAN});
+  const ContrastiveCuda in{kind.precision, device_rows.get(), p.n(), p.d, image.get(), label.get(), -1, p.same_class,
+                           temperature.get(), p.normalize, p.first, p.anchors()};
   // Arrays of exactly the promised size, with garbage in them.
-  std::vector<Sum> loss(p.anchors(), Sum(NAN)), lse(loss), grad_of_loss(grad_loss.begin(), grad_loss.end());
-  std::vector<unsigned char> forward(contrastive_forward_workspace(in), 0xa5), backward(contrastive_backward_workspace(in), 0xa5);
-  check(contrastive_forward_cuda(in, forward.data(), loss.data(), lse.data(), nullptr) == cudaSuccess, "forward launches");
+  const std::vector<Sum> nothing(p.anchors(), Sum(NAN));
+  test::Device<Sum> loss(nothing), lse(nothing), grad_of_loss({grad_loss.begin(), grad_loss.end()});
+  test::Device<unsigned char> forward(Bytes(contrastive_forward_workspace(in), 0xa5));
+  test::Device<unsigned char> backward(Bytes(contrastive_backward_workspace(in), 0xa5));
+  check(contrastive_forward_cuda(in, forward.get(), loss.get(), lse.get(), nullptr) == cudaSuccess, "forward launches");
   const int grad_bytes = kind.precision == CudaPrecision::half_as_tf32 ? 4 : kind.bytes;
-  std::vector<unsigned char> grad(p.rows.size() * grad_bytes, 0xff);
-  Answer out{{loss.begin(), loss.end()}, {lse.begin(), lse.end()}, std::vector<double>(p.rows.size()), NAN};
-  check(contrastive_backward_cuda(in, backward.data(), lse.data(), grad_of_loss.data(), grad.data(), &out.grad_temperature,
+  test::Device<unsigned char> device_grad(Bytes(p.rows.size() * grad_bytes, 0xff));
+  check(contrastive_backward_cuda(in, backward.get(), lse.get(), grad_of_loss.get(), device_grad.get(), grad_temperature.get(),
                                   nullptr) == cudaSuccess, "backward launches");
+  const auto losses = loss.back(), lses = lse.back();
+  const Bytes grad = device_grad.back();
+  Answer out{{losses.begin(), losses.end()}, {lses.begin(), lses.end()}, std::vector<double>(p.rows.size()),
+             grad_temperature.back()[0]};
   for (std::size_t k = 0; k < p.rows.size(); ++k) {
     if (grad_bytes == 8) {
       std::memcpy(&out.grad[k], grad.data() + 8 * k, 8);
@@ -150,7 +160,7 @@ static void compare(const std::string& name, Problem p, const Kind& kind) {
   for (double& g : grad_loss) g = static_cast<float>(normal(random));
   const Answer wanted = on_cpu(p, grad_loss);
   const auto run = [&] {
-    return kind.bytes == 8 ? on_executor<double>(p, kind, rows, grad_loss) : on_executor<float>(p, kind, rows, grad_loss);
+    return kind.bytes == 8 ? on_device<double>(p, kind, rows, grad_loss) : on_device<float>(p, kind, rows, grad_loss);
   };
   const Answer found = run();
   const double scale = 0.1 / p.temperature;  // of s, and so of what rounding moves
@@ -171,9 +181,9 @@ static void compare(const std::string& name, Problem p, const Kind& kind) {
   const double off_temperature = std::fabs(found.grad_temperature - wanted.grad_temperature);
   check(off_temperature <= 10 * kind.grad_error * std::max(1.0, scale) * (std::fabs(wanted.grad_temperature) + length / p.temperature),
         what + ": gradient by the temperature");
-  simt::reverse = true;
+  test::other_order(true);
   const Answer again = run();
-  simt::reverse = false;
+  test::other_order(false);
   check(again.loss == found.loss && again.grad == found.grad && again.grad_temperature == found.grad_temperature,
         what + ": same bits when threads run in another order");
 }

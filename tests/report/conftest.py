@@ -51,7 +51,7 @@ def build_run(folder: Path, task_name: str, count: int = 6) -> Path:
 
     import torch
 
-    from clustercl.cluster import cut_tree, linkage
+    from clustercl import cut_tree, linkage
     from clustercl.data.cases import find_cases
     from clustercl.data.prepare import prepare_cases
     from clustercl.data.split import Split

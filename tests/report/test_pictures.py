@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clustercl.cluster import cut_tree, linkage
+from clustercl import cut_tree, linkage
 from clustercl.errors import DataError, RunError
 from clustercl.files import save_npy, write_csv
 from clustercl.report.clusters import VOLUMES_READ, _candidates, draw_examples, draw_tree, read_tree
