@@ -15,7 +15,7 @@ help:
 	@echo "make test     install into .venv, then run the C++ and Python tests"
 	@echo "make install  only install; make build rebuilds the extension after a change in csrc/"
 	@echo "make lint, make bench, make wheel, make clean"
-	@echo "make gpu-check  on a machine with a GPU, into its own python (PYTHON=): build, tests, sanitizer, benchmark"
+	@echo "make gpu-check  on a machine with a GPU, into its own python (PYTHON=): build, tests, sanitizer, benchmarks"
 
 $(VENV)/installed: constraints.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "clustercl needs Python 3.11 or newer, found " + sys.version)'
@@ -62,7 +62,7 @@ bench: $(VENV)/built
 # With the torch that PYTHON has, offline, for the GPU that is there.
 gpu-check:
 	CLUSTERCL_CUDA=on CLUSTERCL_CUDA_ARCHITECTURES=native $(PYTHON) -m pip install -q --no-build-isolation --no-deps -e .
-	$(PYTHON) -m clustercl.benchmarks.gpu_check
+	$(PYTHON) -m clustercl.benchmarks.gpu_check && $(PYTHON) -m clustercl.benchmarks.gpu_show
 
 wheel: $(VENV)/installed
 	$(PIP) wheel -q --no-build-isolation --no-deps -w dist .

@@ -1,4 +1,4 @@
-"""`make gpu-check`: the proof on a GPU. Tests, compute-sanitizer where it is, the benchmark; one result file.
+"""`make gpu-check`: the proof on a GPU. Tests, compute-sanitizer where it is, the benchmarks; one result file.
 
 python -m clustercl.benchmarks.gpu_check [FOLDER]   writes FOLDER/<gpu>.json, benchmarks/results by default
 """
@@ -33,22 +33,24 @@ def run(out: Path = ROOT / "benchmarks/results") -> bool:
     steps = [_built(has_kernel)]
     steps.append(step("pytest -m cuda", [sys.executable, "-m", "pytest", "-q", "-m", "cuda", ROOT / "tests"]))
     steps += programs()
-    rows: list[dict] = []
+    loss: list[dict] = []
+    trees: list[dict] = []
     if all(one["passed"] for one in steps):
+        from clustercl.benchmarks.linkage_gpu import run as time_linkage
         from clustercl.benchmarks.loss_gpu import run as time_loss
 
-        rows = time_loss()
+        loss, trees = time_loss(), time_linkage()
     about = machine(("torch", "numpy", "triton")) | {"driver": driver(), "cuda": torch.version.cuda}
-    passed = all(one["passed"] for one in steps) and bool(rows)
+    passed = all(one["passed"] for one in steps) and bool(loss) and bool(trees)
     path = out / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
     out.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"machine": about, "passed": passed, "steps": steps, "loss": rows})
+    write_json(path, {"machine": about, "passed": passed, "steps": steps, "loss": loss, "linkage": trees})
     say(f"gpu-check: {'passed' if passed else 'FAILED'}, {path}")
     return passed
 
 
 def _built(has_kernel) -> dict:
-    missing = [op for op in ("contrastive_loss", "pairwise_distances") if not has_kernel(op, "cuda")]
+    missing = [op for op in ("contrastive_loss", "pairwise_distances", "linkage") if not has_kernel(op, "cuda")]
     return {
         "name": "extension",
         "passed": not missing,

@@ -6,7 +6,6 @@ import click
 
 PACKAGES = ("clustercl", "torch", "numpy", "monai", "lightning-fabric", "scikit-learn", "scipy", "nibabel", "click")
 OPS = ("contrastive_loss", "pairwise_distances", "linkage")
-CUDA_OPS = ("contrastive_loss", "pairwise_distances")  # those with a CUDA kernel where the build has CUDA
 
 
 def collect() -> dict:
@@ -44,9 +43,7 @@ def _kernel(op: str, device: str) -> str:
         forced = os.environ.get("CLUSTERCL_CPU")
         why = f"forced by CLUSTERCL_CPU={forced}" if forced else "the best this CPU has"
         return f"compiled, {build_info()['cpu']} ({why})"
-    reason = MISSING or "this version has no CUDA kernel for it"
-    if not MISSING and op in CUDA_OPS:
-        reason = f"built without CUDA: {build_info()['cuda_reason']}"
+    reason = MISSING or f"built without CUDA: {build_info()['cuda_reason']}"
     if op == "contrastive_loss":
         return f"blocked torch operations, slow: {reason}"
     return f"none: {reason}" if device == "cpu" else f"computed on the CPU: {reason}"

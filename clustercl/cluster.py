@@ -11,7 +11,7 @@ import torch
 
 from clustercl.ops import linkage as linkage_op
 from clustercl.ops import pairwise as pairwise_op
-from clustercl.ops.arrays import condensed_distances, host_matrix
+from clustercl.ops.arrays import condensed_distances, gpu_matrix, host_matrix
 
 
 def pairwise_distances(X, Y=None, metric: str = "euclidean"):
@@ -45,14 +45,14 @@ def linkage(
 ) -> np.ndarray:
     """Cluster the rows of X (n, d), n >= 2: SciPy's (n - 1, 4) float64 linkage matrix.
 
-    X: NumPy array or tensor on any device (a CUDA tensor is copied to the host), float32 or float64, other real dtypes
-    are converted; it is never changed. method: ward, average, complete, single. metric: euclidean, or except for ward
-    cosine (1 - cos) or precomputed: then X holds distances, (n, n) or the n (n - 1) / 2 of SciPy's pdist. progress:
-    called as progress(merges, rounds, distances), how many merges, rounds of merging (single has none) and distances of
-    rows or centroids are done, up to ten times per second and once at the end. dtype: of the entries of the matrix of
-    distances that average and complete hold (the others hold none): float64 or, for half the memory, float32; then
-    every height is the distance of the two clusters to 1e-6 (0 where it is below 1e-18 of the largest), and of
-    distances that agree to 1e-8 any may go first.
+    X: NumPy array or tensor, float32 or float64, other real dtypes are converted; it is never changed. A CUDA tensor is
+    clustered on its GPU (given distances, and everything where the build has no CUDA kernels, on the host). method:
+    ward, average, complete, single. metric: euclidean, or except for ward cosine (1 - cos) or precomputed: then X holds
+    distances, (n, n) or the n (n - 1) / 2 of SciPy's pdist. progress: called as progress(merges, rounds, distances),
+    how many merges, rounds of merging (single has none) and distances of rows or centroids are done, up to ten times
+    per second and once at the end. dtype: of the entries of the matrix of distances that average and complete hold (the
+    others hold none): float64 or, for half the memory, float32; then every height is the distance of the two clusters
+    to 1e-6 (0 where it is below 1e-18 of the largest), and of distances that agree to 1e-8 any may go first.
 
     Exact: every merge is at the smallest distance that is left, heights equal SciPy's, and without ties so does the
     tree. (Ward's centroids are rounded to float64, as if rows were moved by 1e-16 of their size: where clusters are
@@ -76,6 +76,11 @@ def linkage(
             f"linkage: method 'ward' works on euclidean distances alone, got metric {metric!r}; "
             "use method 'average' or normalise the rows of X to length 1"
         )
+    if linkage_op.on_gpu(X):
+        x = gpu_matrix(X, "X", "linkage", least_rows=2)
+        if metric == "cosine" and (zero := (x == 0).all(dim=1).nonzero().flatten().tolist()):
+            raise ValueError(f"linkage: X row {zero[0]} is all zeros and has no cosine distance")
+        return linkage_op.linkage_matrix_cuda(x, method, metric, dtype, progress)
     x = host_matrix(X, "X", "linkage", least_rows=2)
     if metric == "cosine" and (zero := np.flatnonzero((x == 0).all(axis=1))).size:
         raise ValueError(f"linkage: X row {zero[0]} is all zeros and has no cosine distance")

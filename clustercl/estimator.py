@@ -5,6 +5,7 @@ import numpy as np
 from clustercl.cluster import linkage
 from clustercl.cut import count_clusters, cut_tree
 from clustercl.ops.arrays import host_matrix
+from clustercl.ops.linkage import on_gpu
 
 try:
     from sklearn.base import BaseEstimator, ClusterMixin
@@ -64,7 +65,7 @@ class AgglomerativeClustering(ClusterMixin, BaseEstimator):
         if self.distance_threshold is None and self.n_clusters != "auto":
             count_clusters("AgglomerativeClustering", self.n_clusters, n, None)
         metric = "euclidean" if self.metric == "l2" else self.metric
-        z = linkage(x, method=self.linkage, metric=metric, progress=progress)
+        z = linkage(X if on_gpu(X) else x, method=self.linkage, metric=metric, progress=progress)
         if self.distance_threshold is not None:
             self.n_clusters_ = int(np.count_nonzero(z[:, 2] >= self.distance_threshold)) + 1
         else:

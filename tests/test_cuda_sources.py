@@ -10,8 +10,11 @@ import subprocess
 import pytest
 
 NVCC = shutil.which("nvcc")
-# Kernels on tensor cores: a spilled register is a trip to memory in the innermost loop.
-HOT = re.compile(r"contrastive_(forward|backward)_kernel.*(Bf16|Tf32Of)")
+# Kernels with products or distances in their innermost loop, where a spilled register is a trip to memory.
+HOT = re.compile(
+    r"contrastive_(forward|backward)_kernel.*(Bf16|Tf32Of)"
+    r"|screen_kernel|exact_kernel|look_kernel|fill_kernel|pairwise_distances_kernel"
+)
 
 
 def report(source, architecture, folder) -> dict[str, dict]:
@@ -42,7 +45,8 @@ def test_compiles_without_spills(root, tmp_path, architecture):
     for source in sorted((root / "csrc/kernels").glob("*_cuda.cu")):
         found |= report(source, architecture, tmp_path)
     hot = {name: kernel for name, kernel in found.items() if HOT.search(name)}
-    assert len(hot) == 6  # two passes in bfloat16, TF32 and three of TF32
+    # Loss: two passes in bfloat16, TF32 and three of TF32; linkage: by rows, and of a matrix in two types; distances.
+    assert len(hot) == 6 + (2 + 2 * 2) + 1
     assert {name: kernel for name, kernel in hot.items() if kernel["spilled"]} == {}
     for name, kernel in found.items():
         # 65,536 registers and 48 KiB: at least two blocks of 128 threads share a multiprocessor.

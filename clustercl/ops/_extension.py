@@ -21,7 +21,7 @@ def available() -> bool:
 def has_kernel(op: str, device: str) -> bool:
     """Whether this build holds a compiled kernel of the op for the device type ("cpu", "cuda")."""
     if op == "linkage":  # no torch op: it reports progress to a Python function
-        return available() and device == "cpu"
+        return available() and hasattr(_C, {"cpu": "linkage", "cuda": "linkage_cuda"}.get(device, ""))
     return available() and torch._C._dispatch_has_kernel_for_dispatch_key(f"clustercl::{op}", device.upper())
 
 

@@ -50,6 +50,22 @@ def host_matrix(x, name: str, op: str, least_rows: int = 0) -> np.ndarray:
     return array
 
 
+def gpu_matrix(x: torch.Tensor, name: str, op: str, least_rows: int = 0) -> torch.Tensor:
+    """A tensor as (n, d) rows that stay on its device, with the checks and errors of host_matrix."""
+    if x.is_complex():
+        raise ValueError(f"{op}: {name} must hold real numbers, got dtype {str(x.dtype).removeprefix('torch.')}")
+    if x.dim() != 2:
+        raise ValueError(f"{op}: {name} must be (n, d), got shape {tuple(x.shape)}")
+    if x.shape[0] < least_rows:
+        raise ValueError(f"{op}: {name} must have at least {least_rows} rows, got shape {tuple(x.shape)}")
+    if x.shape[1] < 1:
+        raise ValueError(f"{op}: {name} must have at least one feature, got shape {tuple(x.shape)}")
+    if not (finite := x.isfinite()).all():
+        place = tuple((~finite).nonzero()[0].tolist())
+        raise ValueError(f"{op}: {name} must be finite, got {x[place].item()} at {place}")
+    return x.detach()
+
+
 def condensed_distances(x, name: str, op: str) -> tuple[np.ndarray, int]:
     """Given distances as SciPy's pdist orders them, (n (n - 1) / 2,) float64, and n >= 2, from those or from (n, n).
 

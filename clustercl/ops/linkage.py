@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from clustercl.ops import _extension
 from clustercl.ops.memory import available_bytes
@@ -27,6 +28,35 @@ def linkage_matrix(x: np.ndarray, method: str, metric: str, dtype: str, progress
     if method in ("average", "complete"):
         _require_memory(method, n, 3 * 8 * n * d + _matrix_bytes(n, dtype))
     return _extension._C.linkage(x, method, metric, dtype, progress)
+
+
+def on_gpu(x) -> bool:
+    """Whether linkage_matrix_cuda takes x: a CUDA tensor, and kernels for it in this build."""
+    return isinstance(x, torch.Tensor) and x.is_cuda and _extension.has_kernel("linkage", "cuda")
+
+
+def linkage_matrix_cuda(
+    x: torch.Tensor, method: str, metric: str, dtype: str, progress: Progress | None = None
+) -> np.ndarray:
+    """The same of rows x (n, d) on a GPU, by its kernels and in its memory; finite, no zero row under cosine."""
+    n, d = x.shape
+    padded = -(-d // 8) * 8
+    wanted = _extension._C.linkage_cuda_workspace(n, padded, method, metric, dtype)
+    try:
+        rows = x.new_zeros((n, padded), dtype=torch.float64)
+        workspace = x.new_empty(wanted, dtype=torch.uint8)
+    except torch.OutOfMemoryError:
+        free, _ = torch.cuda.mem_get_info(x.device)
+        raise MemoryError(
+            f"linkage: {method} of n = {n} wants {wanted + 8 * n * padded} bytes on {x.device}, and {free} are free"
+            + ("" if method in ("ward", "single") else ": take method 'ward' or 'single', which need no matrix")
+        ) from None
+    rows[:, :d] = x.detach()
+    with torch.cuda.device(x.device):
+        return _extension._C.linkage_cuda(
+            rows.data_ptr(), n, padded, method, metric, dtype, workspace.data_ptr(),
+            torch.cuda.current_stream().cuda_stream, progress,
+        )  # fmt: skip
 
 
 def linkage_of_distances(

@@ -59,7 +59,8 @@ def grow_tree(context: Context, features: np.ndarray) -> np.ndarray:
         def told(merges: int, rounds: int, distances: int) -> None:
             progress.update(merges - progress.count, f"{rounds} rounds" if rounds else None)
 
-        return linkage(features, method=context.config.cluster.linkage, progress=told)
+        rows = torch.from_numpy(features).to(context.fabric.device)  # on a GPU they are clustered there
+        return linkage(rows, method=context.config.cluster.linkage, progress=told)
 
 
 @torch.no_grad()

@@ -1,71 +1,22 @@
 // _C.linkage: NumPy rows -> NumPy linkage matrix. Not a torch op, because a long clustering calls back into Python.
 #include "linkage.h"
 
-#include <chrono>
-#include <exception>
 #include <memory>
 #include <new>
 #include <string>
 
-#include "../kernels/linkage.h"
 #include "common.h"
+#include "linkage_call.h"
 
 namespace clustercl {
 
 namespace py = pybind11;
 
-namespace {
-
-// Asked by the kernel without the GIL; ten times a second it takes the GIL, looks for Ctrl-C and tells the progress.
-struct Watch {
-  using Clock = std::chrono::steady_clock;
-  py::object progress;
-  Clock::time_point next = Clock::now() + std::chrono::milliseconds(100);
-  std::exception_ptr error;
-
-  void tell(const Effort& effort) const {
-    if (!progress.is_none()) progress(effort.merges, effort.rounds, effort.distances);
-  }
-
-  static bool proceed(void* self, const Effort& effort) {
-    Watch& watch = *static_cast<Watch*>(self);
-    if (Clock::now() < watch.next) return true;
-    const py::gil_scoped_acquire gil;
-    try {
-      if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-      watch.tell(effort);
-    } catch (...) {
-      watch.error = std::current_exception();
-      return false;
-    }
-    watch.next = Clock::now() + std::chrono::milliseconds(100);
-    return true;
-  }
-};
-
-Linkage method_of(const std::string& name) {
-  if (name == "ward") return Linkage::ward;
-  if (name == "average") return Linkage::average;
-  if (name == "complete") return Linkage::complete;
-  if (name == "single") return Linkage::single;
-  throw py::value_error("linkage: method must be ward, average, complete or single, got '" + name + "'");
-}
-
-Entries entries_of(const std::string& name) {
-  if (name == "float64") return Entries::full;
-  if (name == "float32") return Entries::half;
-  throw py::value_error("linkage: dtype must be float64 or float32, got '" + name + "'");
-}
-
-}  // namespace
-
 py::array_t<double> linkage_matrix(const py::array& x, const std::string& method_name, const std::string& metric_name,
                                    const std::string& entries_name, const py::object& progress) {
-  const Linkage method = method_of(method_name);
+  const Linkage method = linkage_method_of(method_name);
   const Entries entries = entries_of(entries_name);
-  if (metric_name != "euclidean" && (metric_name != "cosine" || method == Linkage::ward))
-    throw py::value_error("linkage: metric must be euclidean or, except for ward, cosine, got '" + metric_name + "'");
-  const Metric metric = metric_name == "cosine" ? Metric::cosine : Metric::euclidean;
+  const Metric metric = linkage_metric_of(metric_name, method);
   const bool single_precision = py::isinstance<py::array_t<float>>(x);
   if (x.ndim() != 2 || x.shape(0) < 2 || x.shape(1) < 1 || !(single_precision || py::isinstance<py::array_t<double>>(x)))
     throw py::value_error("linkage: x must be (n, d) float32 or float64 with n >= 2 and d >= 1");
@@ -74,7 +25,7 @@ py::array_t<double> linkage_matrix(const py::array& x, const std::string& method
     throw py::value_error("linkage: the strides of x must be whole numbers of its elements");
 
   py::array_t<double> z({n - 1, std::int64_t{4}});
-  Watch watch{progress, Watch::Clock::now() + std::chrono::milliseconds(100), nullptr};
+  Watch watch{progress};
   std::int64_t zero = -1;
   bool memory = true;
   const Monitor monitor{Watch::proceed, &watch};
@@ -112,13 +63,13 @@ py::array_t<double> linkage_matrix(const py::array& x, const std::string& method
 py::array_t<double> linkage_of_condensed(const py::array_t<double, py::array::c_style>& condensed, std::int64_t n,
                                          const std::string& method_name, const std::string& entries_name,
                                          const py::object& progress) {
-  const Linkage method = method_of(method_name);
+  const Linkage method = linkage_method_of(method_name);
   const Entries entries = entries_of(entries_name);
   const std::int64_t count = n * (n - 1) / 2;
   if (method == Linkage::ward || n < 2 || condensed.ndim() != 1 || condensed.shape(0) != count)
     throw py::value_error("linkage: condensed must hold n (n - 1) / 2 distances, for another method than ward");
   py::array_t<double> z({n - 1, std::int64_t{4}});
-  Watch watch{progress, Watch::Clock::now() + std::chrono::milliseconds(100), nullptr};
+  Watch watch{progress};
   const Monitor monitor{Watch::proceed, &watch};
   {
     const py::gil_scoped_release no_gil;  // bad_alloc becomes MemoryError

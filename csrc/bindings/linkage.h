@@ -1,4 +1,4 @@
-// The call that module.cpp offers to Python beside the torch ops.
+// The calls that module.cpp offers to Python beside the torch ops.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -18,5 +18,15 @@ pybind11::array_t<double> linkage_matrix(const pybind11::array& x, const std::st
 pybind11::array_t<double> linkage_of_condensed(const pybind11::array_t<double, pybind11::array::c_style>& condensed,
                                                std::int64_t n, const std::string& method, const std::string& entries,
                                                const pybind11::object& progress);
+
+#if CLUSTERCL_WITH_CUDA
+// rows: where n * padded doubles lie on the device, overwritten; workspace: where linkage_cuda_workspace_bytes lie; stream: a
+// cudaStream_t of the current device. For cosine no row is all zeros.
+std::int64_t linkage_cuda_workspace_bytes(std::int64_t n, std::int64_t padded, const std::string& method,
+                                          const std::string& metric, const std::string& entries);
+pybind11::array_t<double> linkage_matrix_cuda(std::uintptr_t rows, std::int64_t n, std::int64_t padded, const std::string& method,
+                                              const std::string& metric, const std::string& entries, std::uintptr_t workspace,
+                                              std::uintptr_t stream, const pybind11::object& progress);
+#endif
 
 }  // namespace clustercl

@@ -24,6 +24,13 @@ PYBIND11_MODULE(_C, m) {
   m.def("linkage_of_condensed", &clustercl::linkage_of_condensed, "(n - 1, 4) linkage matrix from distances",
         pybind11::arg("condensed"), pybind11::arg("n"), pybind11::arg("method"), pybind11::arg("dtype"),
         pybind11::arg("progress"));
+#if CLUSTERCL_WITH_CUDA
+  m.def("linkage_cuda_workspace", &clustercl::linkage_cuda_workspace_bytes, "Bytes of device memory that linkage_cuda wants",
+        pybind11::arg("n"), pybind11::arg("padded"), pybind11::arg("method"), pybind11::arg("metric"), pybind11::arg("dtype"));
+  m.def("linkage_cuda", &clustercl::linkage_matrix_cuda, "(n - 1, 4) linkage matrix of rows on a GPU, by their addresses",
+        pybind11::arg("rows"), pybind11::arg("n"), pybind11::arg("padded"), pybind11::arg("method"), pybind11::arg("metric"),
+        pybind11::arg("dtype"), pybind11::arg("workspace"), pybind11::arg("stream"), pybind11::arg("progress"));
+#endif
   m.def("fma_ceiling", [] { return clustercl::fma_ceiling(clustercl::torch_threads(), 5); },
         "Floating-point operations per second of float32 that multiply-adds in registers reach on all threads.");
   m.def("build_info", [] {

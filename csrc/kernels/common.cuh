@@ -103,10 +103,26 @@ __device__ inline std::uint16_t to_bf16(float x) {
   return static_cast<std::uint16_t>((bits + 0x7fffu + (bits >> 16 & 1)) >> 16);
 }
 
+// Rounded each by itself: what a compiler may not fuse, so that sums have the bits of the CPU's.
+#if defined(CLUSTERCL_SIMT)
+inline double times(double x, double y) { return x * y; }
+inline double plus(double x, double y) { return x + y; }
+#else
+__device__ inline double times(double x, double y) { return __dmul_rn(x, y); }
+__device__ inline double plus(double x, double y) { return __dadd_rn(x, y); }
+#endif
+
 // x from the lane whose number differs by the bits of `other`.
 template <class T>
 __device__ T shuffle_xor(T x, int other) {
   return __shfl_xor_sync(kAllLanes, x, other);
+}
+
+
+// x of lane `source`.
+template <class T>
+__device__ T shuffle(T x, int source) {
+  return __shfl_sync(kAllLanes, x, source);
 }
 
 }  // namespace clustercl

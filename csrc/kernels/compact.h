@@ -8,6 +8,12 @@
 
 #include <cstdint>
 
+#if defined(__CUDACC__)
+#define CLUSTERCL_HOST_DEVICE __host__ __device__
+#else
+#define CLUSTERCL_HOST_DEVICE
+#endif
+
 namespace clustercl {
 
 struct Compact {
@@ -20,14 +26,14 @@ constexpr std::int64_t kCompactLeastBits = std::int64_t{1023 - 64} << 52;
 constexpr int kCompactShift = 26;
 constexpr std::int64_t kCompactHalf = std::int64_t{1} << (kCompactShift - 1);  // to round to the nearest
 
-static inline double unpack(double entry) { return entry; }
-static inline double unpack(Compact entry) {
+CLUSTERCL_HOST_DEVICE static inline double unpack(double entry) { return entry; }
+CLUSTERCL_HOST_DEVICE static inline double unpack(Compact entry) {
   const std::int64_t bits = (std::int64_t{entry.code} << kCompactShift) + kCompactLeastBits;
   return __builtin_bit_cast(double, bits & -static_cast<std::int64_t>(entry.code != 0));
 }
 
-static inline void pack(double x, double& entry) { entry = x; }
-static inline void pack(double x, Compact& entry) {
+CLUSTERCL_HOST_DEVICE static inline void pack(double x, double& entry) { entry = x; }
+CLUSTERCL_HOST_DEVICE static inline void pack(double x, Compact& entry) {
   const std::int64_t above = __builtin_bit_cast(std::int64_t, x) - (kCompactLeastBits - kCompactHalf);
   entry.code = static_cast<std::uint32_t>((above < 0 ? 0 : above) >> kCompactShift);
 }

@@ -5,6 +5,7 @@
 
 #include "contrastive_cuda.h"
 #include "tile.cuh"
+#include "workspace.h"
 
 namespace clustercl {
 
@@ -46,23 +47,6 @@ __device__ inline Relation relation(const ContrastiveIds& ids, const RowMarks& i
   if (ids.same_class == SameClass::exclude) return {same_image || !same_label, same_image};
   return {true, same_image || (ids.same_class == SameClass::attract && same_label)};
 }
-
-// The parts of a workspace, one after the other.
-class Parts {
- public:
-  explicit Parts(void* begin) : begin_(static_cast<unsigned char*>(begin)) {}
-  template <class T>
-  T* take(std::int64_t count) {
-    T* out = begin_ == nullptr ? nullptr : reinterpret_cast<T*>(begin_ + used_);
-    used_ += (count * static_cast<std::int64_t>(sizeof(T)) + 255) / 256 * 256;
-    return out;
-  }
-  std::int64_t used() const { return used_; }
-
- private:
-  unsigned char* begin_;
-  std::int64_t used_ = 0;
-};
 
 template <class E>
 ContrastiveSizes sizes_of(const ContrastiveCuda& in) {

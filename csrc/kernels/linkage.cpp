@@ -14,47 +14,64 @@ namespace clustercl {
 
 namespace {
 
-// The power of two that brings the numbers below 1/2, when their squares could leave the range of float64, or `always`.
-int exponent_of(const double* x, std::int64_t count, bool always = false) {
+// Moves features that lie far from 0 near to it, where centroids and products of rows lose fewer digits.
+void centre(double* rows, std::int64_t n, std::int64_t padded) {
+  Columns columns{std::vector<double>(padded, 0.0), std::vector<double>(rows, rows + padded), std::vector<double>(rows, rows + padded)};
+  std::vector<double> part(padded);
+  for (std::int64_t from = 0; from < n; from += kSumRows) {
+    std::fill(part.begin(), part.end(), 0.0);
+    for (std::int64_t i = from; i < std::min(n, from + kSumRows); ++i)
+      for (std::int64_t f = 0; f < padded; ++f) {
+        const double x = rows[i * padded + f];
+        part[f] += x;
+        columns.low[f] = std::min(columns.low[f], x);
+        columns.high[f] = std::max(columns.high[f], x);
+      }
+    for (std::int64_t f = 0; f < padded; ++f) columns.sum[f] += part[f];
+  }
+  std::vector<double> middle = middle_of(columns, n);
+  for (std::int64_t f = 0; f < padded; ++f)
+    for (std::int64_t i = 0; i < n && middle[f] != 0; ++i)
+      if ((rows[i * padded + f] - middle[f]) + middle[f] != rows[i * padded + f]) middle[f] = 0;
+  if (std::all_of(middle.begin(), middle.end(), [](double x) { return x == 0; })) return;
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t f = 0; f < padded; ++f) rows[i * padded + f] -= middle[f];
+}
+
+double largest_of(const double* x, std::int64_t count) {
   double largest = 0.0;
   for (std::int64_t i = 0; i < count; ++i) largest = std::max(largest, std::fabs(x[i]));
+  return largest;
+}
+
+}  // namespace
+
+int exponent_of(double largest, bool always) {
   if (largest == 0.0 || (!always && largest < 1e100 && largest > 1e-100)) return 0;
   int exponent;
   std::frexp(largest, &exponent);
   return exponent + 1;
 }
 
-// Moves features that lie far from 0 near to it, where centroids and products of rows lose fewer digits. The centre is the mean rounded to 12
-// bits below the largest value, so that the subtraction stays exact for integers and other short numbers: ties survive.
-// A feature that would not get half as large stays, as does one in which any value would lose a digit.
-void centre(double* rows, std::int64_t n, std::int64_t padded) {
-  std::vector<double> sum(padded, 0.0), low(rows, rows + padded), high(rows, rows + padded), middle(padded, 0.0);
-  for (std::int64_t i = 0; i < n; ++i)
-    for (std::int64_t f = 0; f < padded; ++f) {
-      const double x = rows[i * padded + f];
-      sum[f] += x;
-      low[f] = std::min(low[f], x);
-      high[f] = std::max(high[f], x);
-    }
-  bool any = false;
-  for (std::int64_t f = 0; f < padded; ++f) {
+std::vector<double> middle_of(const Columns& columns, std::int64_t n) {
+  std::vector<double> middle(columns.sum.size(), 0.0);
+  for (std::size_t f = 0; f < middle.size(); ++f) {
+    const double low = columns.low[f], high = columns.high[f];
     int exponent;
-    std::frexp(std::max(-low[f], high[f]), &exponent);
-    const double mean = std::ldexp(std::nearbyint(std::ldexp(sum[f] / static_cast<double>(n), 12 - exponent)), exponent - 12);
-    if (std::max(high[f] - mean, mean - low[f]) > 0.5 * std::max(high[f], -low[f])) continue;
-    bool exact = true;
-    for (std::int64_t i = 0; i < n && exact; ++i) exact = (rows[i * padded + f] - mean) + mean == rows[i * padded + f];
-    if (!exact) continue;
-    middle[f] = mean;
-    any = true;
+    std::frexp(std::max(-low, high), &exponent);
+    const double mean =
+        std::ldexp(std::nearbyint(std::ldexp(columns.sum[f] / static_cast<double>(n), 12 - exponent)), exponent - 12);
+    if (std::max(high - mean, mean - low) <= 0.5 * std::max(high, -low)) middle[f] = mean;
   }
-  for (std::int64_t i = 0; i < n && any; ++i)
-    for (std::int64_t f = 0; f < padded; ++f) rows[i * padded + f] -= middle[f];
+  return middle;
 }
 
-// Merges may come in any order in which a cluster follows its parts. The greedy order is: the smallest (height, a, b)
-// among the merges whose parts exist. A parent that rounding put below its part is lifted to it.
-void write(std::vector<Merge>& merges, std::int64_t n, int exponent, double* z) {
+double compact_unit(double largest, std::int64_t padded, Metric metric) {
+  const double most = metric == Metric::cosine ? 2.0 : 2.0 * largest * std::sqrt(static_cast<double>(padded));
+  return most > 0 ? std::ldexp(1.0, -std::ilogb(most) - 2) : 1.0;
+}
+
+void write_merges(std::vector<Merge>& merges, std::int64_t n, int exponent, double* z) {
   const std::int64_t count = n - 1;
   std::vector<std::int64_t> last(n, -1), parent(count, -1), label(n);
   std::vector<int> waiting(count, 0);
@@ -86,11 +103,9 @@ void write(std::vector<Merge>& merges, std::int64_t n, int exponent, double* z) 
   }
 }
 
-}  // namespace
-
 bool linkage(double* rows, std::int64_t n, std::int64_t padded, Linkage method, Metric metric, Entries entries,
              const Parallel& parallel, const Monitor& monitor, double* z) {
-  const int exponent = metric == Metric::cosine ? 0 : exponent_of(rows, n * padded);
+  const int exponent = metric == Metric::cosine ? 0 : exponent_of(largest_of(rows, n * padded));
   if (exponent != 0)
     for (std::int64_t k = 0; k < n * padded; ++k) rows[k] = std::ldexp(rows[k], -exponent);
   std::vector<Merge> merges;
@@ -106,18 +121,18 @@ bool linkage(double* rows, std::int64_t n, std::int64_t padded, Linkage method, 
     finished = merge(rows, n, padded, method, metric, parallel, monitor, merges);
   }
   if (!finished || !monitor(n - 1)) return false;
-  write(merges, n, metric == Metric::sqeuclidean ? 2 * exponent : exponent, z);
+  write_merges(merges, n, metric == Metric::sqeuclidean ? 2 * exponent : exponent, z);
   return true;
 }
 
 bool linkage_of_distances(const double* condensed, std::int64_t n, Linkage method, Entries entries, const Parallel& parallel,
                           const Monitor& monitor, double* z) {
-  const int exponent = exponent_of(condensed, n * (n - 1) / 2, entries == Entries::half);
+  const int exponent = exponent_of(largest_of(condensed, n * (n - 1) / 2), entries == Entries::half);
   std::vector<Merge> merges;
   merges.reserve(n - 1);
   const auto merge = entries == Entries::half ? merge_distances<Compact> : merge_distances<double>;
   if (!merge(condensed, n, exponent, method, parallel, monitor, merges) || !monitor(n - 1)) return false;
-  write(merges, n, exponent, z);
+  write_merges(merges, n, exponent, z);
   return true;
 }
 

@@ -326,8 +326,7 @@ bool merge_condensed(const double* rows, std::int64_t n, std::int64_t padded, Li
   if (std::is_same_v<T, Compact>) {  // that no distance times it is beyond 1/2
     double largest = 0.0;
     for (std::int64_t k = 0; k < n * padded; ++k) largest = std::max(largest, std::fabs(rows[k]));
-    const double most = metric == Metric::cosine ? 2.0 : 2.0 * largest * std::sqrt(static_cast<double>(padded));
-    if (most > 0) unit = std::ldexp(1.0, -std::ilogb(most) - 2);
+    unit = compact_unit(largest, padded, metric);
   }
   const Buffer<T> entries = huge_buffer<T>(n * (n - 1) / 2);
   if (!fill_condensed(rows, n, padded, metric, unit, parallel, monitor, entries.get())) return false;

@@ -74,8 +74,36 @@ bool merge_condensed(const double* rows, std::int64_t n, std::int64_t padded, Li
 template <class T>
 bool merge_distances(const double* condensed, std::int64_t n, int exponent, Linkage method, const Parallel& parallel,
                      const Monitor& monitor, std::vector<Merge>& merges);
+// An edge of the minimum spanning tree, whose merges single linkage is; where lengths are equal, rows are looked at again.
+struct Edge {
+  double square;
+  std::int64_t a, b;
+};
+bool merge_spanning_tree(std::vector<Edge>& edges, const double* rows, std::int64_t n, std::int64_t padded, Metric metric,
+                         const Parallel& parallel, const Monitor& monitor, std::vector<Merge>& merges);
 bool merge_single(const double* rows, std::int64_t n, std::int64_t padded, Metric metric, const Parallel& parallel,
                   const Monitor& monitor, std::vector<Merge>& merges);
+
+// What comes before and after the merging, for the CPU and the GPU alike.
+// The power of two that brings numbers up to `largest` below 1/2, when their squares could leave the range of float64, or always.
+int exponent_of(double largest, bool always = false);
+
+// By feature: its sum, kSumRows rows at a time and those sums added up, and its range.
+constexpr std::int64_t kSumRows = 1024;
+struct Columns {
+  std::vector<double> sum, low, high;
+};
+// What to subtract from each feature, 0 where it would not get half as large: the mean, rounded to 12 bits below the largest
+// value, so that the subtraction stays exact for integers and other short numbers and ties survive. A feature in which any
+// value would lose a digit is to stay as it is, too.
+std::vector<double> middle_of(const Columns& columns, std::int64_t n);
+
+// The power of two by which distances of rows whose largest element is `largest` come below 1/2 (compact.h).
+double compact_unit(double largest, std::int64_t padded, Metric metric);
+
+// Merges may come in any order in which a cluster follows its parts. The greedy order is: the smallest (height, a, b)
+// among the merges whose parts exist. A parent that rounding put below its part is lifted to it. Heights times 2^exponent.
+void write_merges(std::vector<Merge>& merges, std::int64_t n, int exponent, double* z);
 
 // For work that several threads share: the calling thread, which works too, asks the monitor, the others look whether it was
 // told to stop.

@@ -22,11 +22,6 @@ namespace clustercl {
 
 namespace {
 
-struct Edge {
-  double square;
-  std::int64_t a, b;
-};
-
 // The rows in float32, and what a sum of theirs says of the exact one.
 struct Screen {
   Screen(const double* exact, std::int64_t n, std::int64_t padded) : rows(buffer<float>(n * padded)), norm(n) {
@@ -222,6 +217,11 @@ class Single {
 };
 
 }  // namespace
+
+bool merge_spanning_tree(std::vector<Edge>& edges, const double* rows, std::int64_t n, std::int64_t padded, Metric metric,
+                         const Parallel& parallel, const Monitor& monitor, std::vector<Merge>& merges) {
+  return Single(rows, n, padded, parallel, monitor).merge(edges, metric, merges);
+}
 
 bool merge_single(const double* rows, std::int64_t n, std::int64_t padded, Metric metric, const Parallel& parallel,
                   const Monitor& monitor, std::vector<Merge>& merges) {

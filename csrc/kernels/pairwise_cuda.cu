@@ -1,20 +1,35 @@
-// Distances between the rows of two matrices on CUDA, float64, with the bits of the CPU kernel (pairwise_lanes.h).
+// Distances between the rows of two matrices on CUDA, float64, with the bits of the CPU kernel.
 //
-// The formulas stand in pairwise.h. Nothing is stored beside the result. One thread per entry of out (n, m), neighbouring
-// threads along y, so that out is written in whole lines; every row is read from the cache by the threads that share it.
-// This is the plain kernel that proves the build and the answer; tiles on shared memory are a matter of speed and come
-// with the other CUDA kernels. Deterministic: no atomics, one fixed order of summation.
+// The formulas stand in pairwise.h. Nothing is stored beside the result: tiles of distances.cuh, and of each the metric.
+// Deterministic: no atomics, one fixed order of summation.
 // Source: the definitions of scipy.spatial.distance.
 #include "pairwise_cuda.h"
 
-#include "common.cuh"
-#include "pairwise_lanes.h"
+#include "distances.cuh"
+#include "launches.cuh"
 
 namespace clustercl {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr std::int64_t kMostBlocks = 1 << 20;  // beyond this a thread takes several entries
+constexpr std::int64_t kMostBlocks = 1 << 20;  // beyond this a block takes several tiles
+
+// Divides the row by its norm, in place, unless that is 0.
+__device__ void normalize_row(double* row, std::int64_t padded) {
+  double largest = 0.0;
+  for (std::int64_t f = 0; f < padded; ++f) largest = fmax(largest, fabs(row[f]));
+  if (largest == 0.0) return;
+  int exponent;
+  frexp(largest, &exponent);
+  double sum[8] = {};
+  for (std::int64_t f = 0; f < padded; f += 8)
+    for (int lane = 0; lane < 8; ++lane) {
+      row[f + lane] = ldexp(row[f + lane], -exponent);
+      sum[lane] = fma(row[f + lane], row[f + lane], sum[lane]);
+    }
+  const double norm = sqrt(total(sum));
+  for (std::int64_t f = 0; f < padded; ++f) row[f] = row[f] / norm;
+}
 
 __global__ void normalize_rows_kernel(double* rows, std::int64_t n, std::int64_t padded) {
   const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
@@ -22,29 +37,42 @@ __global__ void normalize_rows_kernel(double* rows, std::int64_t n, std::int64_t
     normalize_row(rows + i * padded, padded);
 }
 
-__global__ void pairwise_distances_kernel(const double* x, std::int64_t n, const double* y, std::int64_t m,
-                                          std::int64_t padded, Metric metric, double* out) {
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * blockDim.x;
-  for (std::int64_t k = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; k < n * m; k += step)
-    out[k] = row_distance(x + k / m * padded, y + k % m * padded, padded, metric);
-}
-
-unsigned blocks(std::int64_t threads) {
-  const std::int64_t wanted = (threads + kThreads - 1) / kThreads;
-  return static_cast<unsigned>(wanted < kMostBlocks ? wanted : kMostBlocks);
+__global__ void __launch_bounds__(kDistanceThreads)
+    pairwise_distances_kernel(const double* x, std::int64_t n, const double* y, std::int64_t m, std::int64_t padded, Metric metric,
+                              double* out) {
+  double* const shared = shared_memory<double>();
+  const std::int64_t tiles = (m + kDistanceTile - 1) / kDistanceTile, tasks = (n + kDistanceTile - 1) / kDistanceTile * tiles;
+  for (std::int64_t task = blockIdx.x; task < tasks; task += gridDim.x) {
+    const std::int64_t row = task / tiles * kDistanceTile, column = task % tiles * kDistanceTile;
+    double square[2][2];
+    square_tile(
+        square, [&](int k) { return row + k < n ? x + (row + k) * padded : nullptr; },
+        [&](int k) { return column + k < m ? y + (column + k) * padded : nullptr; }, padded, shared);
+    for (int k = 0; k < 4; ++k) {
+      const std::int64_t i = row + threadIdx.x / kDistanceSide + kDistanceSide * (k / 2);
+      const std::int64_t j = column + threadIdx.x % kDistanceSide + kDistanceSide * (k % 2);
+      if (i < n && j < m) out[i * m + j] = finished(square[k / 2][k % 2], metric);
+    }
+  }
 }
 
 }  // namespace
 
 cudaError_t normalize_rows_cuda(double* rows, std::int64_t n, std::int64_t padded, cudaStream_t stream) {
   if (n == 0) return cudaSuccess;
-  return launch(normalize_rows_kernel, dim3(blocks(n)), kThreads, 0, stream, rows, n, padded);
+  Launches launches{stream};
+  launches.launch(normalize_rows_kernel, blocks_for(n, kThreads, kMostBlocks), kThreads, 0, rows, n, padded);
+  return launches.error;
 }
 
 cudaError_t pairwise_distances_cuda(const double* x, std::int64_t n, const double* y, std::int64_t m,
                                     std::int64_t padded, Metric metric, double* out, cudaStream_t stream) {
   if (n == 0 || m == 0) return cudaSuccess;
-  return launch(pairwise_distances_kernel, dim3(blocks(n * m)), kThreads, 0, stream, x, n, y, m, padded, metric, out);
+  const std::int64_t tiles = (n + kDistanceTile - 1) / kDistanceTile * ((m + kDistanceTile - 1) / kDistanceTile);
+  Launches launches{stream};
+  launches.launch(pairwise_distances_kernel, blocks_for(tiles, 1, kMostBlocks), kDistanceThreads, sizeof(double) * kDistanceShared, x,
+                  n, y, m, padded, metric, out);
+  return launches.error;
 }
 
 }  // namespace clustercl

@@ -1,11 +1,13 @@
 """What `make gpu-check` is made of, as far as it shows without a GPU."""
 
+import json
 import sys
 
+import numpy as np
 import pytest
 import torch
 
-from clustercl.benchmarks import gpu_check, loss_gpu
+from clustercl.benchmarks import gpu_check, gpu_show, linkage_gpu, loss_gpu
 from clustercl.errors import RunError
 
 
@@ -32,6 +34,33 @@ def test_a_wrong_answer_stops_it(monkeypatch):
         loss_gpu.run([(64, 8, "float32")], device="cpu")
 
 
+def test_trees_are_checked_and_timed(monkeypatch):
+    monkeypatch.setattr(linkage_gpu, "SECONDS", 0.0)
+    monkeypatch.setattr(linkage_gpu, "COMPARED_MOST", {"ward": 100})
+    rows = linkage_gpu.run([("ward", 100), ("ward", 150), ("single", 60)], device="cpu", d=4)
+    assert [(row["method"], row["n"], row["compared"]) for row in rows[::2]] == [
+        ("ward", 100, True), ("ward", 150, False), ("single", 60, True),
+    ]  # fmt: skip
+    assert {row["data"] for row in rows} == {"blobs", "gaussian"}
+    for row in rows:
+        assert 0 < row["fastest"] <= row["milliseconds"] <= row["slowest"] and row["repeats"] == 3
+        assert row["scans"] > 0 and (row["rounds"] > 0) == (row["method"] == "ward")
+
+
+@pytest.mark.parametrize("compared, message", [(100, "the tree is not the CPU's"), (0, "no tree of these rows")])
+def test_a_wrong_tree_stops_it(monkeypatch, compared, message):
+    right = linkage_gpu.linkage
+
+    def wrong(x, method):
+        z = right(x, method)
+        return z if isinstance(x, np.ndarray) else z * [1, 1, 1.001, 1]
+
+    monkeypatch.setattr(linkage_gpu, "linkage", wrong)
+    monkeypatch.setattr(linkage_gpu, "COMPARED_MOST", {"ward": compared})
+    with pytest.raises(RunError, match=message):
+        linkage_gpu.run([("ward", 100)], device="cpu", d=4)
+
+
 def test_a_step_tells_how_it_ended(monkeypatch, capsys):
     monkeypatch.setattr(gpu_check, "STEP_SECONDS", 5)
     good = gpu_check.step("good", [sys.executable, "-c", "print('fine')"])
@@ -47,3 +76,26 @@ def test_a_step_tells_how_it_ended(monkeypatch, capsys):
 def test_without_a_gpu_it_says_so(tmp_path):
     with pytest.raises(SystemExit, match="torch sees no CUDA device"):
         gpu_check.run(tmp_path)
+
+
+def test_the_readme_holds_what_was_measured(root):
+    readme = (root / "README.md").read_text()
+    assert gpu_show.with_section(readme, root / "benchmarks/results") == readme
+
+
+def test_the_section_tells_a_result_file(tmp_path):
+    assert gpu_show.section(tmp_path) == gpu_show.NONE
+    timing = {"milliseconds": 1.5, "peak_megabytes": 20.0}
+    about = {"gpu": "A card", "driver": "1", "cuda": "13.0", "commit": "abc", "date": "today"}
+    about["versions"] = {"torch": "2"}
+    steps = [{"name": "built", "passed": True}, {"name": "memcheck", "passed": False}]
+    loss = [{"n": 64, "d": 8, "precision": "tf32", "program": "clustercl", **timing}]
+    trees = [{"method": "ward", "data": "blobs", "n": 64, "d": 8, "scans": 1.25, **timing}]
+    found = {"machine": about, "passed": False, "steps": steps, "loss": loss, "linkage": trees}
+    (tmp_path / "a-card.json").write_text(json.dumps(found))
+    text = gpu_show.section(tmp_path)
+    assert "A card, driver 1, torch 2, CUDA 13.0, commit abc, today: FAILED: memcheck." in text
+    assert "| 64 | 8 | tf32 | clustercl | 1.50 ms | 20 MB |" in text
+    assert "| ward | blobs | 64 | 8 | 1.5 ms | 20 MB | 1.25 |" in text
+    with pytest.raises(ValueError, match="has no <!-- from"):
+        gpu_show.with_section("nothing", tmp_path)

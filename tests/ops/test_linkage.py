@@ -396,3 +396,55 @@ def test_out_of_memory_is_said_in_bytes():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "average of n = 50000 wants 10009400000 bytes; ward and single need no matrix" in run.stdout
+
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.mark.cuda
+@needs_cuda
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("n, d", [(2, 1), (50, 1), (700, 128), (5000, 33)])
+def test_cuda_grows_the_tree_of_the_cpu(method, n, d):
+    x = torch.from_numpy(random(n, d, n, np.float32))
+    wanted = linkage(x, method)
+    for index in range(torch.cuda.device_count()):
+        assert_same_tree(linkage(x.to(f"cuda:{index}"), method), wanted)
+        assert_same_tree(linkage(x.to(f"cuda:{index}", torch.float64).T.contiguous().T, method), wanted)
+
+
+@pytest.mark.cuda
+@needs_cuda
+def test_cuda_takes_the_metrics_and_dtypes_and_refuses_what_the_cpu_refuses():
+    x = torch.from_numpy(random(600, 9)).cuda()
+    for method in ("average", "complete"):
+        z = linkage(x, method, dtype="float32")
+        np.testing.assert_allclose(z[:, 2], linkage(x.cpu(), method, dtype="float32")[:, 2], rtol=1e-6)
+    for method in ("average", "complete", "single"):
+        assert_same_tree(linkage(x, method, "cosine"), linkage(x.cpu(), method, "cosine"))
+    for bad in (x[:1], x[0], x[:, :0], x * float("nan"), x + 1j):
+        with pytest.raises(ValueError) as of_gpu:
+            linkage(bad)
+        with pytest.raises(ValueError) as of_cpu:
+            linkage(bad.cpu())
+        assert str(of_gpu.value) == str(of_cpu.value)
+    x[3] = 0
+    with pytest.raises(ValueError, match="row 3 is all zeros"):
+        linkage(x, "average", "cosine")
+    with pytest.raises(MemoryError, match=r"average of n = 2000000 wants \d+ bytes on cuda"):
+        linkage(x[:1].expand(2_000_000, 9), "average")
+
+
+@pytest.mark.cuda
+@needs_cuda
+def test_cuda_tells_its_progress_and_stops():
+    x = torch.from_numpy(random(3000, 16)).cuda()
+    told = []
+    linkage(x, progress=lambda *done: told.append(done))
+    assert told[-1][0] == 2999 and told[-1][1] > 0
+
+    def stop(*done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        linkage(x, progress=stop)

@@ -24,7 +24,7 @@ constexpr std::size_t kSlot = 64;  // bytes that a lane may give at once
 
 struct Fiber {
   ucontext_t context;
-  std::unique_ptr<unsigned char[]> stack;
+  unsigned char* stack = nullptr;
   int number = 0;
   bool done = false;
 };
@@ -107,7 +107,7 @@ void resume(Fiber& fiber) {
   block->current = &fiber;
   position.thread = dim3(static_cast<unsigned>(fiber.number), 0, 0);
 #if defined(__SANITIZE_ADDRESS__)
-  __sanitizer_start_switch_fiber(&block->fake_stack, fiber.stack.get(), kStack);
+  __sanitizer_start_switch_fiber(&block->fake_stack, fiber.stack, kStack);
 #endif
   swapcontext(&block->scheduler, &fiber.context);
 #if defined(__SANITIZE_ADDRESS__)
@@ -127,10 +127,11 @@ void run_block(int threads, std::size_t shared_bytes) {
     fiber.number = t;
     fiber.done = false;
     getcontext(&fiber.context);
-    fiber.context.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.uc_stack.ss_sp = fiber.stack;
     fiber.context.uc_stack.ss_size = kStack;
     fiber.context.uc_link = nullptr;
     makecontext(&fiber.context, start, 0);
+    fiber.context.uc_stack.ss_size = 0;  // or AddressSanitizer clears the whole stack at every change; it is told of those itself
   }
   for (int left = threads; left > 0;) {
     block->moved = false;
@@ -153,8 +154,10 @@ cudaError_t run(dim3 grid, int threads, std::size_t shared_bytes, const std::fun
   Block own;
   block = &own;
   own.body = &body;
+  static std::vector<std::unique_ptr<unsigned char[]>> stacks;  // kept from one launch to the next
+  while (static_cast<int>(stacks.size()) < threads) stacks.emplace_back(new unsigned char[kStack]);
   own.fibers.resize(threads);
-  for (Fiber& fiber : own.fibers) fiber.stack.reset(new unsigned char[kStack]);
+  for (int t = 0; t < threads; ++t) own.fibers[t].stack = stacks[t].get();
   position.block_size = dim3(static_cast<unsigned>(threads));
   position.grid = grid;
   for (unsigned z = 0; z < grid.z; ++z)

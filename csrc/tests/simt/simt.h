@@ -1,5 +1,5 @@
 // A host executor for the CUDA kernels: the blocks of a launch one after the other, the threads of a block as fibers that
-// change at barriers and warp operations alone. Shared memory is a heap array of exactly the size that was asked for, so that
+// change at barriers and warp operations alone (so that an atomic is a plain operation). Shared memory is a heap array of exactly the size that was asked for, so that
 // AddressSanitizer sees an access beyond it; it holds garbage when a block begins.
 //
 // What it finds: wrong indices, missing lanes and wrong results on ragged edges, deadlocks at barriers that not all threads
@@ -19,7 +19,7 @@
 #define __launch_bounds__(...)
 #define __restrict__
 
-enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
+enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorUnknown = 999 };
 using cudaStream_t = struct CUstream_st*;
 
 struct dim3 {
@@ -68,6 +68,42 @@ template <class T>
 T __shfl_sync(unsigned, T x, int source) {
   return simt::from_lane(x, source & 31);
 }
+inline unsigned __ballot_sync(unsigned, int predicate) {
+  const int mine = predicate != 0;
+  const unsigned char* all = simt::exchange(&mine, sizeof mine);
+  unsigned out = 0;
+  for (int lane = 0; lane < 32; ++lane) {
+    int theirs;
+    std::memcpy(&theirs, all + static_cast<std::size_t>(lane) * sizeof theirs, sizeof theirs);
+    out |= static_cast<unsigned>(theirs) << lane;
+  }
+  return out;
+}
+
+inline int __popc(unsigned x) { return __builtin_popcount(x); }
+
+inline int atomicAdd(int* to, int value) {
+  const int before = *to;
+  *to += value;
+  return before;
+}
+inline unsigned long long atomicMin(unsigned long long* to, unsigned long long value) {
+  const unsigned long long before = *to;
+  if (value < before) *to = value;
+  return before;
+}
+
+// Device memory is host memory here.
+enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
+inline cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaStream_t) {
+  std::memset(to, value, bytes);
+  return cudaSuccess;
+}
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 
 namespace clustercl {
 

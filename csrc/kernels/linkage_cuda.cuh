@@ -1,0 +1,144 @@
+// What the CUDA files of the linkage share: what is known of each cluster, and the scans that tell it.
+#pragma once
+
+#include "distances.cuh"
+#include "launches.cuh"
+#include "linkage_cuda.h"
+#include "linkage_parts.h"
+#include "nearest.cuh"
+#include "workspace.h"
+
+namespace clustercl {
+
+constexpr int kLinkageThreads = 128;
+constexpr int kLinkageWarps = kLinkageThreads / kWarp;
+// Blocks of a scan; where there are fewer tiles of rows, the columns are divided into parts.
+constexpr std::int64_t kScanBlocks = 528;
+constexpr int kScanRows = 64;  // most rows of a tile of a scan
+
+// By cluster, n of each. nearest as in linkage.h: id -1 for unknown, then its distance is infinite.
+struct ClustersCuda {
+  std::int64_t n, padded;
+  double* rows;                // centroids (n, padded)
+  double* sizes;
+  double *distance, *bound;
+  std::int32_t* id;
+  // Candidates: `count` of kCandidates, 0 where there are none; everything else lies at least at `beyond`.
+  double *far, *beyond;
+  std::int32_t *listed, *count;
+  std::int32_t* component;     // clusters of one component do not see each other; null for ward
+};
+
+// Filled by threads in any order.
+struct ScanCounts {
+  std::int32_t wanted, open;
+};
+
+// The lists of `parts` parts of the columns, list k of part p at (p * count + k) * kCandidates.
+struct PartLists {
+  double* distance;
+  float* lower;
+  std::int32_t* id;
+};
+
+struct ScanCuda {
+  ClustersCuda clusters;
+  ScanCounts* counts;
+  std::int32_t *wanted, *open;  // clusters that scan; those of them that the screen leaves open
+  PartLists lists;
+  // For the screen: clusters in float32, of all columns and of those wanted.
+  float *columns, *column_norm, *column_inverse;
+  float *rows, *row_norm, *row_inverse;
+  double unit;  // a power of two that brings the largest element near 1
+};
+
+inline std::int64_t scan_slots(std::int64_t n) { return n + 2 * kScanRows * kScanBlocks; }
+ClustersCuda clusters_in(Parts& parts, std::int64_t n, std::int64_t padded, double* rows, bool components);
+ScanCuda scan_in(Parts& parts, const ClustersCuda& clusters, bool with_screen);
+
+// Fills nearest and candidates of scan.wanted among `active` (count of them, on the device) by rows; false when stopped.
+bool scan_rows(const ScanCuda& scan, const std::int32_t* active, std::int64_t count, const Monitor& monitor, std::int64_t merges,
+               Launches& launches);
+
+// Forgets everything: no nearest, bound 0; sizes 1, component its own.
+void begin_clusters(const ClustersCuda& clusters, Launches& launches);
+
+__host__ __device__ inline std::int64_t parts_of(std::int64_t tiles, std::int64_t room, std::int64_t most) {
+  const std::int64_t parts = tiles > 0 ? room / tiles : 1;
+  return parts < 1 ? 1 : parts > most ? most : parts;
+}
+
+__device__ inline double ward(double size_a, double size_b, double square) {
+  return 2.0 * size_a * size_b / (size_a + size_b) * square;
+}
+
+__device__ inline bool alone(const ClustersCuda& c, std::int64_t i) { return c.distance[i] < c.bound[i] * (1.0 - kSlack); }
+
+__device__ inline void forget(const ClustersCuda& c, std::int64_t i, double bound) {
+  c.distance[i] = INFINITY;
+  c.bound[i] = bound;
+  c.id[i] = -1;
+  c.count[i] = 0;
+}
+
+// A warp, lane k < kCandidates with a cluster b (-1: none) at distance `far` from a: nearest and candidates of a. All others
+// lie at least at `beyond`. certain: the nearest of these is the nearest of all. False, and nothing told, where it need not be.
+__device__ inline bool tell(const ClustersCuda& c, std::int64_t a, double far, std::int32_t b, double beyond, bool certain) {
+  const int lane = threadIdx.x % kWarp;
+  if (b < 0) far = INFINITY;
+  double nearest = far;
+  std::int32_t id = b;
+  for (int step = kWarp / 2; step > 0; step /= 2) {
+    const double x = shuffle_xor(nearest, step);
+    const std::int32_t i = shuffle_xor(id, step);
+    if (i >= 0 && (id < 0 || NearestFew<double>::before(x, i, nearest, id))) {
+      nearest = x;
+      id = i;
+    }
+  }
+  double second = b >= 0 && b != id ? far : INFINITY;
+  for (int step = kWarp / 2; step > 0; step /= 2) {
+    const double x = shuffle_xor(second, step);
+    second = x < second ? x : second;
+  }
+  const bool below = nearest < beyond * (1.0 - kSlack);
+  if (!below && !certain) return false;
+  const bool kept = below && b >= 0 && far < beyond;
+  const unsigned all = __ballot_sync(kAllLanes, kept);
+  if (kept) {
+    const std::int64_t at = a * kCandidates + __popc(all & ((1u << lane) - 1));
+    c.far[at] = far;
+    c.listed[at] = b;
+  }
+  if (lane == 0) {
+    c.distance[a] = id < 0 ? INFINITY : nearest;
+    c.bound[a] = second < beyond ? second : beyond;
+    c.id[a] = id;
+    c.beyond[a] = beyond;
+    c.count[a] = __popc(all);
+  }
+  return true;
+}
+
+// A warp: tells cluster a, row r of `count`, from the lists of its parts.
+__device__ inline void tell_parts(const ScanCuda& scan, std::int64_t a, std::int64_t r, std::int64_t count, std::int64_t parts) {
+  const int lane = threadIdx.x % kWarp;
+  NearestFew<double> list;
+  for (std::int64_t part = lane; part < parts; part += kWarp)
+    for (int k = 0; k < kCandidates; ++k) {
+      const std::int64_t at = (part * count + r) * kCandidates + k;
+      if (scan.lists.id[at] >= 0) list.insert(scan.lists.distance[at], scan.lists.id[at]);
+    }
+  double far = INFINITY;
+  std::int32_t b = -1;
+  put_together(list, kWarp, [&](int k, double x, std::int32_t i) {
+    if (lane != k) return;
+    far = x;
+    b = i;
+  });
+  const bool full = shuffle(b, kCandidates - 1) >= 0;
+  const double last = shuffle(far, kCandidates - 1);
+  tell(scan.clusters, a, far, b, full ? last : INFINITY, true);
+}
+
+}  // namespace clustercl

@@ -1,0 +1,136 @@
+// The rounds of linkage_rounds.cpp on CUDA: state, what a kind of clusters supplies, and the repair of what clusters know.
+//
+// Differences from the CPU's: where scanning all that do not know their nearest does not pay, one of them scans per round
+// while the others merge on; and a union does not inherit candidates. The tree is the same: it is the greedy one.
+#pragma once
+
+#include "linkage_cuda.cuh"
+
+namespace clustercl {
+
+struct RoundCounts {
+  std::int32_t pairs, left;
+  std::int64_t earned;  // scans that may be made for all at once
+};
+
+struct RoundsCuda {
+  ScanCuda scan;
+  std::int32_t *active, *left;  // clusters, and those after the round; in any order
+  std::int32_t* into;           // by cluster: itself, or the complement of the union that it merged into in this round
+  std::int32_t *a, *b;          // merges (n - 1), a < b; those of the round follow the others
+  double* between;              // their distances
+  RoundCounts* counts;
+};
+
+// Clusters and their distances under a reducible linkage. `count` clusters are active, `merges` were made before the round.
+struct SpaceCuda {
+  virtual ~SpaceCuda() = default;
+  // Nearest and candidates of scan.wanted; false when stopped.
+  virtual bool scan(const RoundsCuda& rounds, std::int64_t count, const Monitor& monitor, std::int64_t merges, Launches& launches) = 0;
+  // Joins the pairs of the round; sizes stay as they were.
+  virtual void join(const RoundsCuda& rounds, std::int64_t count, std::int64_t merges, Launches& launches) = 0;
+  virtual void repair(const RoundsCuda& rounds, std::int64_t count, std::int64_t merges, Launches& launches) = 0;
+};
+
+RoundsCuda rounds_in(Parts& parts, const ScanCuda& scan);
+
+// Fills a, b and between; false when stopped.
+bool merge_by_rounds_cuda(SpaceCuda& space, const RoundsCuda& rounds, const Monitor& monitor, Launches& launches);
+
+// A warp: c's nearest and candidates after a round. distances(a, b, count): in lane k < count, that of clusters a and b, b the
+// lane's own, where that is not negative.
+template <class Distances>
+__device__ void repair_cluster(const RoundsCuda& rounds, std::int64_t i, std::int64_t merges, const Distances& distances) {
+  constexpr std::int32_t kFresh = 8;  // with more new clusters than this, a tied cluster rather scans
+  const ClustersCuda& c = rounds.scan.clusters;
+  const std::int32_t* into = rounds.into;
+  const int lane = threadIdx.x % kWarp;
+  if (c.id[i] < 0) return;
+  const std::int32_t count = c.count[i];
+  if (count > 0) {
+    // Clusters that merged stand for their union in the list. What is in no list lies beyond, and so does its union.
+    const std::int64_t at = i * kCandidates + lane;
+    std::int32_t b = lane < count ? c.listed[at] : -1;
+    double far = lane < count ? c.far[at] : static_cast<double>(INFINITY);
+    const bool changed = b >= 0 && into[b] < 0;
+    if (__ballot_sync(kAllLanes, changed) == 0) return;
+    if (changed) b = ~into[b];
+    const double now = distances(i, changed ? b : -1, count);
+    if (changed) far = now;
+    bool kept = b >= 0 && (!changed || far < c.beyond[i]);
+    for (int k = 0; k < count; ++k) {
+      const std::int32_t other = shuffle(b, k);
+      if (k < lane && other == b) kept = false;
+    }
+    const double beyond = c.beyond[i];
+    __syncwarp();  // all have read what tell writes
+    if (tell(c, i, far, kept ? b : -1, beyond, false)) return;
+    double nearest = kept ? far : static_cast<double>(INFINITY);
+    for (int step = kWarp / 2; step > 0; step /= 2) {
+      const double x = shuffle_xor(nearest, step);
+      nearest = x < nearest ? x : nearest;
+    }
+    if (lane == 0) forget(c, i, nearest < beyond ? nearest : beyond);
+    return;
+  }
+  const bool tied = !alone(c, i);
+  Nearest nearest{c.distance[i], c.bound[i], c.id[i]};
+  __syncwarp();  // all have read what lane 0 writes
+  if (into[nearest.id] < 0) {  // the nearest has merged
+    const std::int32_t cluster = ~into[nearest.id];
+    const double distance = shuffle(distances(i, lane == 0 ? cluster : -1, 1), 0);
+    const bool still_first = distance < nearest.bound * (1.0 - kSlack);
+    if (!still_first && distance > nearest.distance) {
+      if (lane == 0) forget(c, i, nearest.bound < distance ? nearest.bound : distance);
+      return;
+    }
+    nearest.id = cluster;
+    nearest.distance = distance;
+    if (still_first) {
+      if (lane == 0) {
+        c.id[i] = cluster;
+        c.distance[i] = distance;
+      }
+      return;
+    }
+  } else if (!tied) {
+    return;
+  }
+  // Something is as near as the nearest: a new cluster may be, and under a smaller id.
+  const std::int32_t pairs = rounds.counts->pairs;
+  if (pairs > kFresh) {
+    if (lane == 0) forget(c, i, nearest.bound < nearest.distance ? nearest.bound : nearest.distance);
+    return;
+  }
+  const std::int32_t fresh = lane < pairs ? rounds.a[merges + lane] : -1;
+  const double far = distances(i, fresh, pairs);
+  for (int k = 0; k < pairs; ++k) {
+    const std::int32_t id = shuffle(fresh, k);
+    const double distance = shuffle(far, k);
+    if (id == nearest.id) continue;
+    if (NearestFew<double>::before(distance, id, nearest.distance, static_cast<std::int32_t>(nearest.id))) {
+      nearest.bound = nearest.distance;
+      nearest.distance = distance;
+      nearest.id = id;
+    } else if (distance < nearest.bound) {
+      nearest.bound = distance;
+    }
+  }
+  if (lane != 0) return;
+  c.id[i] = static_cast<std::int32_t>(nearest.id);
+  c.distance[i] = nearest.distance;
+  c.bound[i] = nearest.bound;
+}
+
+// Repairs all that are left, a warp each, and lists them in rounds.left.
+template <class Distances>
+__global__ void repair_kernel(RoundsCuda rounds, std::int64_t count, std::int64_t merges, Distances distances) {
+  for (std::int64_t k = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; k < count; k += gridDim.x * kLinkageWarps) {
+    const std::int32_t i = rounds.active[k], into = rounds.into[i];
+    if (into < 0 && ~into != i) continue;
+    if (threadIdx.x % kWarp == 0) rounds.left[atomicAdd(&rounds.counts->left, 1)] = i;
+    if (into >= 0) repair_cluster(rounds, i, merges, distances);
+  }
+}
+
+}  // namespace clustercl

@@ -1,0 +1,196 @@
+// The kernels of linkage_rounds.cuh that no kind of clusters changes, and the loop over the rounds.
+//
+// A round: survey what is known, list who scans, scan, survey again, choose the pairs, join them, settle what is known of the
+// unions, repair the rest. A survey is two steps without atomics: a sum per block, and every block of the next kernel adds
+// those up. The host reads how many pairs merged and how many clusters scanned: its one wait per round.
+#include "linkage_rounds.cuh"
+
+namespace clustercl {
+namespace {
+
+constexpr std::int64_t kScansPerMerge = 16;
+
+// Of some clusters: the smallest pair that is known (b -1: none), by (distance, a, b); of those that do not know their nearest
+// how many they are and which has the lowest bound.
+struct Survey {
+  double distance, bound;
+  std::int32_t a, b, lowest, unknown;
+};
+
+__device__ Survey nothing() { return {INFINITY, INFINITY, -1, -1, -1, 0}; }
+
+__device__ bool precedes(const Survey& x, const Survey& y) {
+  if (x.b < 0 || y.b < 0) return y.b < 0 && x.b >= 0;
+  if (x.distance != y.distance) return x.distance < y.distance;
+  return x.a < y.a || (x.a == y.a && x.b < y.b);
+}
+
+__device__ Survey both(Survey x, const Survey& y) {
+  if (precedes(y, x)) {
+    x.distance = y.distance;
+    x.a = y.a;
+    x.b = y.b;
+  }
+  if (y.lowest >= 0 && (x.lowest < 0 || y.bound < x.bound || (y.bound == x.bound && y.lowest < x.lowest))) {
+    x.bound = y.bound;
+    x.lowest = y.lowest;
+  }
+  x.unknown += y.unknown;
+  return x;
+}
+
+// In every thread that of all threads of the block. shared: kLinkageThreads of them.
+__device__ Survey of_block(const Survey& own, Survey* shared) {
+  shared[threadIdx.x] = own;
+  for (int step = kLinkageThreads / 2; step > 0; step /= 2) {
+    __syncthreads();
+    if (static_cast<int>(threadIdx.x) < step) shared[threadIdx.x] = both(shared[threadIdx.x], shared[threadIdx.x + step]);
+  }
+  __syncthreads();
+  return shared[0];
+}
+
+__device__ Survey of_all(const Survey* surveys, std::int64_t blocks, Survey* shared) {
+  Survey own = nothing();
+  for (std::int64_t k = threadIdx.x; k < blocks; k += kLinkageThreads) own = both(own, surveys[k]);
+  return of_block(own, shared);
+}
+
+// opens: the first survey of a round, which also closes the books of the last.
+__global__ void survey_kernel(RoundsCuda rounds, std::int64_t count, bool opens, Survey* surveys) {
+  const ClustersCuda& c = rounds.scan.clusters;
+  Survey own = nothing();
+  for (std::int64_t k = blockIdx.x * kLinkageThreads + threadIdx.x; k < count; k += gridDim.x * kLinkageThreads) {
+    const std::int32_t i = rounds.active[k], j = c.id[i];
+    if (j >= 0)
+      own = both(own, {c.distance[i], INFINITY, i < j ? i : j, i < j ? j : i, -1, 0});
+    else
+      own = both(own, {INFINITY, c.bound[i], -1, -1, i, 1});
+  }
+  const Survey all = of_block(own, shared_memory<Survey>());
+  if (threadIdx.x != 0) return;
+  surveys[blockIdx.x] = all;
+  if (!opens || blockIdx.x != 0) return;
+  ScanCounts& scans = *rounds.scan.counts;
+  RoundCounts& counts = *rounds.counts;
+  counts.earned = (counts.earned > scans.wanted ? counts.earned - scans.wanted : 0) + kScansPerMerge * counts.pairs;
+  scans.wanted = scans.open = counts.pairs = counts.left = 0;
+}
+
+// The smallest pair of all is known for certain.
+__device__ bool certain(const Survey& all) { return all.lowest < 0 || all.bound * (1.0 - kSlack) > all.distance; }
+
+__global__ void want_kernel(RoundsCuda rounds, std::int64_t count, const Survey* surveys, std::int64_t blocks) {
+  const Survey all = of_all(surveys, blocks, shared_memory<Survey>());
+  const std::int64_t first = blockIdx.x * kLinkageThreads + threadIdx.x;
+  if (all.unknown <= rounds.counts->earned) {
+    for (std::int64_t k = first; k < count; k += gridDim.x * kLinkageThreads)
+      if (const std::int32_t i = rounds.active[k]; rounds.scan.clusters.id[i] < 0)
+        rounds.scan.wanted[atomicAdd(&rounds.scan.counts->wanted, 1)] = i;
+  } else if (first == 0 && !certain(all)) {
+    rounds.scan.wanted[0] = all.lowest;
+    rounds.scan.counts->wanted = 1;
+  }
+}
+
+// Nothing else is as near to either of i and its nearest.
+__device__ bool paired(const ClustersCuda& c, std::int64_t i) {
+  const std::int64_t j = c.id[i];
+  return j >= 0 && c.id[j] == i && alone(c, i) && alone(c, j);
+}
+
+__global__ void choose_kernel(RoundsCuda rounds, std::int64_t count, std::int64_t merges, const Survey* surveys,
+                              std::int64_t blocks) {
+  const ClustersCuda& c = rounds.scan.clusters;
+  const Survey all = of_all(surveys, blocks, shared_memory<Survey>());
+  // The smallest pair merges although something is as near, unless (by rounding) a merge would cross it.
+  const bool with_first = certain(all) && all.b >= 0 && !paired(c, all.a) && !paired(c, all.b);
+  for (std::int64_t k = blockIdx.x * kLinkageThreads + threadIdx.x; k < count; k += gridDim.x * kLinkageThreads) {
+    const std::int32_t i = rounds.active[k];
+    const bool alone = paired(c, i);
+    std::int32_t other = alone ? c.id[i] : -1;
+    if (!alone && with_first && (i == all.a || i == all.b)) other = all.a + all.b - i;
+    rounds.into[i] = other < 0 ? i : ~(i < other ? i : other);
+    if (other <= i) continue;
+    const std::int64_t at = merges + atomicAdd(&rounds.counts->pairs, 1);
+    rounds.a[at] = i;
+    rounds.b[at] = other;
+    rounds.between[at] = alone ? c.distance[i] : all.distance;
+  }
+}
+
+// What is known of the distances from i to all but `other`.
+__device__ double lower_bound(const ClustersCuda& c, std::int64_t i, std::int32_t other) {
+  return c.id[i] != other && c.distance[i] < c.bound[i] ? c.distance[i] : c.bound[i];
+}
+
+__global__ void settle_kernel(RoundsCuda rounds, std::int64_t merges) {
+  const ClustersCuda& c = rounds.scan.clusters;
+  const std::int32_t pairs = rounds.counts->pairs;
+  for (std::int64_t p = blockIdx.x * kLinkageThreads + threadIdx.x; p < pairs; p += gridDim.x * kLinkageThreads) {
+    const std::int32_t a = rounds.a[merges + p], b = rounds.b[merges + p];
+    const double of_a = lower_bound(c, a, b), of_b = lower_bound(c, b, a);
+    c.sizes[a] += c.sizes[b];
+    forget(c, a, of_a < of_b ? of_a : of_b);
+  }
+}
+
+__global__ void first_kernel(RoundsCuda rounds) {
+  const std::int64_t n = rounds.scan.clusters.n, first = blockIdx.x * kLinkageThreads + threadIdx.x;
+  for (std::int64_t i = first; i < n; i += gridDim.x * kLinkageThreads) rounds.active[i] = static_cast<std::int32_t>(i);
+  if (first != 0) return;
+  *rounds.counts = {0, static_cast<std::int32_t>(n), n};
+  *rounds.scan.counts = {0, 0};
+}
+
+}  // namespace
+
+RoundsCuda rounds_in(Parts& parts, const ScanCuda& scan) {
+  const std::int64_t n = scan.clusters.n;
+  RoundsCuda rounds{};
+  rounds.scan = scan;
+  for (std::int32_t** list : {&rounds.active, &rounds.left, &rounds.into, &rounds.a, &rounds.b}) *list = parts.take<std::int32_t>(n);
+  rounds.between = parts.take<double>(n);
+  rounds.counts = parts.take<RoundCounts>(1);
+  return rounds;
+}
+
+bool merge_by_rounds_cuda(SpaceCuda& space, const RoundsCuda& begin, const Monitor& monitor, Launches& launches) {
+  constexpr std::size_t shared = kLinkageThreads * sizeof(Survey);
+  RoundsCuda rounds = begin;
+  const std::int64_t n = rounds.scan.clusters.n;
+  // A scan's lists are not in use while surveys are: they lie at their beginning.
+  auto* const surveys = reinterpret_cast<Survey*>(rounds.scan.lists.distance);
+  begin_clusters(rounds.scan.clusters, launches);
+  launches.launch(first_kernel, blocks_for(n, kLinkageThreads), kLinkageThreads, 0, rounds);
+  for (std::int64_t count = n; count > 1 && launches.fine();) {
+    const std::int64_t merges = n - count, blocks = blocks_for(count, kLinkageThreads);
+    if (!monitor(merges)) return false;
+    launches.launch(survey_kernel, blocks, kLinkageThreads, shared, rounds, count, true, surveys);
+    launches.launch(want_kernel, blocks, kLinkageThreads, shared, rounds, count, static_cast<const Survey*>(surveys), blocks);
+    if (!space.scan(rounds, count, monitor, merges, launches)) return false;
+    launches.launch(survey_kernel, blocks, kLinkageThreads, shared, rounds, count, false, surveys);
+    launches.launch(choose_kernel, blocks, kLinkageThreads, shared, rounds, count, merges, static_cast<const Survey*>(surveys),
+                    blocks);
+    space.join(rounds, count, merges, launches);
+    launches.launch(settle_kernel, blocks_for(count / 2, kLinkageThreads), kLinkageThreads, 0, rounds, merges);
+    space.repair(rounds, count, merges, launches);
+    RoundCounts counts;
+    ScanCounts scans;
+    launches.read(&counts, rounds.counts, 1);
+    launches.read(&scans, rounds.scan.counts, 1);
+    if (!launches.fine()) break;
+    // Every round merges or scans: anything else, as a distance that is not a number, would go on for ever.
+    if (counts.left != count - counts.pairs || (counts.pairs == 0 && scans.wanted == 0)) {
+      launches.error = cudaErrorUnknown;
+      break;
+    }
+    ++monitor.effort.rounds;
+    monitor.effort.distances += scans.wanted * count;
+    count = counts.left;
+    std::swap(rounds.active, rounds.left);
+  }
+  return true;
+}
+
+}  // namespace clustercl

@@ -1,0 +1,290 @@
+// The nearest clusters of some among all, by rows: for ward and single.
+//
+// Many look: products on tensor cores (three TF32 products per float32 one) bound every distance from below as in ward_screen.h,
+//   L(a, b) = 2 (N_a + N_b - 2 <c_a, c_b>) / (1/|a| + 1/|b|),  N_a = (1 - kappa) |c_a|^2,  kappa = (4 d + 64) 2^-23,
+// the kCandidates smallest are measured in float64, and a row whose nearest of them does not lie below the last bound stays
+// open. kappa: rounding to float32 and splitting leave out less than 2^-20 of |a|^2 + |b|^2, and an instruction that adds 8
+// products to a sum, all cut to 24 digits of the largest, less than 9 * 2^-23 of |a||b|; there are 3 d / 8 of them, and a
+// product counts twice.
+// Few look, or stay open: distances in float64 by tiles (distances.cuh).
+// Either way a thread keeps a list for its row and its share of the columns; lists are put together at the end of a part, and
+// the parts by a warp per row. Deterministic but for the order of `open`.
+#include "linkage_cuda.cuh"
+#include "tile.cuh"
+
+namespace clustercl {
+namespace {
+
+constexpr std::int64_t kScreenRows = 64;  // fewer are scanned in float64
+constexpr std::int64_t kScreenColumns = 128;
+constexpr int kScreenStride = kTile + 2;  // of the tile of squares in shared memory: no bank is read twice at once
+using Screen = Tf32x3;
+static_assert(kScanRows == kTile);
+constexpr std::int64_t kScreenSlice = std::int64_t{1} << 43;  // multiply-adds between two questions to the monitor
+
+__host__ __device__ bool screened(std::int64_t wanted, std::int64_t columns) {
+  return wanted >= kScreenRows && columns >= kScreenColumns;
+}
+
+std::int64_t screen_width(std::int64_t padded) { return (padded + Screen::kChunk - 1) / Screen::kChunk * Screen::kChunk; }
+
+__global__ void begin_kernel(ClustersCuda c) {
+  for (std::int64_t i = blockIdx.x * blockDim.x + threadIdx.x; i < c.n; i += gridDim.x * blockDim.x) {
+    forget(c, i, 0.0);
+    c.sizes[i] = 1.0;
+    if (c.component != nullptr) c.component[i] = static_cast<std::int32_t>(i);
+  }
+}
+
+// Clusters list[0 .. *count) (or `fixed` of them) in float32, a warp each, whole tiles: zeros and an infinite norm behind.
+__global__ void pack_kernel(ScanCuda scan, const std::int32_t* list, const std::int32_t* count, std::int64_t fixed,
+                            std::int64_t columns, std::int64_t width, float* rows, float* norm, float* inverse) {
+  if (!screened(scan.counts->wanted, columns)) return;
+  const std::int64_t there = count != nullptr ? *count : fixed, padded = scan.clusters.padded;
+  const double kappa = static_cast<double>(4 * padded + 64) * 0x1p-23;
+  const int lane = threadIdx.x % kWarp;
+  for (std::int64_t k = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; k < (there + kTile - 1) / kTile * kTile;
+       k += gridDim.x * kLinkageWarps) {
+    const double* from = k < there ? scan.clusters.rows + list[k] * padded : nullptr;
+    double square = 0;
+    for (std::int64_t f = lane; f < width; f += kWarp) {
+      const double x = from != nullptr && f < padded ? from[f] * scan.unit : 0.0;
+      rows[k * width + f] = static_cast<float>(x);
+      square = fma(x, x, square);
+    }
+    for (int step = kWarp / 2; step > 0; step /= 2) square += shuffle_xor(square, step);
+    if (lane != 0) continue;
+    norm[k] = from != nullptr ? static_cast<float>((1 - kappa) * square - 1e-36) : INFINITY;
+    inverse[k] = from != nullptr ? static_cast<float>(1 / scan.clusters.sizes[list[k]]) : 1.0f;
+  }
+}
+
+std::size_t screen_shared() {
+  constexpr int products = 2 * kTile * Screen::kStride, squares = kTile * kScreenStride;
+  return sizeof(float) * (products > squares ? products : squares) + kTile * (2 * sizeof(float) + 2 * sizeof(std::int32_t));
+}
+
+__global__ void __launch_bounds__(kTileThreads)
+    screen_kernel(ScanCuda scan, const std::int32_t* active, std::int64_t columns, std::int64_t width, std::int64_t first,
+                  std::int64_t end) {
+  const std::int64_t wanted = scan.counts->wanted;
+  if (!screened(wanted, columns)) return;
+  float* const buffer = shared_memory<float>();
+  constexpr int kBuffer = 2 * kTile * Screen::kStride > kTile * kScreenStride ? 2 * kTile * Screen::kStride : kTile * kScreenStride;
+  float *const norm = buffer + kBuffer, *const inverse = norm + kTile;
+  auto* const id = reinterpret_cast<std::int32_t*>(inverse + kTile);
+  std::int32_t* const component = id + kTile;
+  const std::int64_t tiles = (wanted + kTile - 1) / kTile, column_tiles = (columns + kTile - 1) / kTile;
+  const std::int64_t parts = parts_of(tiles, kScanBlocks, column_tiles);
+  const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4, own = threadIdx.x / 2, half = threadIdx.x % 2;
+  for (std::int64_t task = first + blockIdx.x; task < end && task < tiles * parts; task += gridDim.x) {
+    const std::int64_t tile = task % tiles, part = task / tiles, row = tile * kTile + own;
+    const std::int32_t own_id = row < wanted ? scan.wanted[row] : -1;
+    const std::int32_t own_component = scan.clusters.component != nullptr && own_id >= 0 ? scan.clusters.component[own_id] : -1;
+    const float own_inverse = scan.row_inverse[row];
+    float row_norm[2];
+    for (int h = 0; h < 2; ++h) row_norm[h] = scan.row_norm[tile * kTile + threadIdx.x / kWarp * 16 + g + 8 * h];
+    NearestFew<float> list;
+    for (std::int64_t j = column_tiles * part / parts; j < column_tiles * (part + 1) / parts; ++j) {
+      float s[kGroups][4];
+      tile_product<Screen>(s, scan.rows + tile * kTile * width, scan.columns + j * kTile * width, width, width, buffer);
+      __syncthreads();
+      if (threadIdx.x < kTile) {
+        const std::int64_t column = j * kTile + threadIdx.x;
+        norm[threadIdx.x] = scan.column_norm[column];
+        inverse[threadIdx.x] = scan.column_inverse[column];
+        id[threadIdx.x] = column < columns ? active[column] : -1;
+        component[threadIdx.x] =
+            scan.clusters.component != nullptr && column < columns ? scan.clusters.component[active[column]] : -2;
+      }
+      __syncthreads();
+#pragma unroll
+      for (int c = 0; c < kGroups; ++c)
+        for (int e = 0; e < 4; ++e) {
+          const int column = 8 * c + 2 * t + e % 2;
+          buffer[(threadIdx.x / kWarp * 16 + g + 8 * (e / 2)) * kScreenStride + column] =
+              fmaf(s[c][e], -2.0f, row_norm[e / 2] + norm[column]);
+        }
+      __syncthreads();
+      for (int k = 0; k < kTile / 2; ++k) {
+        const int column = 2 * k + half;
+        const float square = buffer[own * kScreenStride + column], weight = own_inverse + inverse[column];
+        if (!(square < 0.5f * list.distance[kCandidates - 1] * weight)) continue;
+        if (id[column] == own_id || component[column] == own_component || own_id < 0) continue;
+        list.insert((square + square) / weight, id[column]);
+      }
+    }
+    put_together(list, 2, [&](int k, float lower, std::int32_t b) {
+      if (half != 0 || own_id < 0) return;
+      const std::int64_t at = (part * wanted + row) * kCandidates + k;
+      scan.lists.lower[at] = lower;
+      scan.lists.id[at] = b;
+    });
+  }
+}
+
+// The candidates of the screen in float64, a warp per row.
+__global__ void measure_kernel(ScanCuda scan, std::int64_t columns) {
+  const std::int64_t wanted = scan.counts->wanted;
+  if (!screened(wanted, columns)) return;
+  const std::int64_t parts = parts_of((wanted + kTile - 1) / kTile, kScanBlocks, (columns + kTile - 1) / kTile);
+  const int lane = threadIdx.x % kWarp;
+  const ClustersCuda& c = scan.clusters;
+  for (std::int64_t r = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; r < wanted; r += gridDim.x * kLinkageWarps) {
+    const std::int32_t a = scan.wanted[r];
+    NearestFew<float> list;
+    for (std::int64_t part = lane; part < parts; part += kWarp)
+      for (int k = 0; k < kCandidates; ++k) {
+        const std::int64_t at = (part * wanted + r) * kCandidates + k;
+        if (scan.lists.id[at] >= 0) list.insert(scan.lists.lower[at], scan.lists.id[at]);
+      }
+    float lower = INFINITY;
+    std::int32_t b = -1;
+    put_together(list, kWarp, [&](int k, float x, std::int32_t i) {
+      if (lane != k) return;
+      lower = x;
+      b = i;
+    });
+    const bool full = shuffle(b, kCandidates - 1) >= 0;
+    const double last = static_cast<double>(shuffle(lower, kCandidates - 1));
+    const double square = candidate_squares(c.rows, c.padded, a, b, kCandidates);
+    const double far = b >= 0 ? ward(c.sizes[a], c.sizes[b], square) : INFINITY;
+    const bool told = tell(c, a, far, b, full ? last / (scan.unit * scan.unit) : INFINITY, false);
+    if (!told && lane == 0) scan.open[atomicAdd(&scan.counts->open, 1)] = a;
+  }
+}
+
+// Those of the clusters that are scanned in float64.
+struct Exact {
+  const std::int32_t* list;
+  std::int64_t count;
+};
+
+__device__ Exact exactly(const ScanCuda& scan, std::int64_t columns) {
+  if (screened(scan.counts->wanted, columns)) return {scan.open, scan.counts->open};
+  return {scan.wanted, scan.counts->wanted};
+}
+
+__global__ void __launch_bounds__(kDistanceThreads)
+    exact_kernel(ScanCuda scan, const std::int32_t* active, std::int64_t columns) {
+  const Exact rows = exactly(scan, columns);
+  if (rows.count == 0) return;
+  const ClustersCuda& c = scan.clusters;
+  double* const shared = shared_memory<double>();
+  const std::int64_t tiles = (rows.count + kDistanceTile - 1) / kDistanceTile;
+  const std::int64_t column_tiles = (columns + kDistanceTile - 1) / kDistanceTile, parts = parts_of(tiles, kScanBlocks, column_tiles);
+  const int own = threadIdx.x / 8, eighth = threadIdx.x % 8;
+  for (std::int64_t task = blockIdx.x; task < tiles * parts; task += gridDim.x) {
+    const std::int64_t first = task % tiles * kDistanceTile, part = task / tiles, row = first + own;
+    const std::int32_t a = row < rows.count ? rows.list[row] : -1;
+    const std::int32_t own_component = c.component != nullptr && a >= 0 ? c.component[a] : -1;
+    NearestFew<double> list;
+    for (std::int64_t j = column_tiles * part / parts; j < column_tiles * (part + 1) / parts; ++j) {
+      const std::int64_t from = j * kDistanceTile;
+      double square[2][2];
+      square_tile(
+          square, [&](int k) { return first + k < rows.count ? c.rows + rows.list[first + k] * c.padded : nullptr; },
+          [&](int k) { return from + k < columns ? c.rows + active[from + k] * c.padded : nullptr; }, c.padded, shared);
+      __syncthreads();
+      for (int k = 0; k < 4; ++k)
+        shared[(threadIdx.x / kDistanceSide + kDistanceSide * (k / 2)) * kDistanceStride + threadIdx.x % kDistanceSide +
+               kDistanceSide * (k % 2)] = square[k / 2][k % 2];
+      __syncthreads();
+      for (int k = eighth; k < kDistanceTile && a >= 0; k += 8) {
+        const std::int32_t b = from + k < columns ? active[from + k] : a;
+        if (b == a || (c.component != nullptr && c.component[b] == own_component)) continue;
+        list.insert(ward(c.sizes[a], c.sizes[b], shared[own * kDistanceStride + k]), b);
+      }
+    }
+    put_together(list, 8, [&](int k, double distance, std::int32_t b) {
+      if (eighth != 0 || a < 0) return;
+      const std::int64_t at = (part * rows.count + row) * kCandidates + k;
+      scan.lists.distance[at] = distance;
+      scan.lists.id[at] = b;
+    });
+  }
+}
+
+__global__ void exact_tell_kernel(ScanCuda scan, std::int64_t columns) {
+  const Exact rows = exactly(scan, columns);
+  const std::int64_t parts =
+      parts_of((rows.count + kDistanceTile - 1) / kDistanceTile, kScanBlocks, (columns + kDistanceTile - 1) / kDistanceTile);
+  for (std::int64_t r = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; r < rows.count; r += gridDim.x * kLinkageWarps)
+    tell_parts(scan, rows.list[r], r, rows.count, parts);
+}
+
+}  // namespace
+
+ClustersCuda clusters_in(Parts& parts, std::int64_t n, std::int64_t padded, double* rows, bool components) {
+  ClustersCuda c{};
+  c.n = n;
+  c.padded = padded;
+  c.rows = rows;
+  c.sizes = parts.take<double>(n);
+  c.distance = parts.take<double>(n);
+  c.bound = parts.take<double>(n);
+  c.id = parts.take<std::int32_t>(n);
+  c.far = parts.take<double>(n * kCandidates);
+  c.beyond = parts.take<double>(n);
+  c.listed = parts.take<std::int32_t>(n * kCandidates);
+  c.count = parts.take<std::int32_t>(n);
+  c.component = components ? parts.take<std::int32_t>(n) : nullptr;
+  return c;
+}
+
+ScanCuda scan_in(Parts& parts, const ClustersCuda& clusters, bool with_screen) {
+  ScanCuda scan{};
+  scan.clusters = clusters;
+  scan.counts = parts.take<ScanCounts>(1);
+  scan.wanted = parts.take<std::int32_t>(clusters.n);
+  scan.open = parts.take<std::int32_t>(clusters.n);
+  const std::int64_t slots = scan_slots(clusters.n) * kCandidates;
+  scan.lists.distance = parts.take<double>(slots);
+  scan.lists.id = parts.take<std::int32_t>(slots);
+  scan.lists.lower = reinterpret_cast<float*>(scan.lists.distance);  // never both
+  scan.unit = 1;
+  if (!with_screen) return scan;
+  const std::int64_t rows = (clusters.n + kTile - 1) / kTile * kTile, width = screen_width(clusters.padded);
+  for (float** side : {&scan.columns, &scan.rows}) *side = parts.take<float>(rows * width);
+  for (float** side : {&scan.column_norm, &scan.column_inverse, &scan.row_norm, &scan.row_inverse}) *side = parts.take<float>(rows);
+  return scan;
+}
+
+void begin_clusters(const ClustersCuda& clusters, Launches& launches) {
+  launches.launch(begin_kernel, blocks_for(clusters.n, kLinkageThreads), kLinkageThreads, 0, clusters);
+}
+
+bool scan_rows(const ScanCuda& scan, const std::int32_t* active, std::int64_t count, const Monitor& monitor, std::int64_t merges,
+               Launches& launches) {
+  const std::int64_t width = screen_width(scan.clusters.padded), tiles = (count + kTile - 1) / kTile;
+  const std::int64_t warps = blocks_for(count * kWarp, kLinkageThreads);
+  if (screened(count, count)) {
+    const std::int64_t tile_warps = blocks_for(tiles * kTile * kWarp, kLinkageThreads);
+    launches.launch(pack_kernel, tile_warps, kLinkageThreads, 0, scan, active, static_cast<const std::int32_t*>(nullptr), count,
+                    count, width, scan.columns, scan.column_norm, scan.column_inverse);
+    launches.launch(pack_kernel, tile_warps, kLinkageThreads, 0, scan, static_cast<const std::int32_t*>(scan.wanted),
+                    static_cast<const std::int32_t*>(&scan.counts->wanted), std::int64_t{0}, count, width, scan.rows,
+                    scan.row_norm, scan.row_inverse);
+    // Every tile of rows may want; each task passes over at most all columns.
+    const std::int64_t tasks = tiles > kScanBlocks ? tiles : kScanBlocks;
+    std::int64_t slice = kScreenSlice / (count * kTile * width);
+    slice = slice < kScanBlocks ? kScanBlocks : slice;
+    for (std::int64_t first = 0; first < tasks; first += slice) {
+      const std::int64_t end = first + slice < tasks ? first + slice : tasks;
+      const std::int64_t blocks = end - first < tiles * tiles ? end - first : tiles * tiles;
+      launches.launch(screen_kernel, blocks < kScanBlocks ? blocks : kScanBlocks, kTileThreads, screen_shared(), scan, active, count,
+                      width, first, end);
+      if (end == tasks) break;
+      launches.wait();
+      if (!monitor(merges)) return false;
+    }
+    launches.launch(measure_kernel, warps, kLinkageThreads, 0, scan, count);
+  }
+  const std::int64_t small_tiles = (count + kDistanceTile - 1) / kDistanceTile, most = small_tiles * small_tiles;
+  launches.launch(exact_kernel, most < kScanBlocks ? most : kScanBlocks, kDistanceThreads, sizeof(double) * kDistanceShared, scan,
+                  active, count);
+  launches.launch(exact_tell_kernel, warps, kLinkageThreads, 0, scan, count);
+  return true;
+}
+
+}  // namespace clustercl

@@ -1,0 +1,24 @@
+// The state of linkage_single_cuda.cu.
+#pragma once
+
+#include "linkage_cuda.cuh"
+
+namespace clustercl {
+
+struct SpanningCuda {
+  ScanCuda scan;        // of rows, all of size 1, by component
+  std::int32_t* all;    // 0 .. n - 1
+  std::int32_t* joined;  // components after a round
+  std::int32_t *a, *b;  // the edges (n - 1), in any order
+  double* square;
+  std::int32_t* edges;  // how many there are
+  // By component, as it is named: the shortest length, and the edge, its smaller row in the upper half.
+  unsigned long long *shortest, *edge;
+};
+
+SpanningCuda spanning_in(Parts& parts, const ScanCuda& scan);
+
+// Fills a, b and square; false when stopped.
+bool spanning_tree_cuda(const SpanningCuda& state, const Monitor& monitor, Launches& launches);
+
+}  // namespace clustercl

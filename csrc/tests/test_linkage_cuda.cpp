@@ -1,0 +1,126 @@
+// The CUDA linkage of linkage_cuda.h, on the host executor or a GPU: the tree of the CPU's linkage, ties included.
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "device.h"
+#include "kernels/linkage_cuda.h"
+#include "threads.h"
+
+using namespace clustercl;
+
+static int failures = 0;
+static std::int64_t rounds = 0;
+
+using Rows = std::vector<double>;
+
+static const char* name_of(Linkage method) {
+  return method == Linkage::ward ? "ward" : method == Linkage::average ? "average" : method == Linkage::complete ? "complete" : "single";
+}
+
+static Rows padded_rows(const Rows& x, std::int64_t n, Metric metric) {
+  const std::int64_t d = static_cast<std::int64_t>(x.size()) / n;
+  Rows rows(n * padded_width(d));
+  pad_rows(x.data(), n, d, d, 1, rows.data());
+  prepare_rows(rows.data(), n, padded_width(d), metric);
+  return rows;
+}
+
+static bool stop(void*, const Effort& effort) { return effort.merges == 0; }
+
+// Heights may differ by `tolerance` of the largest.
+static void compare(const std::string& what, const Rows& x, std::int64_t n, Linkage method, Metric metric = Metric::euclidean,
+                    Entries entries = Entries::full, double tolerance = 0) {
+  Rows rows = padded_rows(x, n, metric);
+  const std::int64_t padded = static_cast<std::int64_t>(rows.size()) / n;
+  test::Device<double> device(rows);
+  const LinkageCuda in{n, padded, method, metric, entries};
+  test::Device<unsigned char> workspace(std::vector<unsigned char>(linkage_cuda_workspace(in), 0xa5));
+  Rows wanted(4 * (n - 1)), z(4 * (n - 1), -1.0);
+  linkage(rows.data(), n, padded, method, metric, entries, test::threads(2), Monitor{nullptr, nullptr}, wanted.data());
+  bool finished = false;
+  const Monitor monitor{nullptr, nullptr};
+  const cudaError_t error = linkage_cuda(in, device.get(), workspace.get(), test::threads(2), monitor, z.data(), finished, nullptr);
+  rounds += monitor.effort.rounds;
+  const double allowed = tolerance * wanted[4 * (n - 1) - 2];
+  for (std::int64_t m = 0; m < n - 1 && error == cudaSuccess && finished; ++m) {
+    bool same = std::fabs(z[4 * m + 2] - wanted[4 * m + 2]) <= allowed;
+    for (const int k : {0, 1, 3}) same = same && z[4 * m + k] == wanted[4 * m + k];
+    if (same) continue;
+    std::printf("%s, %s, n %ld: merge %ld is %g %g %.17g %g, the CPU has %g %g %.17g %g\n", what.c_str(), name_of(method),
+                static_cast<long>(n), static_cast<long>(m), z[4 * m], z[4 * m + 1], z[4 * m + 2], z[4 * m + 3], wanted[4 * m],
+                wanted[4 * m + 1], wanted[4 * m + 2], wanted[4 * m + 3]);
+    ++failures;
+    return;
+  }
+  if (error == cudaSuccess && finished) return;
+  std::printf("%s, %s, n %ld: error %d, finished %d\n", what.c_str(), name_of(method), static_cast<long>(n), error, finished);
+  ++failures;
+}
+
+static Rows normal(std::int64_t n, std::int64_t d, unsigned seed, double centre = 0) {
+  std::mt19937_64 random(seed);
+  std::normal_distribution<double> one;
+  Rows x(n * d);
+  for (double& value : x) value = centre + one(random);
+  return x;
+}
+
+static Rows integers(std::int64_t n, std::int64_t d, int most, unsigned seed) {
+  std::mt19937_64 random(seed);
+  Rows x(n * d);
+  for (double& value : x) value = static_cast<double>(random() % most);
+  return x;
+}
+
+int main() {
+  // Rounding in another order moves heights of average and complete by this much at most, here.
+  constexpr double kRounding = 1e-13;
+  for (const Linkage method : {Linkage::ward, Linkage::average, Linkage::complete, Linkage::single}) {
+    const bool dense = method == Linkage::average || method == Linkage::complete;
+    const double tolerance = dense ? kRounding : 0;
+    for (const std::int64_t n : {2, 3, 17, 140})  // 140: the screen, several blocks and parts, and none of them full
+      for (const std::int64_t d : {1, 33}) {
+        compare("normal", normal(n, d, 3), n, method, Metric::euclidean, Entries::full, tolerance);
+        if (n == 17) test::other_order(true);
+      }
+    compare("far from 0", normal(60, 9, 5, 1e6), 60, method, Metric::euclidean, Entries::full, dense ? 1e-9 : 0);
+    compare("tiny", [] { Rows x = normal(40, 3, 6); for (double& v : x) v *= 1e-120; return x; }(), 40, method, Metric::euclidean, Entries::full, tolerance);
+    // In one dimension distances are whole numbers, of which sums are exact. Ties merge one a round; 140 take the screen.
+    const std::int64_t tied = method == Linkage::ward ? 140 : 50;
+    compare("ties", integers(tied, method == Linkage::average ? 1 : 2, 6, 7), tied, method, Metric::euclidean, Entries::full, tolerance);
+    compare("one distance", Rows(14 * 3, 2.5), 14, method);
+    if (method != Linkage::ward) compare("cosine", normal(90, 7, 8), 90, method, Metric::cosine, Entries::full, tolerance);
+    Rows line(30);  // growing gaps: one merge a round
+    for (std::size_t i = 0; i < line.size(); ++i) line[i] = std::pow(1.1, static_cast<double>(i));
+    compare("line", line, 30, method, Metric::euclidean, Entries::full, tolerance);
+    Rows blobs = normal(300, 8, 9);
+    for (std::int64_t i = 0; i < 300; ++i)
+      for (std::int64_t f = 0; f < 8; ++f) blobs[i * 8 + f] += 30.0 * static_cast<double>(i % 5 == f);
+    compare("blobs", blobs, 300, method, Metric::euclidean, Entries::full, tolerance);
+    if (dense) compare("half", normal(80, 6, 10), 80, method, Metric::euclidean, Entries::half, 1e-7);
+    test::other_order(false);
+  }
+
+  // Told to stop, it stops, and says so.
+  const Rows x = padded_rows(normal(50, 4, 11), 50, Metric::euclidean);
+  for (const Linkage method : {Linkage::ward, Linkage::average, Linkage::single}) {
+    test::Device<double> device(x);
+    const LinkageCuda in{50, 8, method, Metric::euclidean, Entries::full};
+    test::Device<unsigned char> workspace(std::vector<unsigned char>(linkage_cuda_workspace(in), 0));
+    Rows z(4 * 49, -1.0);
+    bool finished = true;
+    const cudaError_t error = linkage_cuda(in, device.get(), workspace.get(), test::threads(1), Monitor{stop, nullptr}, z.data(),
+                                           finished, nullptr);
+    if (error != cudaSuccess || finished || z[0] != -1.0) {
+      std::printf("%s did not stop\n", name_of(method));
+      ++failures;
+    }
+  }
+  std::printf("%d failures, %ld rounds\n", failures, static_cast<long>(rounds));
+  return failures != 0;
+}
