@@ -13,7 +13,7 @@ NVCC = shutil.which("nvcc")
 # Kernels with products or distances in their innermost loop, where a spilled register is a trip to memory.
 HOT = re.compile(
     r"contrastive_(forward|backward)_kernel.*(Bf16|Tf32Of)"
-    r"|screen_kernel|exact_kernel|look_kernel|fill_kernel|pairwise_distances_kernel"
+    r"|screen_kernel|12exact_kernel|look_kernel|fill_kernel|pairwise_distances_kernel"
 )
 
 
