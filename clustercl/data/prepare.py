@@ -13,10 +13,9 @@ import numpy as np
 import torch
 
 from clustercl.data.cases import Case
-from clustercl.data.read import Volume, read_pair, read_source
+from clustercl.data.read import Volume, read_label, read_source
 from clustercl.data.settings import DataSettings
 from clustercl.data.task import Task
-from clustercl.data.workers import in_threads
 from clustercl.errors import UsageError
 
 
@@ -33,7 +32,8 @@ class Geometry:
 @dataclass
 class Prepared:
     """image (c, *spatial): uint8 for photographs (a quarter of the memory), float32 for volumes; label uint8 (*spatial)
-    with indices 0..k. Volumes are in RAS order; smaller than the patch they may be, who crops pads."""
+    with indices 0..k. Volumes are in RAS order; smaller than the patch they may be, who crops pads. `cache.CachedCase` has
+    the same attributes."""
 
     case: Case
     image: torch.Tensor
@@ -42,23 +42,20 @@ class Prepared:
 
 
 def prepare_case(case: Case, task: Task, settings: DataSettings, with_label: bool = True) -> Prepared:
-    """Read, check, reorient to RAS, resample and normalise one case."""
-    source, index = read_pair(case, task) if with_label else (read_source(case, task), None)
-    image, geometry = prepare_image_array(source, task, settings)
-    label = None if index is None else prepare_label_array(index, geometry, tuple(image.shape[1:]))
-    return Prepared(case, image, label, geometry)
+    """Read, check, reorient to RAS, resample and normalise one case. What is used again comes from `cache` instead."""
+    image, geometry = prepare_image(case, task, settings)
+    wanted = with_label and case.label is not None
+    return Prepared(case, image, prepare_label(case, task, geometry, image.shape[1:]) if wanted else None, geometry)
 
 
-def prepare_cases(
-    cases: Sequence[Case],
-    task: Task,
-    settings: DataSettings,
-    with_label: bool = True,
-    label: str = "reading",
-    quiet: bool = False,
-) -> list[Prepared]:
-    """`prepare_case` for all, in threads, in the given order; the first case in order that fails raises its error."""
-    return in_threads(lambda case: prepare_case(case, task, settings, with_label), cases, label, "case", quiet)
+def prepare_image(case: Case, task: Task, settings: DataSettings) -> tuple[torch.Tensor, Geometry]:
+    """`Prepared.image` and its geometry."""
+    return prepare_image_array(read_source(case, task), task, settings)
+
+
+def prepare_label(case: Case, task: Task, geometry: Geometry, shape: Sequence[int]) -> torch.Tensor:
+    """`Prepared.label` for an image of that geometry, prepared to that spatial shape."""
+    return prepare_label_array(read_label(case, task, geometry.shape, geometry.affine), geometry, tuple(shape))
 
 
 def prepare_image_array(

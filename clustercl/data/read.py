@@ -128,31 +128,56 @@ def read_source(case: Case, task: Task) -> np.ndarray | Volume:
     return read_image(case.image) if task.spatial_dims == 2 else read_volume(case.image)
 
 
-def read_pair(case: Case, task: Task) -> tuple[np.ndarray | Volume, np.ndarray | None]:
-    """Image and label indices 0..k (uint8, the image's own spatial shape and axis order) of a case; None: no label.
+def read_label(case: Case, task: Task, shape: tuple[int, ...], affine: np.ndarray | None) -> np.ndarray:
+    """Label indices 0..k of a labelled case, uint8, in the axis order of its image of that spatial shape and affine.
 
-    DataError where they differ in size, or in affine by more than 1e-3 mm, or where a label value is no class.
+    DataError where they differ from the image in size, or in affine by more than 1e-3 mm, or where a value is no class.
     """
-    image = read_source(case, task)
-    if case.label is None:
-        return image, None
+    return task.to_index(read_stored_label(case, task, shape, affine), case.label)
+
+
+def read_stored_label(case: Case, task: Task, shape: tuple[int, ...], affine: np.ndarray | None) -> np.ndarray:
+    """As `read_label`, but the values as they are stored."""
     if task.spatial_dims == 2:
-        stored, shape = read_mask(case.label, indices=task.threshold is None), image.shape[:2]
+        stored = read_mask(case.label, indices=task.threshold is None)
         sizes = f"{stored.shape[1]} x {stored.shape[0]} pixels", f"{shape[1]} x {shape[0]}"
     else:
         label = read_volume(case.label)
-        stored, shape = label.array, image.array.shape
+        stored = label.array
         sizes = "x".join(map(str, stored.shape)) + " voxels", "x".join(map(str, shape))
-    if stored.shape != shape:
-        raise DataError(f"{case.label}: the mask has {sizes[0]}, its image {case.image} has {sizes[1]}: replace the "
-                        "mask by one of the image's size")  # fmt: skip
-    if task.spatial_dims == 3:
-        apart = float(np.abs(label.affine - image.affine).max())
+    if stored.shape != tuple(shape):
+        why = "replace the mask by one of the image's size"
+        if task.spatial_dims == 2 and stored.shape == tuple(shape)[::-1] and is_turned(case.image):
+            why = "the image is turned by its EXIF tag and its mask was drawn on the unturned one: store it turned"
+        raise DataError(f"{case.label}: the mask has {sizes[0]}, its image {case.image} has {sizes[1]}: {why}")
+    if affine is not None:
+        apart = float(np.abs(label.affine - affine).max())
         if apart > AFFINE_TOLERANCE_MM:
             raise DataError(f"{case.label}: its affine differs from that of {case.image} by {apart:.3g} mm (at most "
                             f"{AFFINE_TOLERANCE_MM:g}): resample the label onto the image, or correct its "
                             "header")  # fmt: skip
-    return image, task.to_index(stored, case.label)
+    return stored
+
+
+def is_turned(path: Path) -> bool:
+    """Whether an EXIF tag tells how a photograph is to be turned."""
+    from PIL import ExifTags, Image
+
+    with Image.open(path) as picture:
+        return picture.getexif().get(ExifTags.Base.Orientation, 1) != 1
+
+
+def read_pair(case: Case, task: Task) -> tuple[np.ndarray | Volume, np.ndarray | None]:
+    """Image and label indices (`read_source`, `read_label`) of a case; None: it has no label."""
+    image = read_source(case, task)
+    if case.label is None:
+        return image, None
+    return image, read_label(case, task, *extent(image))
+
+
+def extent(image: np.ndarray | Volume) -> tuple[tuple[int, ...], np.ndarray | None]:
+    """Spatial shape and, of a volume, affine."""
+    return (image.array.shape, image.affine) if isinstance(image, Volume) else (image.shape[:2], None)
 
 
 def _must_exist(path: Path) -> None:

@@ -1,7 +1,7 @@
 // The rounds of linkage_rounds.cpp on CUDA: state, what a kind of clusters supplies, and the repair of what clusters know.
 //
-// Differences from the CPU's: where scanning all that do not know their nearest does not pay, one of them scans per round
-// while the others merge on; and a union does not inherit candidates. The tree is the same: it is the greedy one.
+// Differences from the CPU's: where scanning all that do not know their nearest does not pay, one of them and its ties scan
+// per round while the others merge on; and a union does not inherit candidates. The tree is the same: it is the greedy one.
 #pragma once
 
 #include "linkage_cuda.cuh"
@@ -57,7 +57,7 @@ __device__ void repair_cluster(const RoundsCuda& rounds, std::int64_t i, std::in
     if (changed) b = ~into[b];
     const double now = distances(i, changed ? b : -1, count);
     if (changed) far = now;
-    bool kept = b >= 0 && (!changed || far < c.beyond[i]);
+    bool kept = b >= 0;
     for (int k = 0; k < count; ++k) {
       const std::int32_t other = shuffle(b, k);
       if (k < lane && other == b) kept = false;

@@ -83,14 +83,13 @@ __device__ bool certain(const Survey& all) { return all.lowest < 0 || all.bound 
 __global__ void want_kernel(RoundsCuda rounds, std::int64_t count, const Survey* surveys, std::int64_t blocks) {
   const Survey all = of_all(surveys, blocks, shared_memory<Survey>());
   const std::int64_t first = blockIdx.x * kLinkageThreads + threadIdx.x;
-  if (all.unknown <= rounds.counts->earned) {
-    for (std::int64_t k = first; k < count; k += gridDim.x * kLinkageThreads)
-      if (const std::int32_t i = rounds.active[k]; rounds.scan.clusters.id[i] < 0)
-        rounds.scan.wanted[atomicAdd(&rounds.scan.counts->wanted, 1)] = i;
-  } else if (first == 0 && !certain(all)) {
-    rounds.scan.wanted[0] = all.lowest;
-    rounds.scan.counts->wanted = 1;
-  }
+  const bool each = all.unknown <= rounds.counts->earned;
+  if (!each && certain(all)) return;
+  // Otherwise the one that may be nearest, with all that are as near: their bounds would make them scan in turn.
+  const double most = each ? static_cast<double>(INFINITY) : all.bound * (1.0 + 2 * kSlack);
+  for (std::int64_t k = first; k < count; k += gridDim.x * kLinkageThreads)
+    if (const std::int32_t i = rounds.active[k]; rounds.scan.clusters.id[i] < 0 && rounds.scan.clusters.bound[i] <= most)
+      rounds.scan.wanted[atomicAdd(&rounds.scan.counts->wanted, 1)] = i;
 }
 
 // Nothing else is as near to either of i and its nearest.

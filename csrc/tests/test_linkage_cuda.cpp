@@ -98,6 +98,10 @@ int main() {
     Rows line(30);  // growing gaps: one merge a round
     for (std::size_t i = 0; i < line.size(); ++i) line[i] = std::pow(1.1, static_cast<double>(i));
     compare("line", line, 30, method, Metric::euclidean, Entries::full, tolerance);
+    // All equally far from each other but for their last digits: too few scans are earned for all at once.
+    Rows simplex(40 * 40, 0.0);
+    for (std::int64_t i = 0; i < 40; ++i) simplex[i * 41] = 1.0 + 1e-13 * static_cast<double>(i);
+    compare("simplex", simplex, 40, method, Metric::euclidean, Entries::full, tolerance);
     Rows blobs = normal(300, 8, 9);
     for (std::int64_t i = 0; i < 300; ++i)
       for (std::int64_t f = 0; f < 8; ++f) blobs[i * 8 + f] += 30.0 * static_cast<double>(i % 5 == f);
