@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The ending stays last because nibabel and numpy choose the format by it.
-    aside = path.with_name(f".{os.getpid()}.{path.name}")
+    aside = path.with_name(f".{os.getpid()}.{threading.get_native_id()}.{path.name}")
     try:
         yield aside
         with open(aside, "rb") as file:

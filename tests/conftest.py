@@ -15,6 +15,14 @@ def root() -> Path:
     return ROOT
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Prepared images of the tests stay among their temporary files, for commands that they start too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLUSTERCL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture
 def clustercl(tmp_path):
     """Run the `clustercl` command in a process of its own: clustercl("info", "--json") -> CompletedProcess."""

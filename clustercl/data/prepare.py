@@ -32,8 +32,8 @@ class Geometry:
 @dataclass
 class Prepared:
     """image (c, *spatial): uint8 for photographs (a quarter of the memory), float32 for volumes; label uint8 (*spatial)
-    with indices 0..k. Volumes are in RAS order; smaller than the patch they may be, who crops pads. `cache.CachedCase` has
-    the same attributes."""
+    with indices 0..k. Volumes are in RAS order; smaller than the patch they may be, who crops pads. The same attributes
+    has `cache.CachedCase`."""
 
     case: Case
     image: torch.Tensor

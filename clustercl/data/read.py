@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from clustercl.data.cases import Case
+from clustercl.data.dicom import read_series
 from clustercl.data.task import Task
 from clustercl.errors import DataError
 
@@ -87,12 +88,30 @@ def _picture(path: Path, convert: Callable) -> np.ndarray:
 
 
 def read_volume(path: Path) -> Volume:
-    """A NIfTI volume (.nii, .nii.gz); three axes, a valid affine and finite values or DataError."""
+    """A NIfTI volume (.nii, .nii.gz), or a folder of one DICOM series; three axes, a valid affine and finite values, or
+    DataError."""
+    array, affine = read_series(path) if path.is_dir() else _read_nifti(path)
+    if array.dtype.kind not in "iufb":
+        raise DataError(f"{path}: wanted one real number per voxel, got data type {array.dtype}: convert the volume")
+    if not array.size:
+        raise DataError(f"{path}: the volume holds no voxel, its shape is {array.shape}: replace the file")
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        raise DataError(f"{path}: the affine cannot be inverted, so voxels have no place: write it again")
+    if array.dtype == np.float64:
+        array = array.astype(np.float32)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise DataError(f"{path}: the volume holds values that are not finite (NaN or inf): replace them")
+    return Volume(array, affine)
+
+
+def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     import nibabel
 
     _must_exist(path)
     if not path.name.lower().endswith((".nii", ".nii.gz")):
-        raise DataError(f"{path}: wanted a NIfTI volume (.nii or .nii.gz): convert it, or correct the list")
+        raise DataError(
+            f"{path}: wanted a NIfTI volume (.nii or .nii.gz) or a folder of DICOM: convert it, or correct the list"
+        )
     try:
         image = nibabel.load(path)
         shape = image.shape
@@ -102,25 +121,13 @@ def read_volume(path: Path) -> Volume:
         if not (image.header["sform_code"] or image.header["qform_code"]):
             raise DataError(f"{path}: the header holds no affine (sform and qform codes are 0), so orientation and "
                             "spacing are unknown: write it again with its affine")  # fmt: skip
-        affine = np.asarray(image.affine, np.float64)
-        array = np.asarray(image.dataobj)
+        return np.asarray(image.dataobj), np.asarray(image.affine, np.float64)
     except nibabel.filebasedimages.ImageFileError:
         raise DataError(f"{path}: this is no NIfTI file although it is named as one: replace the file") from None
     except (gzip.BadGzipFile, nibabel.spatialimages.HeaderDataError) as error:
         raise DataError(f"{path}: the file is no valid NIfTI ({error}): replace it") from None
     except (OSError, EOFError, zlib.error, ValueError, TypeError, OverflowError, struct.error) as error:
         raise DataError(f"{path}: the volume is broken or cut short ({error}): copy or download it again") from None
-    if array.dtype.kind not in "iufb":
-        raise DataError(f"{path}: wanted one real number per voxel, got data type {array.dtype}: convert the volume")
-    if not array.size:
-        raise DataError(f"{path}: the volume holds no voxel, its shape is {shape}: replace the file")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
-        raise DataError(f"{path}: the affine cannot be inverted, so voxels have no place: write it again")
-    if array.dtype == np.float64:
-        array = array.astype(np.float32)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise DataError(f"{path}: the volume holds values that are not finite (NaN or inf): replace them")
-    return Volume(array, affine)
 
 
 def read_source(case: Case, task: Task) -> np.ndarray | Volume:

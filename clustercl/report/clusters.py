@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clustercl.data.prepare import Prepared, prepare_cases
+from clustercl.data.cache import CachedCase, prepare_cached
 from clustercl.data.units import Unit, make_units, unit_image
 from clustercl.errors import DataError
 from clustercl.report.run import Run
@@ -117,7 +117,7 @@ def draw_examples(run: Run, tree: Tree) -> list[Examples]:
         picks = np.linspace(0, len(members) - 1, min(EXAMPLES, len(members))).round().astype(int)
         chosen[name] = [members[pick] for pick in picks]
     sources = sorted({run.units[row]["source"] for rows in chosen.values() for row in rows})
-    prepared = prepare_cases(
+    prepared = prepare_cached(
         [run.case(name) for name in sources], run.task, run.settings, with_label=False, label="reading examples"
     )
     units = {unit.id: unit for unit in make_units(prepared, run.task, run.settings)}
@@ -159,7 +159,7 @@ def _distances(run: Run, labels: np.ndarray) -> np.ndarray:
     return np.linalg.norm(features - means[labels], axis=1)
 
 
-def _thumb(run: Run, prepared: list[Prepared], unit: Unit) -> bytes:
+def _thumb(run: Run, prepared: list[CachedCase], unit: Unit) -> bytes:
     """A photograph in its own proportions, or the middle axial slice of a sub-volume."""
     image = unit_image(prepared, unit, run.settings).numpy()
     if run.task.spatial_dims == 2:

@@ -1,7 +1,6 @@
 """To the prepared grid and back: orientation exact, centres aligned, values where they belong."""
 
 from itertools import permutations, product
-from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -14,7 +13,6 @@ from clustercl.data.prepare import (
     grid_affine,
     grid_shape,
     prepare_case,
-    prepare_cases,
     prepare_image_array,
     prepare_label_array,
     resample,
@@ -24,7 +22,7 @@ from clustercl.data.prepare import (
 from clustercl.data.read import Volume
 from clustercl.data.settings import DataSettings
 from clustercl.data.task import get_task
-from clustercl.errors import DataError, UsageError
+from clustercl.errors import UsageError
 
 SKIN, HEART = get_task("skin"), get_task("heart")
 AXES = ["".join(codes) for order in permutations(("RL", "AP", "SI")) for codes in product(*order)]
@@ -159,20 +157,6 @@ def test_photographs(tmp_path, files):
     assert prepare_case(case, SKIN, settings, with_label=False).label is None
     with pytest.raises(UsageError, match=r"data.intensity=hu applies to volumes"):
         prepare_case(case, SKIN, DataSettings(intensity="hu"))
-
-
-def test_many_cases_keep_their_order_and_the_first_error_wins(heart_folder):
-    from clustercl.data.cases import find_cases
-
-    cases = find_cases(HEART, heart_folder)
-    settings = DataSettings(spacing=(2, 2, 2))
-    assert [item.case for item in prepare_cases(cases, HEART, settings)] == cases
-    for name in ("1002", "1003"):
-        (heart_folder / "ct_train" / f"ct_train_{name}_image.nii.gz").write_bytes(b"")
-    with pytest.raises(DataError, match=r"ct_train_1002_image.nii.gz"):
-        prepare_cases(cases, HEART, settings)
-    with pytest.raises(DataError, match=r"none.nii.gz: no such file"):
-        prepare_case(Case("n", Path("none.nii.gz")), HEART, settings)
 
 
 @pytest.mark.parametrize(

@@ -52,8 +52,8 @@ def build_run(folder: Path, task_name: str, count: int = 6) -> Path:
     import torch
 
     from clustercl import cut_tree, linkage
+    from clustercl.data.cache import prepare_cached
     from clustercl.data.cases import find_cases
-    from clustercl.data.prepare import prepare_cases
     from clustercl.data.split import Split
     from clustercl.data.task import get_task
     from clustercl.data.units import make_units
@@ -74,7 +74,7 @@ def build_run(folder: Path, task_name: str, count: int = 6) -> Path:
     ids = [case.id for case in train]
     run.write_split(Split(ids, ids[:1], ids[:1], [case.id for case in test], note=NOTE))
 
-    prepared = prepare_cases(train, task, config.data, with_label=False, quiet=True)
+    prepared = prepare_cached(train, task, config.data, with_label=False, quiet=True)
     units = make_units(prepared, task, config.data)
     features = np.random.default_rng(0).normal(size=(len(units), 4)).astype(np.float32)
     tree = linkage(features)
