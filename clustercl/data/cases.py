@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from clustercl.data.layouts import Fault, find_layout, find_unlabelled
+from clustercl.data.layouts import Fault, copy_fault, find_layout, find_unlabelled, is_copy
 from clustercl.data.lists import read_list
 from clustercl.data.task import Task
 from clustercl.errors import DataError, UsageError
+from clustercl.progress import say
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,16 @@ def find_cases(
     """All cases of a folder or a list and of folders without labels, sorted by id.
 
     Raises DataError for the first fault: a missing or empty folder, a mask that is missing where one must be, two files
-    with one id.
+    with one id. What can be left out, as a mask without image or a second copy of a file, is said.
     """
     cases, faults = discover(task, data, unlabelled, list_csv)
-    if faults:
-        more = f" (and {len(faults) - 1} more such faults: `clustercl data check` lists them)" if faults[1:] else ""
-        raise DataError(faults[0].sentence + more)
+    errors, warnings = ([fault.sentence for fault in faults if fault.severity == kind] for kind in ("error", "warning"))
+    if errors:
+        more = f" (and {len(errors) - 1} more such faults: `clustercl data check` lists them)" if errors[1:] else ""
+        raise DataError(errors[0] + more)
+    if warnings:
+        more = f" (and {len(warnings) - 1} more such files: `clustercl data check` lists them)" if warnings[1:] else ""
+        say(f"warning: {warnings[0]}{more}")
     return cases
 
 
@@ -67,7 +72,11 @@ def discover(
     first: dict[str, Case] = {}
     for case in cases:
         other = first.setdefault(case.id.lower(), case)
-        if other is not case:
+        if other is case:
+            continue
+        if list_csv is None and case.label is None and is_copy(other.image, case.image):
+            faults.append(copy_fault(other.image, case.image))
+        else:
             faults.append(Fault(case.image, f"{other.image} and {case.image} have one id, {case.id}: remove or rename "
                                             "one of them, or name ids in the column `id` of a list"))  # fmt: skip
     return sorted(first.values(), key=lambda case: case.id), faults

@@ -1,8 +1,12 @@
 """Layouts, folders without labels, and lists."""
 
+import json
+import shutil
+
 import pytest
 
 from clustercl.data.cases import discover, find_cases
+from clustercl.data.split import make_split
 from clustercl.data.task import get_task
 from clustercl.errors import DataError, UsageError
 
@@ -67,7 +71,10 @@ def test_an_empty_ground_truth_folder_means_all_masks_are_missing(skin_folder):
 def test_masks_without_images_are_left_out_and_said(skin_folder, capsys):
     (skin_folder / "ISIC-2017_Training_Data" / "ISIC_0000001.jpg").unlink()
     assert len(find_cases(SKIN, skin_folder)) == 4
-    assert "1 label files have no image" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "warning: " in said and "ISIC_0000001_segmentation.png: has no image and is left out" in said
+    cases, (fault,) = discover(SKIN, skin_folder)
+    assert len(cases) == 4 and fault.severity == "warning" and fault.file.name == "ISIC_0000001_segmentation.png"
 
 
 def test_heart_layout(heart_folder):
@@ -95,6 +102,18 @@ def test_missing_empty_and_foreign_folders(tmp_path, files):
         find_cases(SKIN, tmp_path / "foreign" / "holiday.jpg")
     with pytest.raises(DataError, match=r"foreign: no images"):
         find_cases(HEART, None, [tmp_path / "foreign"])
+
+
+def test_archives_unpacked_twice_count_once(skin_folder, tmp_path, capsys):
+    before = find_cases(SKIN, skin_folder)
+    shutil.copytree(skin_folder, tmp_path / "again")
+    shutil.move(tmp_path / "again", skin_folder / "zz")
+    shutil.copytree(skin_folder / "ISIC-2017_Test_v2_Data", tmp_path / "more")
+    assert find_cases(SKIN, skin_folder, [tmp_path / "more"]) == before
+    said = capsys.readouterr().err
+    # Five images, four masks and the test image of "more": the first is named.
+    assert "is a copy of" in said and "and is left out (and 9 more such files" in said
+    assert {fault.severity for fault in discover(SKIN, skin_folder, [tmp_path / "more"])[1]} == {"warning"}
 
 
 def test_two_files_with_one_id(skin_folder, files):
@@ -193,3 +212,59 @@ def test_discover_lists_every_fault(skin_folder):
         path.unlink()
     cases, faults = discover(SKIN, skin_folder)
     assert len(cases) == 5 and len(faults) == 2
+
+
+def challenge(root, files, year="ISIC2018_Task1-2", truth="ISIC2018_Task1", parts=("Training", "Validation", "Test")):
+    for part, numbers in zip(parts, ((1, 2, 3), (4,), (5, 6))):
+        for number in numbers:
+            name = f"ISIC_000000{number}"
+            files.save_picture(root / f"{year}_{part}_Input" / f"{name}.jpg", files.photograph(seed=number))
+            files.save_picture(root / f"{truth}_{part}_GroundTruth" / f"{name}_segmentation.png", files.mask())
+    return root
+
+
+def test_the_challenges_own_folders_are_its_splits(tmp_path, files):
+    cases = find_cases(SKIN, challenge(tmp_path / "all", files))
+    assert [case.split for case in cases] == ["train"] * 3 + ["validation"] + ["test"] * 2
+    split = make_split(cases, SKIN)
+    assert (len(split.train), len(split.validation), len(split.test)) == (3, 1, 2) and split.note is None
+    alone = find_cases(SKIN, challenge(tmp_path / "training", files, parts=("Training",)))
+    assert {case.split for case in alone} == {None}
+
+
+def test_photographs_beside_the_challenges_folders_leave_the_split_to_the_seed(tmp_path, files):
+    root = challenge(tmp_path, files)
+    files.save_picture(root / "mine/ISIC_0000008.jpg", files.photograph())
+    files.save_picture(root / "mine/ISIC_0000008_segmentation.png", files.mask())
+    assert {case.split for case in find_cases(SKIN, root)} == {None}
+
+
+def test_json_lists(skin_folder, tmp_path):
+    image, mask = (
+        "ISIC-2017_Training_Data/ISIC_0000001.jpg",
+        "ISIC-2017_Training_Part1_GroundTruth/ISIC_0000001_segmentation.png",
+    )
+    other = image.replace("0001.", "0002.")
+    path = skin_folder / "list.json"
+
+    def listed(content):
+        path.write_text(json.dumps(content))
+        return [(case.id, case.label is not None, case.group, case.split) for case in find_cases(SKIN, None, (), path)]
+
+    assert listed([{"image": image, "mask": mask, "group": "p", "split": "train", "age": 3}, {"image": other}]) == [
+        ("ISIC_0000001", True, "p", "train"), ("ISIC_0000002", False, "ISIC_0000002", None),
+    ]  # fmt: skip
+    decathlon = {"name": "Skin", "training": [{"image": image, "label": mask}], "test": [other]}
+    assert listed(decathlon) == [
+        ("ISIC_0000001", True, "ISIC_0000001", "train"), ("ISIC_0000002", False, "ISIC_0000002", None),
+    ]  # fmt: skip
+    for content, message in (
+        ({"images": []}, "wanted a JSON list"),
+        ([{"image": 3}], r"list.json, entry 1: wanted an object"),
+        ([], "names no image"),
+    ):
+        with pytest.raises(DataError, match=message):
+            listed(content)
+    path.write_text("[{")
+    with pytest.raises(DataError, match=r"list.json: the list is no JSON"):
+        find_cases(SKIN, None, (), path)
