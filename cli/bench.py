@@ -1,4 +1,4 @@
-"""`clustercl bench loss|linkage`: micro-benchmarks against the peers that are installed."""
+"""`clustercl bench loss|linkage`: micro-benchmarks against the peers that are installed; `bench data`: reading."""
 
 import json
 from pathlib import Path
@@ -81,4 +81,25 @@ def linkage(sizes: str | None, features: str | None, methods: str | None, out: P
     if wrong := [method for method in chosen if method not in METHODS]:
         raise click.UsageError(f"--methods: wanted some of {', '.join(METHODS)}, got {wrong[0]!r}")
     found = run(out=out, methods=chosen, **parsed(sizes=sizes, features=features))
+    click.echo(json.dumps(found["rows"], indent=2) if as_json else table(found))
+
+
+@command.command()
+@options.task
+@click.option(
+    "--cases", type=click.IntRange(min=3), help="Labelled cases of the demo data; half as many others come too."
+)
+@click.option("--data", type=options.PATH, help="Folder of a data set, instead of demo data of full size.")
+@click.option("--out", type=options.PATH, help="Folder for the row file, with machine, versions and commit.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON, and nothing else.")
+def data(task: str, cases: int | None, data: Path | None, out: Path | None, as_json: bool):
+    """Checking, preparing and feeding images of full size: cases per second, memory, time spent waiting for data.
+
+    \b
+    Example:
+      clustercl bench data --task skin --cases 24
+    """
+    from clustercl.benchmarks.data import run, table
+
+    found = run(task, cases, data, out)
     click.echo(json.dumps(found["rows"], indent=2) if as_json else table(found))

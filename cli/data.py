@@ -1,4 +1,4 @@
-"""`clustercl data demo` and `clustercl data check`."""
+"""`clustercl data demo`, `clustercl data check` and `clustercl data clean`."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,7 @@ from clustercl.cli import options
 
 @click.group()
 def command():
-    """Write demo data; check a data set before anything is trained on it."""
+    """Write demo data; check a data set before anything is trained on it; empty the cache."""
 
 
 @command.command()
@@ -18,7 +18,14 @@ def command():
 @options.task
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed writes the same images.")
 @click.option("--cases", type=click.IntRange(min=1), help="Labelled cases; half as many unlabelled come too.")
-def demo(folder: Path, task: str, seed: int, cases: int | None):
+@click.option(
+    "--size",
+    type=click.Choice(["small", "full"]),
+    default="small",
+    show_default=True,
+    help="full: photographs of 3000 x 2000 pixels, volumes of 512 x 512 x 250 voxels.",
+)
+def demo(folder: Path, task: str, seed: int, cases: int | None, size: str):
     """Write synthetic images with labels into FOLDER, in the layout of the real data set.
 
     \b
@@ -27,15 +34,16 @@ def demo(folder: Path, task: str, seed: int, cases: int | None):
     """
     from clustercl.data.demo import write_demo
 
-    write_demo(folder, task, seed=seed, cases=cases)
+    write_demo(folder, task, seed=seed, cases=cases, full_size=size == "full")
     click.echo(f"wrote {task} demo data to {folder}")
 
 
 @command.command()
 @options.task
 @options.source
+@options.workers
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, and nothing else.")
-def check(task, data, list_csv, unlabelled, labels, as_json):
+def check(task, data, list_csv, unlabelled, labels, workers, as_json):
     """Read every file and list every problem with its file. Exit 1 on errors, 0 when there are warnings only.
 
     \b
@@ -47,6 +55,22 @@ def check(task, data, list_csv, unlabelled, labels, as_json):
     from clustercl.data.task import get_task
 
     definition = get_task(task, labels)
-    report = check_data(definition, *discover(definition, data, unlabelled, list_csv))
+    report = check_data(definition, *discover(definition, data, unlabelled, list_csv), workers=workers)
     click.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text())
     raise click.exceptions.Exit(1 if report.errors else 0)
+
+
+@command.command()
+def clean():
+    """Remove all prepared images from the cache: $CLUSTERCL_CACHE, or clustercl in ~/.cache. Runs make theirs anew.
+
+    \b
+    Example:
+      clustercl data clean
+    """
+    from clustercl.data.cache import Cache
+
+    cache = Cache()
+    count, size = cache.size()
+    cache.clean()
+    click.echo(f"removed {count} prepared images and label maps, {1e-6 * size:.1f} MB, from {cache.folder}")

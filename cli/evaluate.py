@@ -24,6 +24,7 @@ def command(
     gpus: int | None,
     device: str,
     processes: int,
+    workers: int | None,
 ):
     """Metrics of the fine-tuned network of RUN on its test split, or on other labelled cases.
 
@@ -34,7 +35,7 @@ def command(
     """
     from clustercl.training.pipeline import evaluate_run
 
-    request = options.request(gpus, device, processes)
+    request = options.request(gpus, device, processes, workers)
     metrics = evaluate_run(run, data, list_csv, out, request, save_masks=out is not None)
     if as_json:
         click.echo(json.dumps(metrics, indent=2))

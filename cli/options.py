@@ -7,9 +7,16 @@ import click
 PATH = click.Path(path_type=Path)
 
 
+def workers(function):
+    """--workers."""
+    text = "Threads that read images; by default one per core, up to 8 (3 for volumes). 0 reads without threads."
+    return click.option("--workers", type=click.IntRange(min=0), help=text)(function)
+
+
 def devices(function):
-    """--gpus, --device, --processes."""
+    """--gpus, --device, --processes, --workers."""
     for option in (
+        workers,
         click.option("--processes", type=int, default=1, help="Processes on the CPU; only 1 so far."),
         click.option(
             "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Default: a GPU if any."
@@ -20,11 +27,11 @@ def devices(function):
     return function
 
 
-def request(gpus: int | None, device: str, processes: int):
+def request(gpus: int | None, device: str, processes: int, workers: int | None = None):
     """The options above as a DeviceRequest."""
     from clustercl.training.devices import DeviceRequest
 
-    return DeviceRequest(device=device, gpus=gpus, processes=processes)
+    return DeviceRequest(device=device, gpus=gpus, processes=processes, workers=workers)
 
 
 def sets(function):
@@ -37,7 +44,7 @@ def source(function):
     """--data, --unlabelled, --list, --labels."""
     for option in (
         click.option("--labels", metavar="NAME=VALUE,...", help="Classes of your own, as RV=1,MYO=2,LV=3."),
-        click.option("--list", "list_csv", type=PATH, help="CSV with columns image,label (group, split) for --data."),
+        click.option("--list", "list_csv", type=PATH, help="CSV or JSON of image, label (group, split)."),
         click.option("--unlabelled", type=PATH, multiple=True, help="Folder of images without labels; repeatable."),
         click.option("--data", type=PATH, help="Folder of the data set."),
     ):
@@ -56,6 +63,12 @@ def method(function):
     """--method."""
     text = "Pre-training: pseudo-class (default), pseudo-class-attract, simclr, autoencoder, scratch."
     return click.option("--method", help=text)(function)
+
+
+def fold(function):
+    """--fold."""
+    text = "Cross-validation: part K of N of the labelled groups tests; one run for each K."
+    return click.option("--fold", metavar="K/N", help=text)(function)
 
 
 def label_fraction(function):

@@ -8,11 +8,13 @@ from clustercl.cli import options
 
 
 def stage_command(name: str, stage: str, does: str) -> click.Command:
-    def callback(run: Path, sets: tuple[str, ...], gpus: int | None, device: str, processes: int, **own):
+    def callback(
+        run: Path, sets: tuple[str, ...], gpus: int | None, device: str, processes: int, workers: int | None, **own
+    ):
         from clustercl.training.pipeline import run_stage
 
         sets += tuple(f"{key}={value}" for key, value in own.items() if value is not None)
-        run_stage(stage, run, sets=sets, devices=options.request(gpus, device, processes))
+        run_stage(stage, run, sets=sets, devices=options.request(gpus, device, processes, workers))
 
     text = (
         f"{does}\n\nWith --set, the stage is done anew with the changed setting, and the later stages, which rest on "

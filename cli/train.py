@@ -14,6 +14,7 @@ from clustercl.cli import options
 @click.option("--preset", default="default", show_default=True, help="tiny (two CPU cores, minutes), default or full.")
 @options.method
 @options.label_fraction
+@options.fold
 @click.option("--seed", type=int, help="Fixes split, weights, order and augmentation.")
 @click.option("--deterministic", is_flag=True, default=None, help="Only deterministic algorithms, slower on GPUs.")
 @click.option("--config", "toml_path", type=options.PATH, help="TOML file of settings.")
@@ -29,6 +30,7 @@ def command(
     preset: str,
     method: str | None,
     label_fraction: float | None,
+    fold: str | None,
     seed: int | None,
     deterministic: bool | None,
     toml_path: Path | None,
@@ -36,6 +38,7 @@ def command(
     gpus: int | None,
     device: str,
     processes: int,
+    workers: int | None,
 ):
     """Train all stages: auto-encoder, clustering, contrastive pre-training, segmentation, evaluation.
 
@@ -58,7 +61,8 @@ def command(
         sets,
         method=method,
         label_fraction=label_fraction,
+        fold=fold,
         seed=seed,
         deterministic=deterministic,
     )
-    train(config, out, data, unlabelled, list_csv, labels, options.request(gpus, device, processes))
+    train(config, out, data, unlabelled, list_csv, labels, options.request(gpus, device, processes, workers))

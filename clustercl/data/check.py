@@ -1,14 +1,16 @@
 """Reading every file of a data set before anybody trains on it, and saying what is wrong with which file."""
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from clustercl.data.cases import Case
+from clustercl.data.copies import copies, with_copies_together
 from clustercl.data.layouts import Fault
-from clustercl.data.read import Volume, read_pair
+from clustercl.data.read import Volume, extent, read_source, read_stored_label
 from clustercl.data.split import make_split
 from clustercl.data.task import Task
 from clustercl.data.workers import in_threads
@@ -27,7 +29,8 @@ class Problem:
 @dataclass
 class Row:
     """One case. size: pixels (width, height) or voxels (x, y, z); spacing in mm and orientation such as "RAS" for
-    volumes; low, high: intensity range; counts: pixels or voxels of each class and of background, None unlabelled."""
+    volumes; low, high: intensity range; counts: pixels or voxels of each class and of background, None unlabelled;
+    content: a hash of the image's values, equal for equal images."""
 
     case: str
     file: str
@@ -39,6 +42,12 @@ class Row:
     low: float | None = None
     high: float | None = None
     counts: dict[str, int] | None = None
+    content: str | None = field(default=None, repr=False)
+
+    @property
+    def foreground(self) -> int:
+        """Pixels or voxels of all classes together; 0 without a label."""
+        return sum(list(self.counts.values())[1:]) if self.counts else 0
 
 
 @dataclass
@@ -71,24 +80,35 @@ class Report:
         return "\n".join(lines)
 
 
-def check_data(task: Task, cases: Sequence[Case], faults: Sequence[Fault] = (), quiet: bool = False) -> Report:
+def check_data(
+    task: Task,
+    cases: Sequence[Case],
+    faults: Sequence[Fault] = (),
+    quiet: bool = False,
+    workers: int | None = None,
+) -> Report:
     """Read every image and label of `cases` in threads.
 
-    `faults` are what `cases.discover` found wrong beside them; they become errors of the report.
+    `faults` are what `cases.discover` found wrong beside them; they become problems of the report.
     """
-    problems = [Problem(str(fault.file), "error", fault.sentence) for fault in faults]
+    problems = [Problem(str(fault.file), fault.severity, fault.sentence) for fault in faults]
     rows = []
-    for row, found in in_threads(lambda case: _check_case(case, task), cases, "checking", "case", quiet):
+    heavy = task.spatial_dims == 3
+    for row, found in in_threads(
+        lambda case: _check_case(case, task), cases, "checking", "case", quiet, workers, heavy=heavy
+    ):
         rows.append(row)
         problems += found
-    problems += _of_the_split(task, cases) + _of_the_whole(task, cases, rows)
+    problems += _of_the_split(task, cases, rows) + _of_the_whole(task, cases, rows)
     return Report(task.name, rows, problems, _summary(task, cases, rows))
 
 
 def _check_case(case: Case, task: Task) -> tuple[Row, list[Problem]]:
     row = Row(case.id, str(case.image), case.group, case.split)
     try:
-        image, index = read_pair(case, task)
+        image = read_source(case, task)
+        stored = None if case.label is None else read_stored_label(case, task, *extent(image))
+        index = None if stored is None else task.to_index(stored, case.label)
     except DataError as error:
         # The sentence names the file; whether it is the image or the label shows in it.
         file = case.label if case.label is not None and str(error).startswith(str(case.label)) else case.image
@@ -101,6 +121,7 @@ def _check_case(case: Case, task: Task) -> tuple[Row, list[Problem]]:
         row.orientation = "".join(aff2axcodes(image.affine))
     else:
         array, row.size = image, (image.shape[1], image.shape[0])
+    row.content = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()
     row.low, row.high = float(array.min()), float(array.max())
     if row.low == row.high:
         sentence = f"{case.image}: every value of the image is {row.low:g}: look whether the file is right"
@@ -108,22 +129,49 @@ def _check_case(case: Case, task: Task) -> tuple[Row, list[Problem]]:
     if index is not None:
         counts = np.bincount(index.ravel(), minlength=task.num_classes)
         row.counts = dict(zip(("background", *task.classes), counts.tolist()))
-        if counts[0] == index.size:
-            sentence = f"{case.label}: the label map is empty: look whether nothing was to be outlined there"
+        if sentence := _of_the_label(case, task, stored, counts):
             problems.append(Problem(str(case.label), "warning", sentence))
     return row, problems
 
 
-def _of_the_split(task: Task, cases: Sequence[Case]) -> list[Problem]:
-    """What training would refuse of a list's splits and groups."""
-    if not any(case.label is not None for case in cases):
-        return []  # a warning of its own
-    try:
-        make_split(cases, task)
-    except DataError as error:
-        named = next((case.image for case in cases if str(error).startswith(str(case.image))), _parent(cases))
-        return [Problem(str(named), "error", str(error))]
-    return []
+def _of_the_label(case: Case, task: Task, stored: np.ndarray, counts: np.ndarray) -> str | None:
+    """What is odd about a label map that can be used."""
+    if counts[0] == stored.size:
+        return f"{case.label}: the label map is empty: look whether nothing was to be outlined there"
+    if counts[0] == 0:
+        return f"{case.label}: the label map has no background: look whether it is the label of this image"
+    if task.threshold is None:
+        return None
+    top = int(stored.max())
+    grey = int(((stored > 0) & (stored < top)).sum())
+    if not grey:
+        return None
+    return (
+        f"{case.label}: {grey} pixels ({100 * grey / stored.size:.2g}%) are neither 0 nor {top}: those above "
+        f"{task.threshold * (257 if top > 255 else 1)} count as {task.classes[0]}"
+    )
+
+
+def _of_the_split(task: Task, cases: Sequence[Case], rows: Sequence[Row]) -> list[Problem]:
+    """What training would refuse of given splits and groups, and images that stand in several groups."""
+    problems = []
+    for first, *others in copies(rows):
+        sentence = f"{first.file} and {', '.join(row.file for row in others)} hold the same image: "
+        apart = {row.split for row in (first, *others)} - {None}
+        if len(apart) > 1:
+            sentence += f"the given splits put copies into {' and '.join(sorted(apart))}: remove some"
+        else:
+            sentence += "no split will separate them"
+        problems.append(Problem(others[0].file, "error" if len(apart) > 1 else "warning", sentence))
+    if any(problem.severity == "error" for problem in problems):
+        return problems
+    if any(case.label is not None for case in cases):  # else a warning of its own
+        try:
+            make_split(with_copies_together(cases, rows), task)
+        except DataError as error:
+            named = next((case.image for case in cases if str(error).startswith(str(case.image))), _parent(cases))
+            problems.append(Problem(str(named), "error", str(error)))
+    return problems
 
 
 def _of_the_whole(task: Task, cases: Sequence[Case], rows: Sequence[Row]) -> list[Problem]:

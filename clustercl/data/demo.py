@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from clustercl.data import demo_full
 from clustercl.errors import DataError, UsageError
 from clustercl.files import write_csv
 from clustercl.progress import track
@@ -19,7 +20,7 @@ from clustercl.progress import track
 CASES = {"skin": 48, "heart": 10}  # labelled ones, where the caller names no number
 
 
-def write_demo(folder: Path | str, task: str, seed: int = 0, cases: int | None = None) -> Path:
+def write_demo(folder: Path | str, task: str, seed: int = 0, cases: int | None = None, full_size: bool = False) -> Path:
     """Write `cases` labelled cases and half as many unlabelled ones (rounded up), and return the folder.
 
     skin   ISIC-2017_Training_Data/ISIC_0000001.jpg, its mask (0 and 255) as
@@ -27,10 +28,14 @@ def write_demo(folder: Path | str, task: str, seed: int = 0, cases: int | None =
     heart  ct_train/ct_train_1001_image.nii.gz with ct_train_1001_label.nii.gz, and ct_test/ct_test_2001_image.nii.gz
     both   kinds.csv (id,kind): which of a few distinct kinds each case was drawn from; no reader looks at it
 
+    `full_size`: photographs of 3000 x 2000 pixels and volumes of 512 x 512 x 250 voxels, the same images enlarged.
     UsageError for an unknown task or a number out of range, DataError where `folder` is a file or not empty. The cases
     appear in the folder all at once, when the last is written.
     """
-    writers: dict[str, Callable[[Path, int, int, bool], tuple[str, str]]] = {"skin": _skin_case, "heart": _heart_case}
+    writers: dict[str, Callable[[Path, int, int, bool, bool], tuple[str, str]]] = {
+        "skin": _skin_case,
+        "heart": _heart_case,
+    }
     if task not in writers:
         raise UsageError(f"unknown task {task!r}: wanted one of {', '.join(writers)}")
     count = CASES[task] if cases is None else cases
@@ -41,7 +46,10 @@ def write_demo(folder: Path | str, task: str, seed: int = 0, cases: int | None =
     folder = Path(folder)
     plan = [(number, True) for number in range(count)] + [(number, False) for number in range((count + 1) // 2)]
     with _all_at_once(folder) as aside:
-        rows = [writers[task](aside, seed, *case) for case in track(plan, f"writing {task} demo data", unit="case")]
+        rows = [
+            writers[task](aside, seed, *case, full_size)
+            for case in track(plan, f"writing {task} demo data", unit="case")
+        ]
         write_csv(aside / "kinds.csv", ("id", "kind"), rows)
     return folder
 
@@ -51,7 +59,7 @@ def generator(seed: int, task: str, labelled: bool, number: int) -> np.random.Ge
     return np.random.default_rng([seed, zlib.crc32(task.encode()), int(labelled), number])
 
 
-def _skin_case(folder: Path, seed: int, number: int, labelled: bool) -> tuple[str, str]:
+def _skin_case(folder: Path, seed: int, number: int, labelled: bool, full_size: bool) -> tuple[str, str]:
     """Write one photograph, with its mask if `labelled`; returns id and kind."""
     from PIL import Image
 
@@ -60,6 +68,8 @@ def _skin_case(folder: Path, seed: int, number: int, labelled: bool) -> tuple[st
     rng = generator(seed, "skin", labelled, number)
     kind = KINDS[number % len(KINDS)]
     image, mask = photograph(rng, kind)
+    if full_size:
+        image, mask = demo_full.photograph(rng, image, mask)
     name = f"ISIC_{number + (1 if labelled else 10001):07d}"
     images = _inner(folder, "ISIC-2017_Training_Data" if labelled else "unlabelled")
     Image.fromarray(image).save(images / f"{name}.jpg", quality=int(rng.integers(80, 95)))
@@ -69,7 +79,7 @@ def _skin_case(folder: Path, seed: int, number: int, labelled: bool) -> tuple[st
     return name, kind
 
 
-def _heart_case(folder: Path, seed: int, number: int, labelled: bool) -> tuple[str, str]:
+def _heart_case(folder: Path, seed: int, number: int, labelled: bool, full_size: bool) -> tuple[str, str]:
     """Write one volume, with its label map if `labelled`; returns id and kind."""
     from clustercl.data.demo_heart import KINDS, ORIENTATIONS, volume
 
@@ -77,6 +87,8 @@ def _heart_case(folder: Path, seed: int, number: int, labelled: bool) -> tuple[s
     kind = KINDS[number % len(KINDS)]
     # Their numbers have no common divisor, so that in time each kind comes in each orientation.
     image, label, affine = volume(rng, kind, ORIENTATIONS[number % len(ORIENTATIONS)])
+    if full_size:
+        image, label, affine = demo_full.volume(rng, image, label, affine)
     part, first = ("ct_train", 1001) if labelled else ("ct_test", 2001)
     name = f"{part}_{first + number}"
     inner = _inner(folder, part)

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from clustercl.data.cases import Case
@@ -35,18 +35,29 @@ class Split:
         return cls(**plain)
 
 
-def make_split(cases: Sequence[Case], task: Task, seed: int = 0, label_fraction: float = 1.0) -> Split:
+def make_split(
+    cases: Sequence[Case],
+    task: Task,
+    seed: int = 0,
+    label_fraction: float = 1.0,
+    fold: str = "",
+    extents: Mapping[str, int] | None = None,
+) -> Split:
     """Split labelled cases 70 / 10 / 20 into train, validation and test; groups are never separated.
 
     The order of groups is a hash of seed and name: the same cases give the same split whatever else the folder holds.
 
-    - A list's own `split` column is obeyed; what it leaves out of validation and test is drawn from its train cases.
+    - The splits of a list, or of a challenge's own folders, are obeyed; what they leave out of validation and test is
+      drawn from their train cases.
+    - `fold` "2/5": the second of five parts of the groups tests, instead of a fifth of them; every group tests in one
+      fold. Not with splits that are given.
     - Heart: where MM-WHS 1003, 1006, 1012 and 1015 are labelled, they are the test set.
     - One labelled group serves as train, validation and test; of two, one trains and validates, the other tests. `note`
       says so. From three on nothing is shared.
-    - `label_fraction` (0 < f <= 1) of the training cases keep their labels, rounded, at least one; of the published
-      heart split it is a fraction of all 16, so that 0.5, 0.25, 0.125 are the 8, 4, 2 of the papers. Sets are nested:
-      those of a small fraction are among those of a larger one. Validation and test do not depend on it.
+    - `label_fraction` (0 < f <= 1) of the training cases keep their labels, rounded; of the published heart split it is
+      a fraction of all 16, so that 0.5, 0.25, 0.125 are the 8, 4, 2 of the papers. Sets are nested: those of a small
+      fraction are among those of a larger one. With `extents`, the foreground of each case by id, every such set has
+      small and large ones in their proportion. Validation and test do not depend on any of it.
     - Unlabelled cases of a group that validates or tests are left out, and `note` says how many.
     """
     if not 0 < label_fraction <= 1:
@@ -60,15 +71,21 @@ def make_split(cases: Sequence[Case], task: Task, seed: int = 0, label_fraction:
     for case in labelled:
         by_split[case.split or "train"].add(case.group)
     given = any(case.split for case in labelled)
-    published = not given and _published_test(labelled, task)
-    if published:
+    published = not given and not fold and _published_test(labelled, task)
+    if fold:
+        by_split["test"] = _fold(by_split["train"], fold, seed, given)
+        by_split["train"] -= by_split["test"]
+    elif published:
         by_split["test"] = published
         by_split["train"] -= published
     shares = _draw(labelled, by_split, seed, notes, given)
     names = {part: [case.id for case in labelled if case.group in groups] for part, groups in shares.items()}
     pool = len(names["train"]) + (len(names["validation"]) if published else 0)
-    count = min(len(names["train"]), max(1, round(label_fraction * pool)))
-    kept = sorted(sorted(names["train"], key=lambda name: _rank(seed, f"label/{name}"))[:count])
+    count = min(len(names["train"]), round(label_fraction * pool))
+    if count < 1:
+        raise UsageError(f"--label-fraction {label_fraction:g}: of {pool} labelled training cases this is less than "
+                         f"one, wanted at least {1 / pool:.2g}")  # fmt: skip
+    kept = sorted(_label_order(names["train"], seed, extents)[:count])
     held_out = (shares["validation"] | shares["test"]) - shares["train"]
     unlabelled = [case for case in cases if case.label is None]
     left_out = [case.id for case in unlabelled if case.group in held_out]
@@ -107,7 +124,7 @@ def _draw(
             test = _take(train, size, TEST_SHARE * len(labelled), spare)
             train = [group for group in train if group not in test]
             if given:
-                notes.append(f"the list names no test case: {len(test)} of its training groups test")
+                notes.append(f"no test case is named: {len(test)} of the training groups test")
     if not validation:
         if len(train) == 1:
             validation = set(train)
@@ -119,6 +136,48 @@ def _draw(
             validation = _take(train, size, VALIDATION_SHARE * pool, len(train) - 1)
             train = [group for group in train if group not in validation]
     return {"train": set(train), "validation": validation, "test": test}
+
+
+def _fold(groups: set[str], fold: str, seed: int, given: bool) -> set[str]:
+    """The groups of one fold: every n-th in the seeded order."""
+    number, parts = parse_fold(fold)
+    if given:
+        raise UsageError(f"--fold {fold}: the data name their own splits: remove those, or leave --fold out")
+    if len(groups) < max(3, parts):
+        raise DataError(f"--fold {fold}: wanted at least {max(3, parts)} labelled groups, there are {len(groups)}")
+    return set(sorted(groups, key=lambda group: _rank(seed, f"fold/{group}"))[number - 1 :: parts])
+
+
+def parse_fold(fold: str) -> tuple[int, int]:
+    """ "2/5" to (2, 5). UsageError where it is no fold."""
+    match = re.fullmatch(r"(\d+)/(\d+)", fold)
+    if not match or not 1 <= int(match[1]) <= int(match[2]) or int(match[2]) < 2:
+        raise UsageError(f"--fold: wanted K/N as in 2/5, K from 1 to N and N at least 2, got {fold!r}")
+    return int(match[1]), int(match[2])
+
+
+def _label_order(names: Sequence[str], seed: int, extents: Mapping[str, int] | None) -> list[str]:
+    """The order in which cases get their labels. Of those sorted by extent, each next one lies a golden section of the
+    whole further on, so that the first few are spread evenly however many they are (Kronecker's sequence)."""
+    shuffled = sorted(names, key=lambda name: _rank(seed, f"label/{name}"))
+    if extents is None:
+        return shuffled
+    by_extent = sorted(shuffled, key=lambda name: extents[name])
+    count = len(by_extent)
+    free = list(range(count))  # where to look for the next free place, from each place on
+    start = int.from_bytes(_rank(seed, "label order")) / 2**64
+    order = []
+    for step in range(count):
+        place = int((start + step * (5**0.5 - 1) / 2) % 1 * count)
+        passed = []
+        while free[place] != place:
+            passed.append(place)
+            place = free[place]
+        order.append(by_extent[place])
+        free[place] = (place + 1) % count
+        for before in passed:
+            free[before] = free[place]
+    return order
 
 
 def _take(groups: Sequence[str], size: dict[str, int], wanted: float, most: int) -> set[str]:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from clustercl.data.settings import DataSettings
+from clustercl.data.split import parse_fold
 from clustercl.data.task import Task
 from clustercl.errors import UsageError
 from clustercl.models.settings import ModelSettings
@@ -128,6 +129,7 @@ class Config:
     seed: int = 0
     method: str = "pseudo-class"
     label_fraction: float = 1.0
+    fold: str = ""
     deterministic: bool = False
     precision: str = "auto"
     data: DataSettings = field(default_factory=DataSettings)
@@ -145,6 +147,8 @@ class Config:
             raise UsageError(f"--method: there is no method {self.method!r}, wanted one of {', '.join(METHODS)}")
         if not 0 < self.label_fraction <= 1:
             raise UsageError(f"--label-fraction: wanted a share above 0 and up to 1, got {self.label_fraction:g}")
+        if self.fold:
+            parse_fold(self.fold)
         if self.precision not in PRECISIONS:
             raise UsageError(f"precision: wanted one of {', '.join(PRECISIONS)}, got {self.precision!r}")
 

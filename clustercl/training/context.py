@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 
+from clustercl.data.cache import CachedCase, prepare_cached
 from clustercl.data.cases import Case, find_cases
-from clustercl.data.prepare import Prepared, prepare_cases
-from clustercl.data.read import read_pair
+from clustercl.data.check import Report, check_data
+from clustercl.data.copies import with_copies_together
 from clustercl.data.split import Split, make_split
 from clustercl.data.task import Task, get_task
-from clustercl.data.workers import in_threads
 from clustercl.errors import DataError
 from clustercl.models.encoder import Encoder
 from clustercl.progress import say
@@ -19,6 +19,8 @@ from clustercl.training.config import Config
 from clustercl.training.graph import needed
 from clustercl.training.loop import stage_seed
 from clustercl.training.run import RunFolder, Source
+
+WARNINGS_SHOWN = 5
 
 
 @dataclass
@@ -30,9 +32,10 @@ class Context:
     source: Source
     fabric: object
     quiet: bool = False
+    workers: int | None = None  # threads that read images, by default one per core; 0: none beside this one
     split: Split | None = None
     cases: dict[str, Case] = field(default_factory=dict)
-    _prepared: dict[str, Prepared] = field(default_factory=dict)
+    _prepared: dict[str, CachedCase] = field(default_factory=dict)
 
     def __post_init__(self):
         self.task: Task = get_task(self.config.task, self.source.labels)
@@ -40,8 +43,8 @@ class Context:
     def open(self) -> None:
         """Write the demo data where they are wanted, find all cases, and make or read the split.
 
-        Of a new run every image that training needs is read before anything is written, and test cases are checked, so
-        that bad data stop a run at its start and leave no folder.
+        Of a new run everything is checked as by `clustercl data check`, and prepared, before anything is written: bad
+        data stop a run at its start and leave no folder.
         """
         if self.fabric.is_global_zero:
             self.run.sweep()
@@ -59,14 +62,16 @@ class Context:
         if self.split is not None:
             self._require_labels()
         else:
-            self.split = make_split(found, self.task, self.config.seed, self.config.label_fraction)
+            config, checked = self.config, self._check(found)
+            extents = {row.case: row.foreground for row in checked.rows}
+            together = with_copies_together(found, checked.rows)
+            self.split = make_split(together, self.task, config.seed, config.label_fraction, config.fold, extents)
             if self.task.spatial_dims == 2 and len(self.training_ids) < 2 and "autoencoder" in needed(self.config):
                 only = self.cases[self.training_ids[0]].image
                 raise DataError(f"{only}: is the only image to learn from, wanted two or more to cluster: add images, "
                                 "or use --method scratch")  # fmt: skip
             if not self.source.is_demo:
                 self.prepared(self.training_ids + self.split.validation)
-                self.check_test_cases()
             if self.fabric.is_global_zero:
                 self.run.write_config(self.config, self.source)
                 self.run.write_split(self.split)
@@ -89,13 +94,19 @@ class Context:
             write_demo(self.run.demo_data, self.task.name)
         self.fabric.barrier()
 
-    def check_test_cases(self) -> None:
-        """Read the test cases and drop them: no stage sees them, but a broken one must not surprise at the end."""
-
-        def check(name: str) -> None:
-            read_pair(self.cases[name], self.task)
-
-        in_threads(check, self.split.test, "checking test cases", "case", self.quiet)
+    def _check(self, cases: Sequence[Case]) -> Report:
+        """What `clustercl data check` tells. DataError on errors of the data; the first few warnings are said."""
+        report = check_data(self.task, cases, quiet=self.quiet, workers=self.workers)
+        if errors := [problem.sentence for problem in report.errors]:
+            more = f" (and {len(errors) - 1} more such errors: `clustercl data check` lists them)" if errors[1:] else ""
+            raise DataError(errors[0] + more)
+        for problem in report.problems[:WARNINGS_SHOWN]:
+            self.say(f"{problem.severity}: {problem.sentence}")
+        if len(report.problems) > WARNINGS_SHOWN:
+            self.say(
+                f"and {len(report.problems) - WARNINGS_SHOWN} more such warnings: `clustercl data check` lists them"
+            )
+        return report
 
     @property
     def training_ids(self) -> list[str]:
@@ -110,14 +121,20 @@ class Context:
                                 "back, or start a new run")  # fmt: skip
         return [self.cases[name] for name in ids]
 
-    def prepared(self, ids: Sequence[str]) -> list[Prepared]:
-        """Cases of these ids as the network sees them, each read once; with labels only where they may be used."""
+    def prepared(self, ids: Sequence[str]) -> list[CachedCase]:
+        """Cases of these ids as the network sees them, from the cache; with labels only where they may be used."""
         with_label = {*self.split.labelled, *self.split.validation}
         for labelled, what in ((True, "reading labelled images"), (False, "reading images")):
             missing = [name for name in ids if name not in self._prepared and (name in with_label) == labelled]
             if missing:
-                read = prepare_cases(
-                    self.find(missing), self.task, self.config.data, with_label=labelled, label=what, quiet=self.quiet
+                read = prepare_cached(
+                    self.find(missing),
+                    self.task,
+                    self.config.data,
+                    with_label=labelled,
+                    label=what,
+                    quiet=self.quiet,
+                    workers=self.workers,
                 )
                 self._prepared |= dict(zip(missing, read, strict=True))
         return [self._prepared[name] for name in ids]

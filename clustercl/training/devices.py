@@ -12,11 +12,13 @@ from clustercl.training.config import Config
 @dataclass(frozen=True)
 class DeviceRequest:
     """What the command line asked for. device: "auto" (a GPU where one is visible), "cpu" or "cuda"; gpus: how many;
-    processes: on the CPU, where only one is supported so far."""
+    processes: on the CPU, where only one is supported so far; workers: threads that read images, None for one per core,
+    0 for none beside the main one."""
 
     device: str = "auto"
     gpus: int | None = None
     processes: int = 1
+    workers: int | None = None
 
     def resolved(self) -> tuple[str, int]:
         """(accelerator, number of processes). UsageError where the request cannot be met here."""
@@ -25,6 +27,8 @@ class DeviceRequest:
             raise UsageError(f"--device: wanted auto, cpu or cuda, got {self.device!r}")
         if self.processes < 1:
             raise UsageError(f"--processes: wanted at least 1, got {self.processes}")
+        if self.workers is not None and self.workers < 0:
+            raise UsageError(f"--workers: wanted a number from 0 on, got {self.workers}")
         if self.gpus is not None:
             if self.device == "cpu":
                 raise UsageError("--gpus and --device cpu exclude each other")

@@ -21,7 +21,8 @@ from clustercl.data.seeds import mix
 from clustercl.errors import RunError
 from clustercl.files import save_torch, write_text
 from clustercl.models.checkpoint import FORMAT, STAGES, read_checkpoint
-from clustercl.progress import Progress
+from clustercl.progress import Progress, say
+from clustercl.training.clock import Clock
 from clustercl.training.config import StageSettings
 
 
@@ -49,8 +50,11 @@ def stage_seed(seed: int, stage: str) -> int:
     return mix(seed, STAGES.index(stage)).item()
 
 
-def fit(work: Work, settings: StageSettings, fabric, folder: Path, seed: int, quiet: bool = False) -> None:
-    """Train to the end, from `folder`/last.pt where there is one; leaves last.pt, best.pt and metrics.jsonl there."""
+def fit(work: Work, settings: StageSettings, fabric, folder: Path, seed: int, quiet: bool = False) -> float:
+    """Train to the end, from `folder`/last.pt where there is one; leaves last.pt, best.pt and metrics.jsonl there.
+
+    Returns the share of the time of its steps that was spent waiting for batches.
+    """
     seed = stage_seed(seed, work.stage)
     optimizer = torch.optim.AdamW(work.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, settings))
@@ -66,8 +70,10 @@ def fit(work: Work, settings: StageSettings, fabric, folder: Path, seed: int, qu
     ):
         coming = ahead.submit(work.batch, step)
         model.train()
+        clock = Clock()
         while step < settings.steps:
-            batch = _share(coming.result(), rank, world)
+            with clock.waiting():
+                batch = _share(coming.result(), rank, world)
             coming = ahead.submit(work.batch, step + 1)  # drawn while the network works
             torch.manual_seed(mix(mix(seed, step), rank).item())
             loss = work.loss(model, batch)
@@ -86,6 +92,7 @@ def fit(work: Work, settings: StageSettings, fabric, folder: Path, seed: int, qu
                 progress.update()
                 continue
             row = {"step": step, "loss": _mean(losses, fabric, work.stage, step), "lr": rate}
+            clock.pause()
             losses.clear()
             improved = last and work.validate is None
             if due and work.validate is not None:
@@ -94,17 +101,21 @@ def fit(work: Work, settings: StageSettings, fabric, folder: Path, seed: int, qu
                 best = value if improved else best
             progress.update(note=_note(row, work.metric, settings, progress))
             if record is not None:
-                record.add(row)
+                record.add(row, clock.share)
                 if improved:
                     save_torch(folder / "best.pt", _content(work, step, best))
                 if last or due or monotonic() - saved >= settings.save_seconds:
                     states = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
                     save_torch(folder / "last.pt", _content(work, step, best) | states)
                     saved = monotonic()
+            clock.go_on()
         coming.cancel()
     if record is not None:
         record.close()
+        if clock.steps and not quiet:
+            say(f"{work.stage}: {clock.share:.1%} of the time of its steps was spent waiting for data")
     fabric.barrier()
+    return clock.share
 
 
 def learning_rate_factor(step: int, settings: StageSettings) -> float:
@@ -188,10 +199,11 @@ class _Record:
         write_text(self.path, "".join(f"{json.dumps(row)}\n" for row in read_rows(self.path) if row["step"] <= step))
         self.board = SummaryWriter(str(folder), purge_step=step + 1)
 
-    def add(self, row: dict) -> None:
+    def add(self, row: dict, waiting: float) -> None:
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(f"{json.dumps(row)}\n")
-        for key, value in row.items():
+        # Times differ from run to run, which rows of metrics.jsonl never do.
+        for key, value in (row | {"share_waiting_for_data": waiting}).items():
             if key != "step":
                 self.board.add_scalar(key, value, row["step"])
 

@@ -48,7 +48,7 @@ def train(
         run.require_new()
     require_writable(run.path)
     require_fitting(config, get_task(config.task, labels))
-    context = Context(run, config, source, start_fabric(devices or DeviceRequest(), config), quiet)
+    context = _context(run, config, source, devices, quiet)
     _announce(context)
     context.open()
     _announce_split(context)
@@ -88,7 +88,7 @@ def run_stage(
         raise RunError(f"{stage}: stage {first} is not finished: run clustercl {COMMANDS[first]} {out} first")
     if stage == "pretrain" and stage not in needed(config):
         raise UsageError(f"pretrain: method {config.method} has no pre-training, name another with --set method=NAME")
-    context = Context(run, config, source, start_fabric(devices or DeviceRequest(), config), quiet)
+    context = _context(run, config, source, devices, quiet)
     _announce(context)
     context.open()
     if context.fabric.is_global_zero:
@@ -98,6 +98,11 @@ def run_stage(
         context.open()
     _announce_split(context)
     _run(stage, context)
+
+
+def _context(run: RunFolder, config: Config, source: Source, devices: DeviceRequest | None, quiet: bool) -> Context:
+    devices = devices or DeviceRequest()
+    return Context(run, config, source, start_fabric(devices, config), quiet, devices.workers)
 
 
 def _make_room(run: RunFolder, stage: str, before: Config, config: Config, context: Context) -> None:
@@ -138,7 +143,7 @@ def evaluate_run(
         raise RunError(f"{run.path}: has no fine-tuned network yet: run clustercl train or clustercl finetune first")
     if result is not None:
         require_writable(result)
-    context = Context(run, config, source, start_fabric(devices or DeviceRequest(), config), quiet)
+    context = _context(run, config, source, devices, quiet)
     note = None
     if data is None and list_csv is None:
         context.open()

@@ -1,11 +1,14 @@
 """The report on a data set."""
 
 import json
+import shutil
 
 import numpy as np
+import pytest
 
 from clustercl.data.cases import discover
 from clustercl.data.check import check_data
+from clustercl.data.copies import with_copies_together
 from clustercl.data.task import get_task
 
 SKIN, HEART = get_task("skin"), get_task("heart")
@@ -74,3 +77,60 @@ def test_a_list_that_training_would_refuse_is_an_error(heart_folder, tmp_path):
     report = check_data(HEART, *discover(HEART, None, (), tmp_path / "list.csv"), quiet=True)
     (problem,) = report.errors
     assert "group p1 is in split" in problem.sentence and problem.file.endswith("_image.nii.gz")
+
+
+def test_odd_masks_are_told(skin_folder, files):
+    truth = skin_folder / "ISIC-2017_Training_Part1_GroundTruth"
+    grey = files.mask()
+    grey[4] = 100
+    grey[12, :10] = 200
+    files.save_picture(truth / "ISIC_0000000_segmentation.png", grey)
+    files.save_picture(truth / "ISIC_0000001_segmentation.png", np.full((20, 30), 255, np.uint8))
+    report = check_data(SKIN, *discover(SKIN, skin_folder), quiet=True)
+    first, second = report.problems
+    assert (first.severity, second.severity) == ("warning", "warning")
+    assert "40 pixels (6.7%) are neither 0 nor 255: those above 127 count as lesion" in first.sentence
+    assert "the label map has no background" in second.sentence
+    assert report.rows[0].foreground == report.rows[0].counts["lesion"] == 7 * 12 + 10
+
+
+def test_copies_are_told_and_never_separated(heart_folder, tmp_path, files):
+    images = sorted(heart_folder.rglob("ct_train*_image.nii.gz"))
+    shutil.copy(images[0], images[1])
+    lines = [f"{path},{str(path).replace('_image', '_label')}" for path in images]
+
+    def checked(*ends):
+        rows = [line + end for line, end in zip(lines, ends)]
+        (tmp_path / "list.csv").write_text("\n".join(["image,label,group,split", *rows]))
+        cases, faults = discover(HEART, None, (), tmp_path / "list.csv")
+        return cases, check_data(HEART, cases, faults, quiet=True)
+
+    cases, report = checked(",p,", ",p,", ",q,")
+    assert report.problems == [] and with_copies_together(cases, report.rows) == cases
+    cases, report = checked(",p,", ",q,", ",r,")
+    (problem,) = report.problems
+    assert problem.severity == "warning" and problem.sentence.endswith(
+        "hold the same image: no split will separate them"
+    )
+    assert [case.group for case in with_copies_together(cases, report.rows)] == ["p", "p", "r"]
+    _, report = checked(",p,train", ",q,test", ",r,train")
+    (problem,) = report.errors
+    assert problem.sentence.endswith("the given splits put copies into test and train: remove some")
+
+
+def test_copies_join_the_groups_of_their_patients(skin_folder, tmp_path):
+    names = [f"ISIC-2017_Training_Data/ISIC_000000{number}.jpg" for number in range(4)]
+    shutil.copy(skin_folder / names[1], skin_folder / names[2])
+    groups = ("a", "a", "b", "b")
+    (skin_folder / "list.csv").write_text(
+        "\n".join(["image,label,group", *(f"{n},,{g}" for n, g in zip(names, groups))])
+    )
+    cases, faults = discover(SKIN, None, (), skin_folder / "list.csv")
+    together = with_copies_together(cases, check_data(SKIN, cases, faults, quiet=True).rows)
+    assert {case.group for case in together} == {"a"}
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_any_number_of_workers_tells_the_same(workers, skin_folder):
+    found = discover(SKIN, skin_folder)
+    assert check_data(SKIN, *found, quiet=True, workers=workers) == check_data(SKIN, *found, quiet=True)

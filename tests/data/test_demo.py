@@ -5,10 +5,11 @@ import csv
 import nibabel
 import numpy as np
 import pytest
+from nibabel.orientations import io_orientation
 from PIL import Image
 from scipy import ndimage
 
-from clustercl.data import demo_heart, demo_skin
+from clustercl.data import demo_full, demo_heart, demo_skin
 from clustercl.data.cases import find_cases
 from clustercl.data.demo import generator, write_demo
 from clustercl.data.demo_noise import cells, fractal
@@ -283,3 +284,31 @@ def test_the_scanner_adds_noise_of_the_wanted_size_and_bands_between_dense_parts
     assert (scan(rng, hu, spacing, 20, 0) - hu).std() == pytest.approx(20, rel=0.01)
     bands = scan(rng, hu, spacing, 0, 0.1) - hu
     assert bands[28:36, 29:34].mean() < bands[28:36, 12:17].mean() - 5, "dark between two dense rods"
+
+
+def test_full_size_photographs(tmp_path):
+    folder = write_demo(tmp_path / "full", "skin", cases=1, full_size=True)
+    small = write_demo(tmp_path / "small", "skin", cases=1)
+    for large, image in zip(sorted(folder.rglob("*.jpg")), sorted(small.rglob("*.jpg")), strict=True):
+        with Image.open(large) as picture, Image.open(image) as other:
+            assert picture.size == (3000, 2000)
+            # Of the same image: grain and compression change a mean over 12 x 12 pixels by little.
+            means = (np.asarray(one.resize(other.size, Image.Resampling.BOX), float) for one in (picture, other))
+            assert np.abs(np.subtract(*means)).mean() < 4
+    cases = find_cases(get_task("skin"), folder)
+    assert read_pair(cases[0], get_task("skin"))[1].shape == (2000, 3000)
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_full_size_volumes_keep_their_field_of_view(number, monkeypatch):
+    monkeypatch.setattr(demo_full, "VOLUME", (96, 80, 64))
+    rng = np.random.default_rng(number)
+    image, label, affine = demo_heart.volume(rng, "coronary", demo_heart.ORIENTATIONS[number])
+    large, values, moved = demo_full.volume(rng, image, label, affine)
+    assert sorted(large.shape) == [64, 80, 96] == sorted(values.shape) and large.dtype == np.int16
+    right, front, up = (int(axis) for axis in np.argsort(io_orientation(moved)[:, 0]))
+    assert (large.shape[right], large.shape[front], large.shape[up]) == (96, 80, 64)
+    for corner in np.ndindex(2, 2, 2):  # the outer faces, half a voxel beyond the first and last centres
+        before = affine @ [*(np.array(corner) * image.shape - 0.5), 1]
+        assert np.allclose(moved @ [*(np.array(corner) * large.shape - 0.5), 1], before)
+    assert set(np.unique(values)) == set(np.unique(label))

@@ -52,12 +52,59 @@ def test_groups_are_never_separated(seed):
 
 def test_label_fractions_are_nested_and_change_nothing_else():
     cases = some(100)
-    fractions = [0.001, 0.1, 0.25, 0.5, 1.0]
+    fractions = [0.01, 0.1, 0.25, 0.5, 1.0]
     splits = [make_split(cases, SKIN, 3, fraction) for fraction in fractions]
     assert [len(split.labelled) for split in splits] == [1, 7, 18, 35, 70]
     for small, large in pairwise(splits):
         assert set(small.labelled) <= set(large.labelled) <= set(large.train)
         assert (small.train, small.validation, small.test) == (large.train, large.validation, large.test)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_label_fractions_hold_small_and_large_lesions_alike(seed):
+    cases = some(200)
+    extents = {item.id: 7 * int(item.id[1:]) ** 2 for item in cases}
+    splits = [make_split(cases, SKIN, seed, fraction, extents=extents) for fraction in (0.1, 0.25, 1.0)]
+    for small, large in pairwise(splits):
+        assert set(small.labelled) < set(large.labelled) and small.test == large.test
+    ranks = {name: rank for rank, name in enumerate(sorted(splits[2].train, key=extents.get))}
+    kept = sorted(ranks[name] for name in splits[0].labelled)
+    assert len(kept) == 14 and len(ranks) == 140
+    # Of every quarter of the sizes about a quarter: 3.5 of 14, and a golden section strays by less than two from it.
+    assert all(2 <= sum(place <= rank < place + 35 for rank in kept) <= 5 for place in range(0, 140, 35))
+
+
+def test_a_fraction_of_less_than_one_case_is_an_error():
+    with pytest.raises(UsageError, match=r"--label-fraction 0.005: of 70 labelled .* wanted at least 0.014"):
+        make_split(some(100), SKIN, 0, 0.005)
+
+
+def test_folds_test_every_group_once():
+    cases = [case(f"c{number:03d}", f"g{number % 23}") for number in range(60)]
+    group = {item.id: item.group for item in cases}
+    tested = []
+    for number in range(1, 6):
+        split = make_split(cases, SKIN, 1, fold=f"{number}/5")
+        train, validation, test = ({group[name] for name in part} for part in parts(split))
+        assert not test & (train | validation) and not train & validation and train and validation
+        assert len(train | validation | test) == 23 and 4 <= len(test) <= 5
+        tested += split.test
+    assert sorted(tested) == [item.id for item in cases]
+    assert make_split(mmwhs(), HEART, fold="1/4").test != make_split(mmwhs(), HEART).test  # instead of the published
+
+
+@pytest.mark.parametrize("fold", ["0/5", "6/5", "1/1", "two", "1/5/2", "-1/5"])
+def test_wrong_folds(fold):
+    with pytest.raises(UsageError, match=r"--fold: wanted K/N as in 2/5"):
+        make_split(some(10), SKIN, fold=fold)
+
+
+def test_folds_that_the_data_do_not_allow():
+    with pytest.raises(DataError, match=r"--fold 1/5: wanted at least 5 labelled groups, there are 4"):
+        make_split(some(4), SKIN, fold="1/5")
+    given = [case("a", split="test"), case("b", split="train"), case("c", split="train")]
+    with pytest.raises(UsageError, match=r"--fold 1/2: the data name their own splits"):
+        make_split(given, SKIN, fold="1/2")
 
 
 @pytest.mark.parametrize("fraction", [0, -0.5, 1.5, float("nan")])
@@ -106,10 +153,10 @@ def test_two_labelled_cases_keep_the_test_apart():
 @pytest.mark.parametrize("count", range(3, 12))
 @pytest.mark.parametrize("seed", range(3))
 def test_from_three_on_nothing_is_shared(count, seed):
-    split = make_split(some(count), SKIN, seed, 0.01)
+    split = make_split(some(count), SKIN, seed)
     train, validation, test = parts(split)
     assert train and validation and test and len(train | validation | test) == count == sum(map(len, parts(split)))
-    assert split.note is None and len(split.labelled) == 1
+    assert split.note is None and split.labelled == split.train
 
 
 def test_many_cases_of_one_patient():
@@ -128,7 +175,7 @@ def test_a_list_is_obeyed():
     split = make_split(
         [case(f"t{number}", split="train") for number in range(10)] + [case("v", split="validation")], SKIN
     )
-    assert split.validation == ["v"] and len(split.test) == 2 and "the list names no test case" in split.note
+    assert split.validation == ["v"] and len(split.test) == 2 and "no test case is named" in split.note
 
 
 def test_contradictory_lists():

@@ -1,6 +1,8 @@
 """The training loop: learning, choosing the best, and going on after a kill with the same bits."""
 
 import json
+import re
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -87,6 +89,17 @@ def test_loss_falls_and_the_best_is_kept(tmp_path):
     assert best["best"] == max(validated.values()) == validated[best["step"]] == last["best"]
     assert last["step"] == 24 and "optimizer" in last and "optimizer" not in best
     assert list(tmp_path.glob("events.out.tfevents*"))
+
+
+def test_the_share_of_time_that_waits_for_data_is_told(tmp_path, capsys):
+    """Batches of 30 ms beside steps of some 2 ms: nearly all of the time is waiting, and is said to be."""
+    slow = work()
+    quick, slow.batch = slow.batch, lambda step: (time.sleep(0.03), quick(step))[1]
+    fabric = Fabric(accelerator="cpu", devices=1)
+    fabric.launch()
+    fit(slow, SETTINGS, fabric, tmp_path, seed=0)
+    told = re.search(r"finetune: ([\d.]+)% of the time of its steps was spent waiting", capsys.readouterr().err)
+    assert 50 < float(told[1]) < 100
 
 
 @pytest.mark.parametrize("kill_at", [2, 5, 9, 23])
