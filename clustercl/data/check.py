@@ -191,7 +191,7 @@ def _of_the_whole(task: Task, cases: Sequence[Case], rows: Sequence[Row]) -> lis
 
 
 def _summary(task: Task, cases: Sequence[Case], rows: Sequence[Row]) -> dict:
-    """Counts of cases, the range of sizes and spacings, and the mean share of each class among labelled voxels."""
+    """Counts of cases, the range of sizes, spacings and values, and of each class mean share, voxels and cases."""
     labelled = [row for row in rows if row.counts]
     sizes = [row.size for row in rows if row.size]
     summary = {
@@ -202,6 +202,8 @@ def _summary(task: Task, cases: Sequence[Case], rows: Sequence[Row]) -> dict:
         "unreadable": sum(row.size is None for row in rows),
     }
     if sizes:
+        summary["values"] = {"smallest": min(row.low for row in rows if row.size), "largest": max(
+            row.high for row in rows if row.size)}  # fmt: skip
         summary["size"] = {"smallest": list(map(min, zip(*sizes))), "largest": list(map(max, zip(*sizes)))}
     spacings = [row.spacing for row in rows if row.spacing]
     if spacings:
@@ -211,6 +213,9 @@ def _summary(task: Task, cases: Sequence[Case], rows: Sequence[Row]) -> dict:
     if labelled:
         shares = [{name: row.counts[name] / sum(row.counts.values()) for name in row.counts} for row in labelled]
         summary["mean share"] = {name: float(np.mean([share[name] for share in shares])) for name in task.classes}
+        summary["voxels" if task.spatial_dims == 3 else "pixels"] = {
+            name: sum(row.counts[name] for row in labelled) for name in labelled[0].counts
+        }
         summary["cases with"] = {name: sum(row.counts[name] > 0 for row in labelled) for name in task.classes}
     return summary
 

@@ -52,7 +52,7 @@ def evaluate_cases(
         prediction = restore(probabilities, geometry, settings)
         results.append(case_metrics(prediction, truth, task.classes, geometry.spacing, options.tolerance_mm))
         if out is not None and save_masks:
-            write_mask(Path(out) / "masks" / mask_name(case.id, task), prediction, task, case.image)
+            write_mask(Path(out) / "masks" / mask_name(case.id, task), prediction, task, case.image, geometry.affine)
     summary = summarise(results, task.classes)
     if task.name == "skin" and len(task.classes) == 1:
         summary["thresholded_jaccard"] = thresholded_jaccard(results, task.classes[0])

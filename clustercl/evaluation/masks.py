@@ -13,10 +13,11 @@ def mask_name(stem: str, task: Task) -> str:
     return f"{stem}_segmentation{'.png' if task.spatial_dims == 2 else '.nii.gz'}"
 
 
-def write_mask(path: Path, index: np.ndarray, task: Task, source: Path) -> None:
+def write_mask(path: Path, index: np.ndarray, task: Task, source: Path, affine: np.ndarray | None) -> None:
     """Write class indices 0..k, on the grid of the image `source`, as the values that the task stores.
 
-    Volumes keep the affine, its codes and the units of the image's header, so that every viewer lays them over it.
+    Volumes keep the affine, its codes and the units of the image's header, so that every viewer lays them over it; of a
+    DICOM series, which has no such header, the affine (4, 4) that it was read with.
     """
     values = task.to_values(index)
     if task.spatial_dims == 2:
@@ -27,6 +28,14 @@ def write_mask(path: Path, index: np.ndarray, task: Task, source: Path) -> None:
         return
     import nibabel
 
+    if source.is_dir():
+        image = nibabel.Nifti1Image(values, affine)
+        image.header.set_xyzt_units("mm")
+        image.set_qform(affine, 1)  # 1: coordinates of the scanner
+        image.set_sform(affine, 1)
+        with atomic(path) as aside:
+            nibabel.save(image, aside)
+        return
     image = nibabel.load(source)
     header = image.header.copy()
     header.extensions.clear()  # may name the patient

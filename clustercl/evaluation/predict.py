@@ -41,13 +41,16 @@ def predict_files(
     overlap = loaded.config["evaluation"]["overlap"]
     require_writable(out)
     targets = _targets(_images(inputs, task), Path(out), task, overwrite)
-    in_threads(lambda image: _check(image, task), list(targets.values()), "checking inputs", "image", quiet)
+    heavy = task.spatial_dims == 3
+    in_threads(
+        lambda image: _check(image, task), list(targets.values()), "checking inputs", "image", quiet, heavy=heavy
+    )
     network = loaded.network.to(device)
     for target, image in track(targets.items(), "predict", total=len(targets), unit="image", quiet=quiet):
         source = read_source(Case(stem(image), image), task)
         prepared, geometry = prepare_image_array(source, task, settings)
         probabilities = predict_probabilities(network, to_float(prepared), settings, task, device, overlap)
-        write_mask(target, restore(probabilities, geometry, settings), task, image)
+        write_mask(target, restore(probabilities, geometry, settings), task, image, geometry.affine)
     return list(targets)
 
 

@@ -5,8 +5,7 @@ import shutil
 import numpy as np
 import pydicom
 import pytest
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import generate_uid
 
 from clustercl.data.cache import Cache
 from clustercl.data.cases import Case, discover
@@ -18,31 +17,10 @@ from clustercl.data.task import get_task
 from clustercl.errors import DataError
 
 HEART = get_task("heart")
-SERIES = generate_uid()
-
-
-def write_slice(path, values, place, direction=(1, 0, 0, 0, 1, 0), spacing=(0.8, 0.7), series=SERIES, **more):
-    """values (rows, columns) in HU."""
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    one = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    one.SOPClassUID, one.SOPInstanceUID, one.SeriesInstanceUID = CTImageStorage, generate_uid(), series
-    one.Modality, one.Rows, one.Columns = "CT", *values.shape
-    one.ImagePositionPatient, one.ImageOrientationPatient = list(map(float, place)), list(map(float, direction))
-    one.PixelSpacing = list(map(float, spacing))
-    one.RescaleSlope, one.RescaleIntercept = 1, -1024
-    one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
-    one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 16, 16, 15, 0
-    one.PixelData = (values + 1024).astype(np.uint16).tobytes()
-    for name, value in more.items():
-        setattr(one, name, value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    one.save_as(path)
 
 
 @pytest.fixture
-def scan(tmp_path, files):
+def scan(tmp_path, files, write_slice):
     """A folder of ten slices 2.5 mm apart, named in no order, and its voxels (x, y, z) in HU."""
     voxels = files.hearts()[0]
     for z in range(10):
@@ -64,7 +42,7 @@ def test_voxels_and_places(scan, tmp_path, files):
     assert index.max() == 7 and image.array.shape == index.shape
 
 
-def test_slices_of_any_direction(tmp_path, files):
+def test_slices_of_any_direction(tmp_path, files, write_slice):
     """Sagittal slices, numbered from right to left: the last axis of the array runs that way."""
     voxels = files.hearts((9, 5, 4))[0]
     for z in range(4):
@@ -75,7 +53,7 @@ def test_slices_of_any_direction(tmp_path, files):
     assert np.allclose(volume.affine[:3, :3], np.array([[0, 0, 3], [-2, 0, 0], [0, -1, 0]]))
 
 
-def test_scales_that_are_no_whole_numbers(tmp_path, files):
+def test_scales_that_are_no_whole_numbers(tmp_path, files, write_slice):
     for z in range(3):
         write_slice(tmp_path / f"s/{z}.dcm", files.hearts()[0][:, :, z].T, (0, 0, z), RescaleSlope=0.5)
     volume = read_volume(tmp_path / "s")
@@ -95,7 +73,7 @@ def test_found_in_folders_and_lists(scan, tmp_path):
     assert (row.size, row.orientation) == ((12, 14, 10), "LPS") and row.spacing == pytest.approx((0.7, 0.8, 2.5))
 
 
-def test_the_cache_follows_every_slice(scan, tmp_path):
+def test_the_cache_follows_every_slice(scan, tmp_path, write_slice):
     folder, _ = scan
     cache, settings = Cache(tmp_path / "cache"), DataSettings(spacing=(2, 2, 2))
     before = cache.prepare(Case("x", folder), HEART, settings)
@@ -104,58 +82,58 @@ def test_the_cache_follows_every_slice(scan, tmp_path):
     assert cache.prepare(Case("x", folder), HEART, settings).image_entry != before.image_entry
 
 
-def another_series(folder):
+def another_series(folder, write_slice):
     write_slice(folder / "IM99", np.zeros((14, 12)), (-10, 20, 55), series=generate_uid())
     return "holds 2 series"
 
 
-def missing_slice(folder):
+def missing_slice(folder, write_slice):
     (folder / "IM5").unlink()
     return "slices are 2.5 to 5 mm apart, wanted one distance: are some missing?"
 
 
-def doubled_slice(folder):
+def doubled_slice(folder, write_slice):
     shutil.copy(folder / "IM5", folder / "IM5 (copy)")
     return "two slices lie in one place"
 
 
-def one_slice(folder):
+def one_slice(folder, write_slice):
     for path in list(folder.iterdir())[1:]:
         path.unlink()
     return "holds a single slice"
 
 
-def other_file(folder):
+def other_file(folder, write_slice):
     (folder / "notes.txt").write_text("none")
     return "notes.txt: this is no DICOM file"
 
 
-def no_place(folder):
+def no_place(folder, write_slice):
     one = pydicom.dcmread(folder / "IM3")
     del one.ImagePositionPatient
     one.save_as(folder / "IM3")
     return "IM3: has no ImagePositionPatient"
 
 
-def other_size(folder):
+def other_size(folder, write_slice):
     write_slice(folder / "IM3", np.zeros((14, 13)), (-10, 20, 30 + 2.5 * 9))
     return "has another size, spacing or direction"
 
 
-def several_frames(folder):
+def several_frames(folder, write_slice):
     one = pydicom.dcmread(folder / "IM3")
     one.NumberOfFrames = 3
     one.save_as(folder / "IM3")
     return "IM3: holds several frames"
 
 
-def cut_short(folder):
+def cut_short(folder, write_slice):
     path = folder / "IM3"
     path.write_bytes(path.read_bytes()[:-100])
     return "IM3: its pixels cannot be read"
 
 
-def sheared(folder):
+def sheared(folder, write_slice):
     for z in range(10):
         write_slice(folder / f"IM{(7 * z) % 10}", np.zeros((14, 12)), (-10, 20 + (z % 2), 30 + 2.5 * z))
     return "slices are shifted against each other"
@@ -166,8 +144,8 @@ FAULTS = [another_series, missing_slice, doubled_slice, one_slice, other_file, n
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_each_fault_has_its_sentence(fault, scan):
-    message = fault(scan[0])
+def test_each_fault_has_its_sentence(fault, scan, write_slice):
+    message = fault(scan[0], write_slice)
     with pytest.raises(DataError) as caught:
         read_volume(scan[0])
     assert message in str(caught.value) and str(scan[0]) in str(caught.value)

@@ -38,6 +38,19 @@ def oblique():
     return affine
 
 
+def test_a_dicom_series_gets_a_mask_in_its_place(predict, made, tmp_path, write_slice):
+    index = made.heart_index()
+    same = made.save_heart(tmp_path / "same_image.nii.gz", index, np.diag([-2.0, -2.0, 3.0, 1.0]), 1, 1)
+    stored = np.asarray(nibabel.load(same).dataobj)
+    for z in range(stored.shape[2]):
+        write_slice(tmp_path / f"scans/7/{z}.dcm", stored[:, :, z].T, (0, 0, 3 * z), spacing=(2, 2))
+    (written,) = predict("heart", [tmp_path / "scans"])
+    assert written == tmp_path / "out/7_segmentation.nii.gz"
+    mask, wanted = nibabel.load(written), nibabel.load(predict("heart", [same])[0])
+    np.testing.assert_allclose(mask.affine, wanted.affine)
+    assert np.array_equal(np.asarray(mask.dataobj), np.asarray(wanted.dataobj)) and mask.header["sform_code"] == 1
+
+
 @pytest.mark.parametrize("codes", [(1, 1), (2, 0), (0, 1), (4, 2)], ids=str)
 @pytest.mark.parametrize("ending", [".nii.gz", ".nii"])
 def test_volumes_keep_their_place(predict, made, tmp_path, codes, ending):
