@@ -25,7 +25,7 @@ def _own_cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def write_slice():
-    """write_slice(path, values, place): a slice of a CT as DICOM, values (rows, columns) in HU, first pixel at place."""
+    """write_slice(path, values, place): a slice of a CT as DICOM, values (rows, columns) in HU, its corner at place."""
     import numpy as np
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid

@@ -1,6 +1,6 @@
 """What every stage of a run is given: configuration, devices, split, and the images prepared for the network."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from clustercl.data.check import Report, check_data
 from clustercl.data.copies import with_copies_together
 from clustercl.data.split import Split, make_split
 from clustercl.data.task import Task, get_task
-from clustercl.errors import DataError
+from clustercl.errors import ClusterclError, DataError
 from clustercl.models.encoder import Encoder
 from clustercl.progress import say
 from clustercl.training.config import Config
@@ -61,21 +61,38 @@ class Context:
         self.split = self.run.read_split()
         if self.split is not None:
             self._require_labels()
-        else:
-            config, checked = self.config, self._check(found)
-            extents = {row.case: row.foreground for row in checked.rows}
-            together = with_copies_together(found, checked.rows)
-            self.split = make_split(together, self.task, config.seed, config.label_fraction, config.fold, extents)
-            if self.task.spatial_dims == 2 and len(self.training_ids) < 2 and "autoencoder" in needed(self.config):
-                only = self.cases[self.training_ids[0]].image
-                raise DataError(f"{only}: is the only image to learn from, wanted two or more to cluster: add images, "
-                                "or use --method scratch")  # fmt: skip
-            if not self.source.is_demo:
-                self.prepared(self.training_ids + self.split.validation)
-            if self.fabric.is_global_zero:
-                self.run.write_config(self.config, self.source)
-                self.run.write_split(self.split)
-            self.fabric.barrier()
+            return
+        # One process checks and prepares: as many as there are GPUs would want as many times the memory.
+        self._on_the_first(lambda: self._begin(found))
+        self.split = self.run.read_split()
+
+    def _begin(self, found: Sequence[Case]) -> None:
+        config, checked = self.config, self._check(found)
+        extents = {row.case: row.foreground for row in checked.rows}
+        together = with_copies_together(found, checked.rows)
+        self.split = make_split(together, self.task, config.seed, config.label_fraction, config.fold, extents)
+        if self.task.spatial_dims == 2 and len(self.training_ids) < 2 and "autoencoder" in needed(self.config):
+            only = self.cases[self.training_ids[0]].image
+            raise DataError(f"{only}: is the only image to learn from, wanted two or more to cluster: add images, "
+                            "or use --method scratch")  # fmt: skip
+        if not self.source.is_demo:
+            self.prepared(self.training_ids + self.split.validation)
+        self.run.write_config(self.config, self.source)
+        self.run.write_split(self.split)
+
+    def _on_the_first(self, work: Callable[[], None]) -> None:
+        """Have the first process do it while the others wait; an error of its ends them all, and is told once."""
+        error = None
+        if self.fabric.is_global_zero:
+            try:
+                work()
+            except ClusterclError as caught:
+                error = caught
+        code = self.fabric.broadcast(None if error is None else error.exit_code)
+        if error is not None:
+            raise error
+        if code is not None:
+            raise SystemExit(code)
 
     def _require_labels(self) -> None:
         """DataError where a case lost the label that split.json counts on; `find` tells of cases that are gone."""

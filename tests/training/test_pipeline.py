@@ -14,12 +14,15 @@ import pytest
 import torch
 
 from clustercl import choose_cut, cut_tree, progress
+from clustercl.data.demo import write_demo
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.files import read_json
 from clustercl.models.checkpoint import read_checkpoint
-from clustercl.training.devices import DeviceRequest
+from clustercl.training.config import resolve
+from clustercl.training.context import Context
+from clustercl.training.devices import DeviceRequest, start_fabric
 from clustercl.training.pipeline import evaluate_run, run_stage, train
-from clustercl.training.run import TRAINING, RunFolder
+from clustercl.training.run import TRAINING, RunFolder, Source
 
 CPU = DeviceRequest("cpu")
 
@@ -204,7 +207,9 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from clustercl.training.config import Config
-from clustercl.training.devices import DeviceRequest
+from clustercl.training.config import resolve
+from clustercl.training.context import Context
+from clustercl.training.devices import DeviceRequest, start_fabric
 from clustercl.training.pipeline import train
 config, out, data = sys.argv[1:]
 train(Config.from_dict(json.loads(config)), out, Path(data), [Path(data, "unlabelled")], devices=DeviceRequest("cpu"))
@@ -236,3 +241,35 @@ def test_sigkill_in_every_stage(skin, tiny, tmp_path):
     for stage in TRAINING:
         assert (whole / stage / "metrics.jsonl").read_text() == (killed / stage / "metrics.jsonl").read_text()
     assert not [*killed.rglob(".*")], "what the kills left half-written is still there"
+
+
+class Second:
+    """The second of two processes, which hears from the first how the check of the data ended."""
+
+    is_global_zero = False
+
+    def __init__(self, heard, before=lambda: None):
+        self.heard, self.before = heard, before
+
+    def barrier(self):
+        pass
+
+    def broadcast(self, _):
+        self.before()
+        return self.heard
+
+
+def test_other_processes_leave_the_check_to_the_first(tmp_path, monkeypatch):
+    data = write_demo(tmp_path / "data", "skin", cases=6)
+    config = resolve("skin", "tiny")
+    source = Source.of(data, (), None, None)
+    first = Context(RunFolder(tmp_path / "run"), config, source, start_fabric(CPU, config), quiet=True)
+    wrong = Context(RunFolder(tmp_path / "wrong"), config, source, Second(1), quiet=True)
+    monkeypatch.setattr(wrong, "_begin", lambda found: pytest.fail("not its work"))
+    with pytest.raises(SystemExit) as ended:
+        wrong.open()
+    assert ended.value.code == 1
+    second = Context(first.run, config, source, Second(None, first.open), quiet=True)
+    monkeypatch.setattr(second, "_begin", lambda found: pytest.fail("not its work"))
+    second.open()
+    assert second.split == first.split and len(second.prepared(second.split.labelled)) == len(first.split.labelled)
