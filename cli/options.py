@@ -13,6 +13,19 @@ def workers(function):
     return click.option("--workers", type=click.IntRange(min=0), help=text)(function)
 
 
+def time_limit(function):
+    """--time-limit."""
+    text = "Save and stop before so long, as 3h30m or 03:30:00: a queue's limit."
+    return click.option("--time-limit", metavar="TIME", help=text)(function)
+
+
+def seconds(time_limit: str | None) -> float | None:
+    """The option above in seconds."""
+    from clustercl.training.interrupt import parse_limit
+
+    return None if time_limit is None else parse_limit(time_limit)
+
+
 def devices(function):
     """--gpus, --device, --processes, --workers."""
     for option in (

@@ -9,18 +9,31 @@ from clustercl.cli import options
 
 def stage_command(name: str, stage: str, does: str) -> click.Command:
     def callback(
-        run: Path, sets: tuple[str, ...], gpus: int | None, device: str, processes: int, workers: int | None, **own
+        run: Path,
+        sets: tuple[str, ...],
+        gpus: int | None,
+        device: str,
+        processes: int,
+        workers: int | None,
+        time_limit: str | None,
+        **own,
     ):
         from clustercl.training.pipeline import run_stage
 
         sets += tuple(f"{key}={value}" for key, value in own.items() if value is not None)
-        run_stage(stage, run, sets=sets, devices=options.request(gpus, device, processes, workers))
+        run_stage(
+            stage,
+            run,
+            sets=sets,
+            devices=options.request(gpus, device, processes, workers),
+            time_limit=options.seconds(time_limit),
+        )
 
     text = (
         f"{does}\n\nWith --set, the stage is done anew with the changed setting, and the later stages, which rest on "
         f"it, are discarded.\n\n\b\nExample:\n  clustercl {name} runs/skin"
     )
-    callback = options.sets(options.devices(callback))
+    callback = options.sets(options.devices(options.time_limit(callback)))
     if stage == "pretrain":
         callback = options.method(callback)
     if stage == "finetune":

@@ -20,6 +20,7 @@ from clustercl.cli import options
 @click.option("--config", "toml_path", type=options.PATH, help="TOML file of settings.")
 @options.sets
 @options.devices
+@options.time_limit
 def command(
     task: str,
     data: Path | None,
@@ -39,6 +40,7 @@ def command(
     device: str,
     processes: int,
     workers: int | None,
+    time_limit: str | None,
 ):
     """Train all stages: auto-encoder, clustering, contrastive pre-training, segmentation, evaluation.
 
@@ -65,4 +67,13 @@ def command(
         seed=seed,
         deterministic=deterministic,
     )
-    train(config, out, data, unlabelled, list_csv, labels, options.request(gpus, device, processes, workers))
+    train(
+        config,
+        out,
+        data,
+        unlabelled,
+        list_csv,
+        labels,
+        options.request(gpus, device, processes, workers),
+        time_limit=options.seconds(time_limit),
+    )

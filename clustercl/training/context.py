@@ -17,6 +17,8 @@ from clustercl.models.encoder import Encoder
 from clustercl.progress import say
 from clustercl.training.config import Config
 from clustercl.training.graph import needed
+from clustercl.training.interrupt import Interrupt
+from clustercl.training.lock import RunLock
 from clustercl.training.loop import stage_seed
 from clustercl.training.run import RunFolder, Source
 
@@ -33,12 +35,14 @@ class Context:
     fabric: object
     quiet: bool = False
     workers: int | None = None  # threads that read images, by default one per core; 0: none beside this one
+    interrupt: Interrupt = field(default_factory=Interrupt)
     split: Split | None = None
     cases: dict[str, Case] = field(default_factory=dict)
     _prepared: dict[str, CachedCase] = field(default_factory=dict)
 
     def __post_init__(self):
         self.task: Task = get_task(self.config.task, self.source.labels)
+        self.lock = RunLock(self.run.path)
 
     def open(self) -> None:
         """Write the demo data where they are wanted, find all cases, and make or read the split.
@@ -77,6 +81,7 @@ class Context:
                             "or use --method scratch")  # fmt: skip
         if not self.source.is_demo:
             self.prepared(self.training_ids + self.split.validation)
+        self.lock.take()
         self.run.write_config(self.config, self.source)
         self.run.write_split(self.split)
 
@@ -106,6 +111,7 @@ class Context:
         if self.fabric.is_global_zero and not self.run.demo_data.is_dir():
             from clustercl.data.demo import write_demo
 
+            self.lock.take()
             self.run.write_config(self.config, self.source)
             self.say(f"no --data given: writing demo data to {self.run.demo_data}")
             write_demo(self.run.demo_data, self.task.name)

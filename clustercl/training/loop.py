@@ -2,7 +2,7 @@
 
 Everything random in a step is drawn from (seed, stage, step), and batches are functions of the step, so a run that is
 killed and started again goes on from `last.pt` with the same numbers as one that never stopped. `last.pt` is written
-only where a row of metrics.jsonl ends, so that file has no half-counted rows either.
+where a row of metrics.jsonl ends, or holds what the next row is to count, so that file has no half-counted rows either.
 """
 
 import json
@@ -24,6 +24,9 @@ from clustercl.models.checkpoint import FORMAT, STAGES, read_checkpoint
 from clustercl.progress import Progress, say
 from clustercl.training.clock import Clock
 from clustercl.training.config import StageSettings
+from clustercl.training.interrupt import EXIT_CODES, Interrupt, Stopped
+
+STEPS_BETWEEN_TALKS = 10  # of several processes, about whether one of them was told to stop
 
 
 @dataclass
@@ -50,23 +53,41 @@ def stage_seed(seed: int, stage: str) -> int:
     return mix(seed, STAGES.index(stage)).item()
 
 
-def fit(work: Work, settings: StageSettings, fabric, folder: Path, seed: int, quiet: bool = False) -> float:
+def fit(
+    work: Work,
+    settings: StageSettings,
+    fabric,
+    folder: Path,
+    seed: int,
+    quiet: bool = False,
+    interrupt: Interrupt | None = None,
+) -> float:
     """Train to the end, from `folder`/last.pt where there is one; leaves last.pt, best.pt and metrics.jsonl there.
 
-    Returns the share of the time of its steps that was spent waiting for batches.
+    Returns the share of the time of its steps that was spent waiting for batches. Stopped, after saving, where
+    `interrupt` says so.
     """
     seed = stage_seed(seed, work.stage)
     optimizer = torch.optim.AdamW(work.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, settings))
     model, wrapped = fabric.setup(work.model, optimizer)
-    step, best = _restore(work, optimizer, scheduler, folder)
+    step, best, losses = _restore(work, optimizer, scheduler, folder)
     record = _Record(folder, step) if fabric.is_global_zero else None
-    saved, losses = monotonic(), []
+    saved, interrupt = monotonic(), interrupt or Interrupt()
     rank, world = fabric.global_rank, fabric.world_size
     quiet = quiet or not fabric.is_global_zero
+
+    def save(losses: list[torch.Tensor]) -> None:
+        """losses: of the steps since the last row, which an uninterrupted run would go on adding up."""
+        if record is not None:
+            content = _content(work, step, best) | {"losses": torch.stack(losses) if losses else torch.empty(0)}
+            content |= {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+            save_torch(folder / "last.pt", content)
+
     with (
         ThreadPoolExecutor(1) as ahead,
         Progress(work.stage, settings.steps, "step", start=step, quiet=quiet) as progress,
+        interrupt.deferred(),
     ):
         coming = ahead.submit(work.batch, step)
         model.train()
@@ -90,6 +111,7 @@ def fit(work: Work, settings: StageSettings, fabric, folder: Path, seed: int, qu
             due = last or bool(settings.validate_every and step % settings.validate_every == 0)
             if not due and step % settings.log_every:
                 progress.update()
+                _stop_if_asked(interrupt, work, step, fabric, lambda: save(losses))
                 continue
             row = {"step": step, "loss": _mean(losses, fabric, work.stage, step), "lr": rate}
             clock.pause()
@@ -105,9 +127,10 @@ def fit(work: Work, settings: StageSettings, fabric, folder: Path, seed: int, qu
                 if improved:
                     save_torch(folder / "best.pt", _content(work, step, best))
                 if last or due or monotonic() - saved >= settings.save_seconds:
-                    states = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
-                    save_torch(folder / "last.pt", _content(work, step, best) | states)
+                    save([])
                     saved = monotonic()
+            if not last:
+                _stop_if_asked(interrupt, work, step, fabric, lambda: save([]))
             clock.go_on()
         coming.cancel()
     if record is not None:
@@ -126,10 +149,25 @@ def learning_rate_factor(step: int, settings: StageSettings) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, settings.steps - rise)))
 
 
-def _restore(work: Work, optimizer, scheduler, folder: Path) -> tuple[int, float | None]:
-    """Load last.pt: steps done and the best validation so far. Without it the stage begins, whatever else is there."""
+def _stop_if_asked(interrupt: Interrupt, work: Work, step: int, fabric, save: Callable[[], None]) -> None:
+    reason = interrupt.step()
+    if fabric.world_size > 1:  # all stop after the same step, as soon as one was told
+        if step % STEPS_BETWEEN_TALKS:
+            return
+        told = fabric.all_gather(torch.tensor(list(EXIT_CODES).index(reason) if reason else -1)).max().item()
+        reason = list(EXIT_CODES)[int(told)] if told >= 0 else None
+    if reason is not None:
+        save()
+        raise Stopped(reason, f"in {work.stage} after step {step}")
+
+
+def _restore(work: Work, optimizer, scheduler, folder: Path) -> tuple[int, float | None, list[torch.Tensor]]:
+    """Load last.pt: steps done, the best validation so far, losses of steps that are in no row yet.
+
+    Without it the stage begins, whatever else is there.
+    """
     if not (folder / "last.pt").is_file():
-        return 0, None
+        return 0, None, []
     content = read_checkpoint(folder / "last.pt", work.stage)
     # Copies: the file is mapped, and will be replaced while the optimiser still uses its states.
     content = _copied(content)
@@ -140,7 +178,7 @@ def _restore(work: Work, optimizer, scheduler, folder: Path) -> tuple[int, float
     except (RuntimeError, ValueError, KeyError) as error:
         raise RunError(f"{folder / 'last.pt'}: does not fit the network of this run; discard the stage and redo it "
                        f"({' '.join(str(error).split())[:120]})") from error  # fmt: skip
-    return content["step"], content["best"]
+    return content["step"], content["best"], list(content.get("losses", torch.empty(0)))
 
 
 def _copied(value):

@@ -1,6 +1,7 @@
 """A whole run, one stage of it, or its evaluation: what the command line calls."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from clustercl.data.cases import find_cases
@@ -11,6 +12,7 @@ from clustercl.training.config import Config, require_fitting
 from clustercl.training.context import Context
 from clustercl.training.devices import DeviceRequest, describe, start_fabric
 from clustercl.training.graph import ancestors, dependents, needed
+from clustercl.training.interrupt import Interrupt
 from clustercl.training.overrides import flatten, nested, parse_assignment
 from clustercl.training.run import STAGES, TRAINING, RunFolder, Source
 
@@ -33,12 +35,14 @@ def train(
     labels: str | None = None,
     devices: DeviceRequest | None = None,
     quiet: bool = False,
+    time_limit: float | None = None,
 ) -> dict:
     """Run all stages that the configuration's method needs, in the folder `out`, and return the metrics.
 
     Without `data` and `list_csv` the task's demo data are written to out/demo_data and used. A run that exists goes on
     where it stopped: finished stages are skipped. Raises UsageError where its settings or data are others than those
-    asked for, naming them; DataError on bad data, before anything is written; RunError where a stage fails.
+    asked for, naming them; DataError on bad data, before anything is written; RunError where a stage fails, or another
+    process is at work in the folder. SIGTERM, Ctrl-C and `time_limit` (seconds) end it after the step, saved: Stopped.
     """
     run, source = RunFolder(out), Source.of(data, unlabelled, list_csv, labels)
     get_task(config.task, labels)  # wrong labels are told before devices are touched
@@ -48,21 +52,21 @@ def train(
         run.require_new()
     require_writable(run.path)
     require_fitting(config, get_task(config.task, labels))
-    context = _context(run, config, source, devices, quiet)
-    _announce(context)
-    context.open()
-    _announce_split(context)
-    for stage in needed(config):
-        if run.finished(stage, config):
-            context.say(f"{stage}: finished before, skipped")
-        else:
+    with _at_work(run, config, source, devices, quiet, time_limit) as context:
+        context.open()
+        _announce_split(context)
+        for stage in needed(config):
+            if run.finished(stage, config):
+                context.say(f"{stage}: finished before, skipped")
+                continue
+            context.interrupt.between(f"before stage {stage}")
             if context.fabric.is_global_zero:
                 # Somebody may have evaluated the network that this stage goes on training.
                 for later in dependents(config, stage):
                     run.discard(later)
             context.fabric.barrier()
             _run(stage, context)
-    return _metrics(context)
+        return _metrics(context)
 
 
 def run_stage(
@@ -71,6 +75,7 @@ def run_stage(
     sets: Sequence[str] = (),
     devices: DeviceRequest | None = None,
     quiet: bool = False,
+    time_limit: float | None = None,
 ) -> None:
     """Run one stage ("autoencoder", "clusters", "pretrain" or "finetune") of a run that exists.
 
@@ -88,16 +93,37 @@ def run_stage(
         raise RunError(f"{stage}: stage {first} is not finished: run clustercl {COMMANDS[first]} {out} first")
     if stage == "pretrain" and stage not in needed(config):
         raise UsageError(f"pretrain: method {config.method} has no pre-training, name another with --set method=NAME")
-    context = _context(run, config, source, devices, quiet)
-    _announce(context)
-    context.open()
-    if context.fabric.is_global_zero:
-        _make_room(run, stage, before, config, context)
-    context.fabric.barrier()
-    if config.label_fraction != before.label_fraction:
+    with _at_work(run, config, source, devices, quiet, time_limit) as context:
         context.open()
-    _announce_split(context)
-    _run(stage, context)
+        if context.fabric.is_global_zero:
+            _make_room(run, stage, before, config, context)
+        context.fabric.barrier()
+        if config.label_fraction != before.label_fraction:
+            context.open()
+        _announce_split(context)
+        _run(stage, context)
+
+
+@contextmanager
+def _at_work(
+    run: RunFolder,
+    config: Config,
+    source: Source,
+    devices: DeviceRequest | None,
+    quiet: bool,
+    time_limit: float | None,
+) -> Iterator[Context]:
+    """A context that holds the run folder, once there is one, and listens to signals."""
+    with Interrupt(time_limit) as interrupt:
+        context = _context(run, config, source, devices, quiet)
+        context.interrupt = interrupt
+        try:
+            if context.fabric.is_global_zero and run.path.is_dir():
+                context.lock.take()
+            _announce(context)
+            yield context
+        finally:
+            context.lock.release()
 
 
 def _context(run: RunFolder, config: Config, source: Source, devices: DeviceRequest | None, quiet: bool) -> Context:

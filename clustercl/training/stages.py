@@ -146,4 +146,12 @@ def _fit(context: Context, work: Work) -> None:
     if context.fabric.world_size > 1:  # the batch norms of code and head are over the batch of all processes
         work.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(work.model)
     settings = getattr(context.config, work.stage)
-    fit(work, settings, context.fabric, context.run.path / work.stage, context.config.seed, context.quiet)
+    fit(
+        work,
+        settings,
+        context.fabric,
+        context.run.path / work.stage,
+        context.config.seed,
+        context.quiet,
+        context.interrupt,
+    )

@@ -3,7 +3,7 @@
 import json
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from lightning_fabric import Fabric
 from clustercl.errors import RunError
 from clustercl.models.checkpoint import read_checkpoint
 from clustercl.training.config import FinetuneSettings
+from clustercl.training.interrupt import Interrupt, Stopped
 from clustercl.training.loop import Work, fit, learning_rate_factor, read_rows
 
 SETTINGS = FinetuneSettings(
@@ -55,11 +56,23 @@ def work(validate="dice", kill_at=None) -> Work:
     return Work("finetune", model, batch, loss, measure if validate else None, "validation_dice", True, header)
 
 
-def run(folder, settings=SETTINGS, **options):
+def run(folder, settings=SETTINGS, interrupt=None, **options):
     fabric = Fabric(accelerator="cpu", devices=1)
     fabric.launch()
-    fit(work(**options), settings, fabric, folder, seed=0, quiet=True)
+    fit(work(**options), settings, fabric, folder, seed=0, quiet=True, interrupt=interrupt)
     return read_checkpoint(folder / "last.pt")
+
+
+class AskedAt(Interrupt):
+    """As if a signal came during the given step."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.left = step
+
+    def step(self):
+        self.left -= 1
+        return "SIGTERM" if self.left == 0 else None
 
 
 def assert_same(first, second):
@@ -111,6 +124,23 @@ def test_resumed_equals_uninterrupted(tmp_path, kill_at):
     assert_same(resumed, whole)
     assert_same(read_checkpoint(tmp_path / "killed/best.pt"), read_checkpoint(tmp_path / "whole/best.pt"))
     assert (tmp_path / "killed/metrics.jsonl").read_text() == (tmp_path / "whole/metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 8, 11, 23])
+def test_stopped_by_a_signal_equals_uninterrupted(tmp_path, step):
+    """Within a row, at its end, and where validation is due: what the row is to count is saved too."""
+    settings = replace(SETTINGS, save_seconds=1e9)
+    whole = run(tmp_path / "whole", settings)
+    with pytest.raises(Stopped, match=rf"stopped by SIGTERM in finetune after step {step}: the same command") as caught:
+        run(tmp_path / "stopped", settings, AskedAt(step))
+    assert caught.value.exit_code == 143
+    assert read_checkpoint(tmp_path / "stopped/last.pt")["step"] == step
+    assert_same(run(tmp_path / "stopped", settings), whole)
+    assert (tmp_path / "stopped/metrics.jsonl").read_text() == (tmp_path / "whole/metrics.jsonl").read_text()
+
+
+def test_asked_in_the_last_step_it_ends_as_always(tmp_path):
+    assert run(tmp_path, interrupt=AskedAt(SETTINGS.steps))["step"] == SETTINGS.steps
 
 
 def test_rows_beyond_the_checkpoint_and_torn_rows_are_dropped(tmp_path):

@@ -21,6 +21,8 @@ from clustercl.models.checkpoint import read_checkpoint
 from clustercl.training.config import resolve
 from clustercl.training.context import Context
 from clustercl.training.devices import DeviceRequest, start_fabric
+from clustercl.training.interrupt import Stopped
+from clustercl.training.lock import RunLock
 from clustercl.training.pipeline import evaluate_run, run_stage, train
 from clustercl.training.run import TRAINING, RunFolder, Source
 
@@ -207,12 +209,23 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from clustercl.training.config import Config
-from clustercl.training.config import resolve
-from clustercl.training.context import Context
-from clustercl.training.devices import DeviceRequest, start_fabric
+from clustercl.training.devices import DeviceRequest
 from clustercl.training.pipeline import train
 config, out, data = sys.argv[1:]
 train(Config.from_dict(json.loads(config)), out, Path(data), [Path(data, "unlabelled")], devices=DeviceRequest("cpu"))
+"""
+
+
+ENDED = """
+from clustercl.errors import ClusterclError
+def ended(work):
+    try:
+        work()
+    except KeyboardInterrupt:
+        return 130
+    except ClusterclError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
 """
 
 
@@ -241,6 +254,56 @@ def test_sigkill_in_every_stage(skin, tiny, tmp_path):
     for stage in TRAINING:
         assert (whole / stage / "metrics.jsonl").read_text() == (killed / stage / "metrics.jsonl").read_text()
     assert not [*killed.rglob(".*")], "what the kills left half-written is still there"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_in_every_stage(skin, tiny, tmp_path, number, code):
+    """Told to stop in each stage, it exits as shells expect, gives the folder back, and loses nothing."""
+    config = tiny(*(f"{stage}.steps=40" for stage in TRAINING), *(f"{stage}.log_every=7" for stage in TRAINING))
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train(config, whole, skin, [skin / "unlabelled"], devices=CPU, quiet=True)
+    program = ENDED + PROGRAM.replace("train(Config", "sys.exit(ended(lambda: train(Config").rstrip() + "))"
+    arguments = [sys.executable, "-c", program, json.dumps(config.to_dict()), str(stopped), str(skin)]
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    seen = []
+    for first in ("autoencoder/metrics.jsonl", "pretrain/metrics.jsonl", "finetune/metrics.jsonl"):
+        process = subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and not (stopped / first).exists():
+            time.sleep(0.002)
+        process.send_signal(number)
+        error = process.communicate(timeout=60)[1]
+        seen.append(process.returncode)
+        assert process.returncode in (0, code), error
+        assert not (stopped / ".lock").exists()
+    assert seen.count(code) >= 2, "the stages were over before the signal came: make them longer"
+    train(config, stopped, skin, [skin / "unlabelled"], devices=CPU, quiet=True)
+    assert_same_weights(whole, stopped)
+    for stage in TRAINING:
+        assert (whole / stage / "metrics.jsonl").read_text() == (stopped / stage / "metrics.jsonl").read_text()
+
+
+def test_a_folder_in_use_is_refused(skin, tiny, tmp_path):
+    run = tmp_path / "run"
+    train(tiny(method="scratch"), run, skin, devices=CPU, quiet=True)
+    lock = RunLock(run)
+    lock.take()
+    for again in (
+        lambda: train(tiny(method="scratch"), run, skin, devices=CPU, quiet=True),
+        lambda: run_stage("finetune", run, devices=CPU, quiet=True),
+    ):
+        with pytest.raises(RunError, match=rf"run: process {os.getpid()} on .* is at work in this run folder"):
+            again()
+    evaluate_run(run, devices=CPU, quiet=True)  # looking is allowed
+    lock.release()
+
+
+def test_a_time_limit_ends_it_before_the_next_stage(skin, tiny, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(Stopped, match=r"stopped by the time limit before stage autoencoder:"):
+        train(tiny(), run, skin, devices=CPU, quiet=True, time_limit=1e-3)
+    assert not (run / ".lock").exists()
+    assert "dice" in train(tiny(), run, skin, devices=CPU, quiet=True)
 
 
 class Second:

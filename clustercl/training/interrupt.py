@@ -1,0 +1,89 @@
+"""Ending a run early without losing a step: SIGTERM, Ctrl-C and the time limit of a queue."""
+
+import re
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+from clustercl.errors import RunError, UsageError
+
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "the time limit": 143}
+KEPT_STEPS = 2  # of the longest step so far, with its validation and saving, before a time limit
+
+
+class Stopped(RunError):
+    """The run was told to end and did, with everything saved. exit_code as shells have it: 128 and the signal."""
+
+    def __init__(self, reason: str, where: str):
+        super().__init__(f"stopped by {reason} {where}: the same command goes on from there")
+        self.exit_code = EXIT_CODES[reason]
+
+
+class Interrupt:
+    """While entered, listens to SIGTERM and SIGINT: within `deferred` they wait until `asked` is looked at, elsewhere,
+    where nothing can be lost, they end the run at once. A second Ctrl-C never waits.
+
+    limit: seconds from now on after which the queue kills the run; None for no such limit.
+    """
+
+    def __init__(self, limit: float | None = None):
+        self.deadline = None if limit is None else monotonic() + limit
+        self.longest, self.began = 0.0, monotonic()
+        self._asked: str | None = None
+        self._deferring = False
+        self._before: dict = {}
+
+    def __enter__(self) -> "Interrupt":
+        if threading.current_thread() is threading.main_thread():  # nobody else gets signals
+            self._before = {one: signal.signal(one, self._told) for one in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, *exc) -> None:
+        for one, handler in self._before.items():
+            signal.signal(one, handler)
+
+    def _told(self, number: int, frame) -> None:
+        again = self._asked is not None and number == signal.SIGINT
+        if self._deferring and not again:
+            self._asked = signal.Signals(number).name
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            raise Stopped("SIGTERM", "between steps")
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        self._deferring, self.began = True, monotonic()
+        try:
+            yield
+        finally:
+            self._deferring = False
+
+    def step(self) -> str | None:
+        """To be called after every step: why the run is to end now, if it is."""
+        now = monotonic()
+        self.longest, self.began = max(self.longest, now - self.began), now
+        if self._asked is None and self.deadline is not None and now + KEPT_STEPS * self.longest > self.deadline:
+            self._asked = "the time limit"
+        return self._asked
+
+    def between(self, where: str) -> None:
+        """Stopped where the time limit is over; `where` as in "before stage pretrain"."""
+        if self.deadline is not None and monotonic() > self.deadline:
+            raise Stopped("the time limit", where)
+
+
+def parse_limit(text: str) -> float:
+    """Seconds of "90", "45m", "3h30m" or "HH:MM:SS", as queues write them. UsageError where it is none of these."""
+    if clock := re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text):
+        days, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
+    elif units := re.fullmatch(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?", text + "s" * text.isdecimal()):
+        days, hours, minutes, seconds = (int(part or 0) for part in units.groups())
+    else:
+        days = hours = minutes = seconds = 0
+    total = 86400 * days + 3600 * hours + 60 * minutes + seconds
+    if not total:
+        raise UsageError(f"--time-limit: wanted a time as 3h30m, 45m or 03:30:00, got {text!r}")
+    return float(total)

@@ -1,0 +1,89 @@
+"""One training per run folder: a file that names the process at work, and tells when that is gone."""
+
+import json
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+from clustercl.errors import RunError
+
+BEAT_SECONDS = 60.0
+SILENT_SECONDS = 600.0  # without a beat, a process on another machine counts as gone
+
+
+class RunLock:
+    """`folder`/.lock while it is held. Of this machine's processes it is known whether they live; others' must beat."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / ".lock"
+        self._stop: threading.Event | None = None
+
+    def take(self) -> None:
+        """Hold it, or go on holding it. RunError naming host and process where another does."""
+        if self._stop is not None:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self.path.with_name(f".lock.{socket.gethostname()}.{os.getpid()}")
+        aside.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())}))
+        try:
+            while True:
+                try:
+                    os.link(aside, self.path)  # fails where it is there, on network file systems too
+                    break
+                except FileExistsError:
+                    self._remove_stale()
+        finally:
+            aside.unlink()
+        self._stop = threading.Event()
+        threading.Thread(target=self._beat, args=(self._stop,), daemon=True).start()
+
+    def release(self) -> None:
+        if self._stop is not None:
+            self._stop.set()
+            self._stop = None
+            self.path.unlink(missing_ok=True)
+
+    def _remove_stale(self) -> None:
+        try:
+            holder, silent = json.loads(self.path.read_text()), time.time() - self.path.stat().st_mtime
+            host, pid, born = holder["host"], holder["pid"], holder["born"]
+        except FileNotFoundError:
+            return
+        except (ValueError, KeyError, TypeError):  # a disk that was full
+            host, pid, born, silent = "an unknown machine", 0, None, SILENT_SECONDS + 1
+        here = host == socket.gethostname()
+        if _born(pid) == born is not None if here else silent < SILENT_SECONDS:
+            raise RunError(f"{self.path.parent}: process {pid} on {host} is at work in this run folder: wait for it, "
+                           "stop it, or choose another --out")  # fmt: skip
+        gone = self.path.with_name(f".lock.{os.getpid()}.stale")
+        try:
+            os.rename(self.path, gone)  # of several that find it stale, one succeeds
+        except FileNotFoundError:
+            return
+        gone.unlink()
+
+    def _beat(self, stop: threading.Event) -> None:
+        while not stop.wait(BEAT_SECONDS):
+            try:
+                os.utime(self.path)
+            except OSError:
+                return
+
+
+def _born(process: int) -> str | None:
+    """When a living process of this machine began, so that a number used again is not mistaken for it; None if dead."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        pass
+    if Path("/proc/self/stat").exists():
+        return None
+    try:
+        os.kill(process, 0)  # no Linux: alive is all that can be known
+    except ProcessLookupError:
+        return None
+    except OSError:
+        pass
+    return "alive"

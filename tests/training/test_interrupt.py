@@ -1,0 +1,100 @@
+"""Signals, time limits and locks: nothing is lost, and nobody works in a folder that is in use."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from clustercl.errors import RunError, UsageError
+from clustercl.training.interrupt import Interrupt, Stopped, parse_limit
+from clustercl.training.lock import SILENT_SECONDS, RunLock
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("45m", 2700), ("3h30m", 12600), ("1d2h", 93600), ("03:30:00", 12600),
+     ("2-00:00:10", 172810)],
+)  # fmt: skip
+def test_time_limits(text, seconds):
+    assert parse_limit(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "soon", "3:30", "-5m", "1h30"])
+def test_what_is_no_time(text):
+    with pytest.raises(UsageError, match=r"--time-limit: wanted a time as 3h30m, 45m or 03:30:00"):
+        parse_limit(text)
+
+
+def test_signals_wait_for_the_step_and_no_longer():
+    with Interrupt() as interrupt:
+        with interrupt.deferred():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert interrupt.step() == "SIGTERM"
+        with pytest.raises(Stopped) as caught:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        assert caught.value.exit_code == 143
+    with Interrupt() as interrupt, pytest.raises(KeyboardInterrupt), interrupt.deferred():
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupt.step() == "SIGINT"
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_limit_leaves_time_for_two_steps():
+    interrupt = Interrupt(limit=0.5)
+    with interrupt.deferred():
+        time.sleep(0.1)
+        assert interrupt.step() is None
+        time.sleep(0.25)  # two more such steps would end behind the limit
+        assert interrupt.step() == "the time limit"
+    with pytest.raises(Stopped, match=r"stopped by the time limit before stage pretrain: the same command goes on"):
+        Interrupt(limit=-1.0).between("before stage pretrain")
+    Interrupt().between("before stage pretrain")
+
+
+def test_a_folder_is_held_once(tmp_path):
+    first, second = RunLock(tmp_path / "run"), RunLock(tmp_path / "run")
+    first.take()
+    first.take()
+    with pytest.raises(RunError, match=rf"run: process {os.getpid()} on {socket.gethostname()} is at work in this run"):
+        second.take()
+    second.release()  # never held: nothing to give back
+    assert (tmp_path / "run/.lock").exists()
+    first.release()
+    second.take()
+    second.release()
+    assert not list((tmp_path / "run").iterdir())
+
+
+def stale_pid() -> dict:
+    done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    return {"host": socket.gethostname(), "pid": int(done.stdout), "born": "1"}
+
+
+@pytest.mark.parametrize("content", ["dead", "number used again", "other machine", "cut short"])
+def test_stale_locks_are_taken_over(tmp_path, content):
+    path = tmp_path / ".lock"
+    if content == "dead":
+        path.write_text(json.dumps(stale_pid()))
+    elif content == "number used again":
+        path.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getppid(), "born": "1"}))
+    elif content == "other machine":
+        path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "born": "1"}))
+        with pytest.raises(RunError, match=r"process 1 on elsewhere is at work"):
+            RunLock(tmp_path).take()  # it may well be alive
+        old = time.time() - SILENT_SECONDS - 1
+        os.utime(path, (old, old))
+    else:
+        path.write_text('{"host": "a')
+    lock = RunLock(tmp_path)
+    lock.take()
+    assert json.loads(path.read_text())["pid"] == os.getpid()
+    lock.release()
+    assert not list(tmp_path.iterdir())
