@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": "predict",
     "report": "report",
     "data": "data",
+    "config": "config",
     "bench": "bench",
     "info": "info",
 }

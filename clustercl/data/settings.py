@@ -13,9 +13,9 @@ class DataSettings:
     """Photographs (2D tasks) use `size` alone, volumes (3D tasks) everything else.
 
     size: side in pixels of the square a photograph is resized to. spacing: voxel size in mm that volumes are resampled
-    to. patch: voxels of one crop, unit and sliding window. intensity: "hu" clips to `hu_window` and maps it to 0..1,
+    to. patch: voxels of one crop, unit and sliding window. intensity: "hu" clips to hu_window and maps it to 0..1,
     "zscore" gives each volume mean 0 and sd 1, "minmax" maps its range to 0..1; "auto" is "hu" for volumes and the only
-    choice for photographs, which are divided by 255.
+    choice for photographs, which are divided by 255. hu_window: low and high, in HU.
     """
 
     size: int = 256

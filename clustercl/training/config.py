@@ -20,9 +20,10 @@ PRECISIONS = ("auto", "32-true", "bf16-mixed")
 
 @dataclass(frozen=True)
 class StageSettings:
-    """One training stage: AdamW, `warmup` (a share of the steps) of rising learning rate, then cosine to 0.
+    """Trained by AdamW. steps: optimiser steps. batch_size: over all processes. lr: the highest learning rate, after
+    a rise over `warmup` (a share of the steps) and before half a cosine down to 0. weight_decay: AdamW's. clip_norm:
+    bound of the gradient's norm, 0 for none. warmup: see lr.
 
-    steps: optimiser steps. batch_size: over all processes. clip_norm: bound of the gradient's norm, 0 for none.
     validate_every: steps between validations, 0 for one at the end. log_every: steps between rows of metrics.jsonl.
     save_seconds: the first row after so long writes `last.pt`.
     """
@@ -65,8 +66,8 @@ class AutoencoderSettings(StageSettings):
 
 @dataclass(frozen=True)
 class PretrainSettings(StageSettings):
-    """Stage 3. batch_size counts units, each seen as `views` views. start: the encoder begins with "random" weights or
-    with those of stage 1, "autoencoder"."""
+    """Stage 3. batch_size: in units. views: random views of each. temperature: of the contrastive loss. start: the
+    encoder begins with "random" weights or with those of stage 1, "autoencoder"."""
 
     temperature: float = 0.1
     views: int = 2
@@ -89,8 +90,9 @@ class FinetuneSettings(StageSettings):
 
 @dataclass(frozen=True)
 class ClusterSettings:
-    """Stage 2. n_clusters: pseudo-classes, or "auto" for the widest gap between merge heights. feature: what of the
-    auto-encoder is clustered, its "code" or the space "mean" of its coarsest map."""
+    """Stage 2. linkage: ward, average, complete or single. n_clusters: pseudo-classes, or "auto" for the widest gap
+    between merge heights. feature: what of the auto-encoder is clustered, its "code" or the space "mean" of its
+    coarsest map."""
 
     linkage: str = "ward"
     n_clusters: int | str = 20

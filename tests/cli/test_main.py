@@ -5,7 +5,7 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from clustercl.cli.main import COMMANDS, cli, main
+from clustercl.cli.main import COMMANDS, cli, main, run
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -113,3 +113,14 @@ def test_ctrl_c_in_a_run_says_how_it_goes_on(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("clustercl.training.pipeline.train", stop)
     got, printed = exit_code(["train", "--task", "skin", "--out", str(tmp_path / "run")], capsys)
     assert got == 130 and "stopped; the same command goes on where this one stopped" in printed.err
+
+
+def test_config_prints_a_file_that_train_reads(tmp_path, capsys):
+    assert run(["config", "--task", "heart", "--preset", "tiny", "--set", "pretrain.temperature=0.2"]) == 0
+    text = capsys.readouterr().out
+    assert "\ntemperature = 0.2\n" in text and "# Stage 2. linkage: ward" in text
+    (tmp_path / "heart.toml").write_text(text)
+    assert run(["config", "--task", "heart", "--preset", "tiny", "--config", str(tmp_path / "heart.toml")]) == 0
+    assert capsys.readouterr().out == text
+    assert run(["config", "--task", "heart", "--set", "pretrain.temprature=0.2"]) == 2
+    assert "did you mean pretrain.temperature" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import pytest
 from clustercl.errors import UsageError
 from clustercl.training.config import Config, resolve
 from clustercl.training.presets import PRESETS
+from clustercl.training.toml import to_toml
 
 
 @pytest.mark.parametrize("task, preset", PRESETS)
@@ -82,3 +83,26 @@ def test_wrong_files_and_presets_are_refused(tmp_path):
     (tmp_path / "heart.toml").write_text('task = "heart"')
     with pytest.raises(UsageError, match="is for task 'heart'"):
         resolve("skin", "tiny", tmp_path / "heart.toml")
+
+
+@pytest.mark.parametrize(("task", "preset"), PRESETS)
+def test_the_commented_file_reads_back_as_the_same(task, preset, tmp_path):
+    config = resolve(
+        task, preset, sets=["cluster.n_clusters=auto", "pretrain.lr=3e-5", "fold=2/5", "deterministic=true"]
+    )
+    (tmp_path / "c.toml").write_text(to_toml(config))
+    assert resolve(task, preset, tmp_path / "c.toml") == config
+    text = (tmp_path / "c.toml").read_text()
+    assert all(len(line) <= 100 for line in text.splitlines())
+    for section in ("data", "model", "autoencoder", "cluster", "pretrain", "finetune", "evaluation"):
+        comment, _, keys = text.partition(f"[{section}]\n")
+        assert keys and comment.rstrip().splitlines()[-1].startswith("# ")
+
+
+def test_every_setting_is_explained():
+    """Each key is named with a colon in the comment above its section."""
+    text = to_toml(resolve("heart", "default"))
+    for part in text.split("\n\n")[1:]:
+        comment = " ".join(line[2:] for line in part.splitlines() if line.startswith("# "))
+        for key in (line.partition(" = ")[0] for line in part.splitlines() if " = " in line and line[0] != "#"):
+            assert f"{key}:" in comment, (key, comment)

@@ -1,0 +1,25 @@
+"""`clustercl config`: the settings that a training would have."""
+
+from pathlib import Path
+
+import click
+
+from clustercl.cli import options
+
+
+@click.command()
+@options.task
+@click.option("--preset", default="default", show_default=True, help="tiny, default or full.")
+@click.option("--config", "toml_path", type=options.PATH, help="TOML file of settings that overrule the preset's.")
+@options.sets
+def command(task: str, preset: str, toml_path: Path | None, sets: tuple[str, ...]):
+    """Print every setting with its value and what it means, as TOML that --config reads.
+
+    \b
+    Example:
+      clustercl config --task heart > heart.toml
+    """
+    from clustercl.training.config import resolve
+    from clustercl.training.toml import to_toml
+
+    click.echo(to_toml(resolve(task, preset, toml_path, sets)), nl=False)
