@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -39,6 +40,15 @@ def require_writable(folder: Path | str) -> None:
             pass
     except OSError as error:
         raise RunError(f"{folder}: cannot be written to ({error.strerror} in {there}): choose another folder") from None
+
+
+def keep_as(path: Path, other: Path) -> None:
+    """Give a file a second name, over what has it, so that the first can be replaced; where links fail, a copy."""
+    with atomic(other) as aside:
+        try:
+            os.link(path, aside)
+        except OSError:
+            shutil.copyfile(path, aside)
 
 
 def write_text(path: Path | str, text: str) -> None:

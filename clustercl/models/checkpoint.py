@@ -8,6 +8,7 @@ import torch
 from clustercl.errors import DataError
 from clustercl.models.encoder import Encoder
 from clustercl.models.unet import UNet
+from clustercl.progress import say_once
 
 FORMAT = 1
 STAGES = ("autoencoder", "pretrain", "finetune")
@@ -46,6 +47,25 @@ def read_checkpoint(path: Path | str, stage: str | None = None) -> dict:
     if stage is not None and content["stage"] != stage:
         raise DataError(f"{path}: is a checkpoint of stage {content['stage']}, wanted one of stage {stage}")
     return content
+
+
+def read_last(folder: Path, stage: str) -> dict | None:
+    """The newest checkpoint of a stage's folder that can be read: last.pt or, said as a warning, the one before it.
+
+    None without any; DataError of last.pt where neither can be read.
+    """
+    last, previous = folder / "last.pt", folder / "previous.pt"
+    if not last.is_file() and not previous.is_file():
+        return None
+    try:
+        return read_checkpoint(last, stage)
+    except DataError as error:
+        try:
+            content = read_checkpoint(previous, stage)
+        except DataError:
+            raise error from None
+        say_once(f"warning: {error}; going on from the one before, {previous}, after step {content['step']}")
+        return content
 
 
 def encoder_weights(content: dict) -> dict[str, torch.Tensor]:

@@ -1,18 +1,11 @@
 """What the clustering takes for a matrix: checks it, names what is wrong, and brings it to the host."""
 
-from functools import cache
 from math import isqrt
 
 import numpy as np
 import torch
 
-from clustercl.progress import say
-
-
-@cache
-def say_once(text: str) -> None:
-    """Say it on standard error, the first time only."""
-    say(text)
+from clustercl.progress import say_once
 
 
 def host_matrix(x, name: str, op: str, least_rows: int = 0) -> np.ndarray:

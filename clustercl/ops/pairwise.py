@@ -3,7 +3,7 @@
 import torch
 
 from clustercl.ops import _extension
-from clustercl.ops.arrays import say_once
+from clustercl.progress import say_once
 
 METRICS = ("euclidean", "sqeuclidean", "cosine")
 

@@ -19,12 +19,13 @@ from torch import nn
 
 from clustercl.data.seeds import mix
 from clustercl.errors import RunError
-from clustercl.files import save_torch, write_text
-from clustercl.models.checkpoint import FORMAT, STAGES, read_checkpoint
+from clustercl.files import keep_as, save_torch, write_text
+from clustercl.models.checkpoint import FORMAT, STAGES
 from clustercl.progress import Progress, say
 from clustercl.training.clock import Clock
 from clustercl.training.config import StageSettings
 from clustercl.training.interrupt import EXIT_CODES, Interrupt, Stopped
+from clustercl.training.resume import restore
 
 STEPS_BETWEEN_TALKS = 10  # of several processes, about whether one of them was told to stop
 
@@ -71,7 +72,7 @@ def fit(
     optimizer = torch.optim.AdamW(work.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, settings))
     model, wrapped = fabric.setup(work.model, optimizer)
-    step, best, losses = _restore(work, optimizer, scheduler, folder)
+    step, best, losses = restore(work.model, work.stage, optimizer, scheduler, folder, fabric.is_global_zero)
     record = _Record(folder, step) if fabric.is_global_zero else None
     saved, interrupt = monotonic(), interrupt or Interrupt()
     rank, world = fabric.global_rank, fabric.world_size
@@ -82,6 +83,8 @@ def fit(
         if record is not None:
             content = _content(work, step, best) | {"losses": torch.stack(losses) if losses else torch.empty(0)}
             content |= {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+            if (folder / "last.pt").is_file():
+                keep_as(folder / "last.pt", folder / "previous.pt")
             save_torch(folder / "last.pt", content)
 
     with (
@@ -159,34 +162,6 @@ def _stop_if_asked(interrupt: Interrupt, work: Work, step: int, fabric, save: Ca
     if reason is not None:
         save()
         raise Stopped(reason, f"in {work.stage} after step {step}")
-
-
-def _restore(work: Work, optimizer, scheduler, folder: Path) -> tuple[int, float | None, list[torch.Tensor]]:
-    """Load last.pt: steps done, the best validation so far, losses of steps that are in no row yet.
-
-    Without it the stage begins, whatever else is there.
-    """
-    if not (folder / "last.pt").is_file():
-        return 0, None, []
-    content = read_checkpoint(folder / "last.pt", work.stage)
-    # Copies: the file is mapped, and will be replaced while the optimiser still uses its states.
-    content = _copied(content)
-    try:
-        work.model.load_state_dict(content["model"])
-        optimizer.load_state_dict(content["optimizer"])
-        scheduler.load_state_dict(content["scheduler"])
-    except (RuntimeError, ValueError, KeyError) as error:
-        raise RunError(f"{folder / 'last.pt'}: does not fit the network of this run; discard the stage and redo it "
-                       f"({' '.join(str(error).split())[:120]})") from error  # fmt: skip
-    return content["step"], content["best"], list(content.get("losses", torch.empty(0)))
-
-
-def _copied(value):
-    if isinstance(value, torch.Tensor):
-        return value.clone()
-    if isinstance(value, dict):
-        return {key: _copied(item) for key, item in value.items()}
-    return [_copied(item) for item in value] if isinstance(value, list) else value
 
 
 def _share(batch, rank: int, world: int):

@@ -128,20 +128,19 @@ class RunFolder:
             raise DataError(f"{self.split_path}: is damaged ({error})") from error
 
     def finished(self, stage: str, config: Config) -> bool:
-        """Whether a stage came to its end. A damaged last.pt raises DataError: its work would be lost in silence."""
+        """Whether a stage came to its end. DataError where no checkpoint of it can be read: work would be lost."""
         if stage == "clusters":
             return (self.clusters / "units.csv").is_file()
         if stage == "evaluation":
             return (self.evaluation / "metrics.json").is_file()
-        if not self.last(stage).is_file():
-            return False
         return self.best(stage).is_file() and self.step(stage) >= getattr(config, stage).steps
 
     def step(self, stage: str) -> int:
-        """Steps done up to a stage's last.pt, 0 without one."""
-        from clustercl.models.checkpoint import read_checkpoint
+        """Steps done up to a stage's last checkpoint, 0 without one."""
+        from clustercl.models.checkpoint import read_last
 
-        return read_checkpoint(self.last(stage), stage)["step"] if self.last(stage).is_file() else 0
+        content = read_last(self.path / stage, stage)
+        return 0 if content is None else content["step"]
 
     def sweep(self) -> None:
         """Remove what kills left half-written or half removed, by the names of `atomic`, `write_demo` and `discard`."""

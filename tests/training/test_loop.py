@@ -9,7 +9,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from clustercl.errors import RunError
+from clustercl.errors import DataError, RunError
 from clustercl.models.checkpoint import read_checkpoint
 from clustercl.training.config import FinetuneSettings
 from clustercl.training.interrupt import Interrupt, Stopped
@@ -141,6 +141,27 @@ def test_stopped_by_a_signal_equals_uninterrupted(tmp_path, step):
 
 def test_asked_in_the_last_step_it_ends_as_always(tmp_path):
     assert run(tmp_path, interrupt=AskedAt(SETTINGS.steps))["step"] == SETTINGS.steps
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_used(tmp_path, capsys, damage):
+    whole = run(tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", kill_at=17)
+    last, previous = tmp_path / "killed/last.pt", tmp_path / "killed/previous.pt"
+    assert (read_checkpoint(previous)["step"], read_checkpoint(last)["step"]) == (12, 16)
+    last.write_bytes(last.read_bytes()[:1000] if damage is None else damage)
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", kill_at=1)  # before it could save
+    assert read_checkpoint(last)["step"] == read_checkpoint(previous)["step"] == 12
+    assert_same(run(tmp_path / "killed"), whole)
+    said = capsys.readouterr().err
+    assert "last.pt: is damaged" in said and "going on from the one before" in said and "after step 12" in said
+    assert (tmp_path / "killed/metrics.jsonl").read_text() == (tmp_path / "whole/metrics.jsonl").read_text()
+    for path in (last, previous):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match=r"last.pt: is damaged"):
+        run(tmp_path / "killed")
 
 
 def test_rows_beyond_the_checkpoint_and_torn_rows_are_dropped(tmp_path):
