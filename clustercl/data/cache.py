@@ -32,8 +32,13 @@ KINDS = ("image", "label", "digest")
 
 def cache_folder() -> Path:
     """$CLUSTERCL_CACHE, or clustercl in $XDG_CACHE_HOME or ~/.cache."""
-    given = os.environ.get("CLUSTERCL_CACHE")
-    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clustercl"
+    if given := os.environ.get("CLUSTERCL_CACHE"):
+        return Path(given)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clustercl"
+    except RuntimeError:  # a user without a home, as in some containers
+        raise RunError("there is no home folder for the cache of prepared images: name a folder in the variable "
+                       "CLUSTERCL_CACHE") from None  # fmt: skip
 
 
 @dataclass(frozen=True)

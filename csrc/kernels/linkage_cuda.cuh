@@ -120,25 +120,34 @@ __device__ inline bool tell(const ClustersCuda& c, std::int64_t a, double far, s
   return true;
 }
 
-// A warp: tells cluster a, row r of `count`, from the lists of its parts.
-__device__ inline void tell_parts(const ScanCuda& scan, std::int64_t a, std::int64_t r, std::int64_t count, std::int64_t parts) {
+// A warp: what the parts of the columns listed for row r of `count`, put together: in lane k < kCandidates the k-th nearest, -1
+// where there are fewer. Returns the last of a full list, else infinity: all others lie at least as far.
+template <class D>
+__device__ D merged_parts(const D* distances, const std::int32_t* ids, std::int64_t r, std::int64_t count, std::int64_t parts,
+                          D& distance, std::int32_t& id) {
   const int lane = threadIdx.x % kWarp;
-  NearestFew<double> list;
+  NearestFew<D> list;
   for (std::int64_t part = lane; part < parts; part += kWarp)
     for (int k = 0; k < kCandidates; ++k) {
       const std::int64_t at = (part * count + r) * kCandidates + k;
-      if (scan.lists.id[at] >= 0) list.insert(scan.lists.distance[at], scan.lists.id[at]);
+      if (ids[at] >= 0) list.insert(distances[at], ids[at]);
     }
-  double far = INFINITY;
-  std::int32_t b = -1;
-  put_together(list, kWarp, [&](int k, double x, std::int32_t i) {
+  distance = static_cast<D>(INFINITY);
+  id = -1;
+  put_together(list, kWarp, [&](int k, D x, std::int32_t i) {
     if (lane != k) return;
-    far = x;
-    b = i;
+    distance = x;
+    id = i;
   });
-  const bool full = shuffle(b, kCandidates - 1) >= 0;
-  const double last = shuffle(far, kCandidates - 1);
-  tell(scan.clusters, a, far, b, full ? last : INFINITY, true);
+  return shuffle(distance, kCandidates - 1);
+}
+
+// A warp: tells cluster a, row r of `count`, from the lists of its parts.
+__device__ inline void tell_parts(const ScanCuda& scan, std::int64_t a, std::int64_t r, std::int64_t count, std::int64_t parts) {
+  double far;
+  std::int32_t b;
+  const double beyond = merged_parts(scan.lists.distance, scan.lists.id, r, count, parts, far, b);
+  tell(scan.clusters, a, far, b, beyond, true);
 }
 
 }  // namespace clustercl

@@ -132,24 +132,12 @@ __global__ void measure_kernel(ScanCuda scan, std::int64_t columns) {
   const ClustersCuda& c = scan.clusters;
   for (std::int64_t r = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; r < wanted; r += gridDim.x * kLinkageWarps) {
     const std::int32_t a = scan.wanted[r];
-    NearestFew<float> list;
-    for (std::int64_t part = lane; part < parts; part += kWarp)
-      for (int k = 0; k < kCandidates; ++k) {
-        const std::int64_t at = (part * wanted + r) * kCandidates + k;
-        if (scan.lists.id[at] >= 0) list.insert(scan.lists.lower[at], scan.lists.id[at]);
-      }
-    float lower = INFINITY;
-    std::int32_t b = -1;
-    put_together(list, kWarp, [&](int k, float x, std::int32_t i) {
-      if (lane != k) return;
-      lower = x;
-      b = i;
-    });
-    const bool full = shuffle(b, kCandidates - 1) >= 0;
-    const double last = static_cast<double>(shuffle(lower, kCandidates - 1));
+    float lower;
+    std::int32_t b;
+    const double last = merged_parts(scan.lists.lower, scan.lists.id, r, wanted, parts, lower, b);
     const double square = candidate_squares(c.rows, c.padded, a, b, kCandidates);
     const double far = b >= 0 ? ward(c.sizes[a], c.sizes[b], square) : INFINITY;
-    const bool told = tell(c, a, far, b, full ? last / (scan.unit * scan.unit) : INFINITY, false);
+    const bool told = tell(c, a, far, b, last / (scan.unit * scan.unit), false);
     if (!told && lane == 0) scan.open[atomicAdd(&scan.counts->open, 1)] = a;
   }
 }

@@ -171,6 +171,13 @@ def test_the_folder_is_the_users(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert module.cache_folder() == tmp_path / ".cache/clustercl"
 
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(module.Path, "home", homeless)
+    with pytest.raises(RunError, match=r"no home folder for the cache .* variable CLUSTERCL_CACHE"):
+        module.cache_folder()
+
 
 def test_many_cases_keep_their_order_and_the_first_error_wins(heart_folder):
     cases = find_cases(HEART, heart_folder)
