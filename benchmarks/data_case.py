@@ -87,7 +87,8 @@ def _trained(task: Task, config: Config, cases: list[Case]) -> tuple[int, float]
 
     from clustercl.models.autoencoder import AutoEncoder
     from clustercl.models.encoder import Encoder
-    from clustercl.training.devices import DeviceRequest, start_fabric
+    from clustercl.training.devices import DeviceRequest
+    from clustercl.training.launch import start_fabric
     from clustercl.training.loop import Work, fit
 
     steps, size = STEPS[task.name], BATCH[task.name]

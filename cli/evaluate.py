@@ -14,17 +14,14 @@ from clustercl.cli import options
 @click.option("--list", "list_csv", type=options.PATH, help="Evaluate on the labelled cases of this CSV instead.")
 @click.option("--out", type=options.PATH, help="Folder for metrics.json, per_case.csv and masks/.")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON, and nothing else.")
-@options.devices
+@options.one_device
 def command(
     run: Path,
     data: Path | None,
     list_csv: Path | None,
     out: Path | None,
     as_json: bool,
-    gpus: int | None,
-    device: str,
-    processes: int,
-    workers: int | None,
+    devices,
 ):
     """Metrics of the fine-tuned network of RUN on its test split, or on other labelled cases.
 
@@ -35,8 +32,7 @@ def command(
     """
     from clustercl.training.pipeline import evaluate_run
 
-    request = options.request(gpus, device, processes, workers)
-    metrics = evaluate_run(run, data, list_csv, out, request, save_masks=out is not None)
+    metrics = evaluate_run(run, data, list_csv, out, devices, save_masks=out is not None)
     if as_json:
         click.echo(json.dumps(metrics, indent=2))
         return

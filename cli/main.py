@@ -84,7 +84,9 @@ def run(argv: list[str], debug: bool = False) -> int:
         return cli.main(argv, prog_name="clustercl", standalone_mode=False) or 0
     except click.exceptions.Exit as done:
         return done.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as stopped:
+        if getattr(stopped, "told", False):  # by the first of several processes
+            return 130
         goes_on = argv[:1] and argv[0] in ("train", "autoencode", "pretrain", "finetune")
         click.echo("clustercl: stopped" + "; the same command goes on where this one stopped" * bool(goes_on), err=True)
         return 130
@@ -98,11 +100,13 @@ def run(argv: list[str], debug: bool = False) -> int:
     except ClusterclError as error:
         if debug:
             raise
-        click.echo(f"clustercl: {error}", err=True)
+        if not error.told:
+            click.echo(f"clustercl: {error}", err=True)
         return error.exit_code
     except Exception as error:
         if debug:
             raise
-        text = " ".join(str(error).split()) or "no further word"
-        click.echo(f"clustercl: {type(error).__name__}: {text} (--debug shows where)", err=True)
+        if not getattr(error, "told", False):
+            text = " ".join(str(error).split()) or "no further word"
+            click.echo(f"clustercl: {type(error).__name__}: {text} (--debug shows where)", err=True)
         return 1

@@ -1,5 +1,6 @@
 """Options that several commands share, each defined once."""
 
+import functools
 from pathlib import Path
 
 import click
@@ -27,24 +28,62 @@ def seconds(time_limit: str | None) -> float | None:
 
 
 def devices(function):
-    """--gpus, --device, --processes, --workers."""
+    """--gpus, --device, --processes, --nodes, --workers, given to the function as one DeviceRequest, `devices`."""
+    nodes = "Machines; needs MASTER_ADDR, MASTER_PORT and NODE_RANK set. torchrun and srun need no such option."
+    function = _requested(function, ("gpus", "device", "processes", "nodes", "workers"))
     for option in (
         workers,
-        click.option("--processes", type=int, default=1, help="Processes on the CPU; only 1 so far."),
-        click.option(
-            "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Default: a GPU if any."
-        ),
-        click.option("--gpus", type=int, help="How many GPUs of this machine to use."),
+        click.option("--nodes", type=int, help=nodes),
+        click.option("--processes", type=int, help="Processes on the CPU, with --device cpu; one uses every core."),
+        _device,
+        click.option("--gpus", type=int, help="How many GPUs of each machine to use."),
     ):
         function = option(function)
     return function
 
 
-def request(gpus: int | None, device: str, processes: int, workers: int | None = None):
-    """The options above as a DeviceRequest."""
-    from clustercl.training.devices import DeviceRequest
+def one_device(function):
+    """--device and --workers, given to the function as a DeviceRequest, `devices`."""
+    return _device(workers(_requested(function, ("device", "workers"))))
 
-    return DeviceRequest(device=device, gpus=gpus, processes=processes, workers=workers)
+
+def _device(function):
+    text = "Default: a GPU if any."
+    return click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help=text)(function)
+
+
+def _requested(function, names: tuple[str, ...]):
+    @functools.wraps(function)
+    def call(*arguments, **options):
+        from clustercl.training.devices import DeviceRequest
+
+        request = DeviceRequest(**{name: options.pop(name) for name in names})
+        return function(*arguments, devices=request, **options)
+
+    return call
+
+
+def training(function):
+    """--batch-size, --accumulate, --precision, --compile: given to the function as a list, `own_sets`, of the settings
+    they stand for."""
+
+    @functools.wraps(function)
+    def call(*arguments, batch_size, accumulate, precision, compile_, **options):
+        sets = [f"{stage}.{key}={value}" for key, value in (("batch_size", batch_size), ("accumulate", accumulate))
+                for stage in ("autoencoder", "pretrain", "finetune") if value is not None]  # fmt: skip
+        sets += [f'precision="{precision}"'] * (precision is not None) + ["compile=true"] * bool(compile_)
+        return function(*arguments, own_sets=sets, **options)
+
+    for option in (
+        click.option("--compile", "compile_", is_flag=True, help="Compile the networks: minutes, then faster."),
+        click.option(
+            "--precision", type=click.Choice(["32", "16", "bf16"]), help="Default: bf16 where the GPU has it."
+        ),
+        click.option("--accumulate", type=int, help="Parts that a batch is computed in: less memory, the same result."),
+        click.option("--batch-size", type=int, help="Samples per step of every stage, over all processes."),
+    ):
+        call = option(call)
+    return call
 
 
 def sets(function):

@@ -11,10 +11,7 @@ def stage_command(name: str, stage: str, does: str) -> click.Command:
     def callback(
         run: Path,
         sets: tuple[str, ...],
-        gpus: int | None,
-        device: str,
-        processes: int,
-        workers: int | None,
+        devices,
         time_limit: str | None,
         **own,
     ):
@@ -25,7 +22,7 @@ def stage_command(name: str, stage: str, does: str) -> click.Command:
             stage,
             run,
             sets=sets,
-            devices=options.request(gpus, device, processes, workers),
+            devices=devices,
             time_limit=options.seconds(time_limit),
         )
 

@@ -19,6 +19,7 @@ from clustercl.cli import options
 @click.option("--deterministic", is_flag=True, default=None, help="Only deterministic algorithms, slower on GPUs.")
 @click.option("--config", "toml_path", type=options.PATH, help="TOML file of settings.")
 @options.sets
+@options.training
 @options.devices
 @options.time_limit
 def command(
@@ -36,10 +37,8 @@ def command(
     deterministic: bool | None,
     toml_path: Path | None,
     sets: tuple[str, ...],
-    gpus: int | None,
-    device: str,
-    processes: int,
-    workers: int | None,
+    own_sets: list[str],
+    devices,
     time_limit: str | None,
 ):
     """Train all stages: auto-encoder, clustering, contrastive pre-training, segmentation, evaluation.
@@ -51,6 +50,7 @@ def command(
       clustercl train --task skin --preset tiny --out runs/first
       clustercl train --task skin --data ISIC2018 --unlabelled more_photographs --out runs/skin
       clustercl train --task heart --data MMWHS --gpus 4 --out runs/heart
+      torchrun --nproc-per-node 4 -m clustercl train --task heart --data MMWHS --out runs/heart
       clustercl train --task heart --list cases.csv --labels RV=1,MYO=2,LV=3 --set data.intensity=zscore --out runs/mr
     """
     from clustercl.training.config import resolve
@@ -60,7 +60,7 @@ def command(
         task,
         preset,
         toml_path,
-        sets,
+        [*own_sets, *sets],
         method=method,
         label_fraction=label_fraction,
         fold=fold,
@@ -74,6 +74,6 @@ def command(
         unlabelled,
         list_csv,
         labels,
-        options.request(gpus, device, processes, workers),
+        devices,
         time_limit=options.seconds(time_limit),
     )

@@ -5,6 +5,8 @@ class ClusterclError(Exception):
     """Base of all errors that are reported as one sentence, without a traceback."""
 
     exit_code = 1
+    joint = False  # every process of a training raises it after the same step
+    told = False  # it stands in the log already, or another process tells it
 
 
 class DataError(ClusterclError):

@@ -52,10 +52,11 @@ class _Stream:
     def draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Indices (b,) of the items of a step, and seeds (b,) int64 of its samples."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        if self._order[0] != epoch:
-            self._order = epoch, np.random.default_rng([self.seed & 0xFFFFFFFF, epoch]).permutation(self.items)
+        order = self._order  # another thread draws the next step meanwhile
+        if order[0] != epoch:
+            order = self._order = epoch, np.random.default_rng([self.seed & 0xFFFFFFFF, epoch]).permutation(self.items)
         positions = (place * self.batch_size + np.arange(self.batch_size)) % self.items
-        return self._order[1][positions], mix(self.seed, step * self.batch_size + np.arange(self.batch_size))
+        return order[1][positions], mix(self.seed, step * self.batch_size + np.arange(self.batch_size))
 
 
 class UnitFeed:
@@ -78,6 +79,10 @@ class UnitFeed:
         chosen, seeds = self._stream.draw(step)
         images = [self._image(self.units[index], seed) for index, seed in zip(chosen, seeds)]
         return UnitBatch(torch.stack(images), torch.from_numpy(chosen), torch.from_numpy(seeds))
+
+    def files(self, step: int) -> list[str]:
+        """The images of a step's batch."""
+        return [str(self.prepared[self.units[index].case].case.image) for index in self._stream.draw(step)[0]]
 
     def _image(self, unit: Unit, seed: np.int64) -> torch.Tensor:
         image = self.prepared[unit.case].image
@@ -104,6 +109,10 @@ class LabelledFeed:
         pairs = [self._pair(int(index), seed) for index, seed in zip(chosen, seeds)]
         images, labels = (torch.stack(part) for part in zip(*pairs))
         return LabelledBatch(images, labels.long(), torch.from_numpy(seeds))
+
+    def files(self, step: int) -> list[str]:
+        """The images of a step's batch."""
+        return [str(self.prepared[index].case.image) for index in self._stream.draw(step)[0]]
 
     def _pair(self, number: int, seed: np.int64) -> tuple[torch.Tensor, torch.Tensor]:
         item = self.prepared[number]

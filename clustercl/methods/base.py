@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from clustercl.models.encoder import Encoder
-from clustercl.models.projection import ProjectionHead
+from clustercl.models.parts import in_parts
+from clustercl.models.projection import ProjectionHead, embedding_spread
 
 
 class Method(nn.Module):
@@ -18,6 +19,8 @@ class Method(nn.Module):
     pretrains = True
     needs_clusters = False
     start = "random"
+    parts = 1  # of the batch that pass through the encoder one after another, see in_parts
+    spread: torch.Tensor | None = None  # of the last step's embeddings, see embedding_spread
 
     def __init__(self, encoder: Encoder, settings, projection_dim: int):
         super().__init__()
@@ -49,6 +52,10 @@ class Contrastive(Method):
 
     def loss(self, views: torch.Tensor, pseudo_class: torch.Tensor) -> torch.Tensor:
         # float32: in bfloat16 the similarities would carry an error of 1/256, divided by the temperature.
-        embeddings = self.head(self.encoder(views.flatten(0, 1))[-1]).float().unflatten(0, views.shape[:2])
+        coarse = in_parts(lambda part: self.encoder(part)[-1], views.flatten(0, 1), self.parts)
+        embeddings = self.head(coarse)
+        embeddings = embeddings.to(torch.promote_types(embeddings.dtype, torch.float32))
+        self.spread = embedding_spread(embeddings)
+        embeddings = embeddings.unflatten(0, views.shape[:2])
         criterion = self.criterion if self.training else self.validation_criterion
         return criterion(embeddings.transpose(0, 1), pseudo_class)

@@ -1,11 +1,15 @@
 """Stage 1: an auto-encoder whose code is one vector per image, the features that are clustered."""
 
+from functools import partial
+
 import torch
 from monai.networks.nets.basic_unet import UpCat
 from torch import nn
 from torch.nn import functional
 
 from clustercl.models.encoder import Encoder
+from clustercl.models.norm import BatchNorm
+from clustercl.models.parts import in_parts
 
 # The coarsest map is pooled to this many cells per axis before it becomes the code: the code then knows roughly where
 # things are, and its length does not depend on the input's size.
@@ -23,6 +27,8 @@ class AutoEncoder(nn.Module):
     different images begin nearly equal.
     """
 
+    parts = 1  # see in_parts
+
     def __init__(self, encoder: Encoder, code_dim: int):
         super().__init__()
         self.encoder, self.code_dim = encoder, code_dim
@@ -30,7 +36,7 @@ class AutoEncoder(nn.Module):
         self.cells, self.sketch_cells = (CELLS[dims],) * dims, (SKETCH,) * dims
         flat = widths[-1] * CELLS[dims] ** dims
         self.to_code = nn.Linear(flat, code_dim)
-        self.code_norm = nn.BatchNorm1d(code_dim, affine=False)
+        self.code_norm = BatchNorm(code_dim, affine=False)
         self.from_code = nn.Linear(code_dim, flat)
         self.sketch = nn.Linear(code_dim, channels * SKETCH**dims)
         for level in range(len(widths) - 1, 1, -1):
@@ -51,14 +57,17 @@ class AutoEncoder(nn.Module):
         return self.encoder(x)[-1].flatten(2).mean(dim=2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """x (b, c, *s) to its reconstruction, same shape; b >= 2 in training."""
-        coarse = self.encoder(x)[-1]
-        code = self._code(coarse)
-        up = _resize(self.from_code(code).unflatten(1, (coarse.shape[1], *self.cells)), coarse.shape[2:])
+        """x (b, c, *s) to its reconstruction, same shape; over all processes, b >= 2 in training."""
+        coarse = in_parts(lambda part: self.encoder(part)[-1], x, self.parts)
+        decode = partial(self._decode, coarse.shape[2:], x.shape[2:])
+        return in_parts(decode, self._code(coarse), self.parts)
+
+    def _decode(self, coarse: torch.Size, fine: torch.Size, code: torch.Tensor) -> torch.Tensor:
+        up = _resize(self.from_code(code).unflatten(1, (self.encoder.features[-1], *self.cells)), coarse)
         for level in range(len(self.encoder.features) - 1, 1, -1):
             up = getattr(self, f"up_{level}")(up, None)
-        sketch = self.sketch(code).unflatten(1, (x.shape[1], *self.sketch_cells))
-        return _resize(self.final_conv(up), x.shape[2:]) + _resize(sketch, x.shape[2:])
+        sketch = self.sketch(code).unflatten(1, (self.encoder.in_channels, *self.sketch_cells))
+        return _resize(self.final_conv(up), fine) + _resize(sketch, fine)
 
     def _code(self, coarse: torch.Tensor) -> torch.Tensor:
         pool = functional.adaptive_avg_pool2d if coarse.ndim == 4 else functional.adaptive_avg_pool3d

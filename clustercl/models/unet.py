@@ -5,6 +5,7 @@ from monai.networks.nets.basic_unet import UpCat
 from torch import nn
 
 from clustercl.models.encoder import Encoder
+from clustercl.models.parts import in_parts
 
 
 class UNet(nn.Module):
@@ -13,6 +14,8 @@ class UNet(nn.Module):
     forward: (b, c, *s) to logits (b, num_classes, *s), background first. Any spatial size from `encoder.smallest_input`
     on: odd sizes are padded on the way up.
     """
+
+    parts = 1  # see in_parts
 
     def __init__(self, encoder: Encoder, num_classes: int):
         super().__init__()
@@ -28,6 +31,9 @@ class UNet(nn.Module):
         self.final_conv = convolution(widths[0], num_classes, kernel_size=1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return in_parts(self._logits, x, self.parts)
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
         maps = self.encoder(x)
         up = maps.pop()
         for level in range(len(maps), 0, -1):

@@ -15,12 +15,13 @@ from clustercl.errors import UsageError
 from clustercl.models.settings import ModelSettings
 from clustercl.training.overrides import flatten, nested, parse_assignment, plain, rebuild
 
-PRECISIONS = ("auto", "32-true", "bf16-mixed")
+PRECISIONS = ("auto", "32", "16", "bf16")
 
 
 @dataclass(frozen=True)
 class StageSettings:
-    """Trained by AdamW. steps: optimiser steps. batch_size: over all processes. lr: the highest learning rate, after
+    """Trained by AdamW. steps: optimiser steps. batch_size: over all processes. accumulate: parts of the batch that
+    pass through the network one after another, for less memory at the same result. lr: the highest learning rate, after
     a rise over `warmup` (a share of the steps) and before half a cosine down to 0. weight_decay: AdamW's. clip_norm:
     bound of the gradient's norm, 0 for none. warmup: see lr.
 
@@ -30,6 +31,7 @@ class StageSettings:
 
     steps: int = 10_000
     batch_size: int = 16
+    accumulate: int = 1
     lr: float = 1e-3
     weight_decay: float = 1e-2
     warmup: float = 0.05
@@ -39,7 +41,13 @@ class StageSettings:
     save_seconds: float = 60.0
 
     def __post_init__(self):
-        for name, least in (("steps", 1), ("batch_size", 1), ("validate_every", 0), ("log_every", 1)):
+        for name, least in (
+            ("steps", 1),
+            ("batch_size", 1),
+            ("accumulate", 1),
+            ("validate_every", 0),
+            ("log_every", 1),
+        ):
             if getattr(self, name) < least:
                 raise UsageError(f"{self.section}.{name}: wanted at least {least}, got {getattr(self, name)}")
         for name in ("weight_decay", "clip_norm"):
@@ -134,6 +142,7 @@ class Config:
     fold: str = ""
     deterministic: bool = False
     precision: str = "auto"
+    compile: bool = False
     data: DataSettings = field(default_factory=DataSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     autoencoder: AutoencoderSettings = field(default_factory=AutoencoderSettings)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -20,9 +21,11 @@ from clustercl.training.graph import needed
 from clustercl.training.interrupt import Interrupt
 from clustercl.training.lock import RunLock
 from clustercl.training.loop import stage_seed
+from clustercl.training.peers import Peers
 from clustercl.training.run import RunFolder, Source
 
 WARNINGS_SHOWN = 5
+T = TypeVar("T")
 
 
 @dataclass
@@ -36,6 +39,7 @@ class Context:
     quiet: bool = False
     workers: int | None = None  # threads that read images, by default one per core; 0: none beside this one
     interrupt: Interrupt = field(default_factory=Interrupt)
+    peers: Peers | None = None  # the other processes
     split: Split | None = None
     cases: dict[str, Case] = field(default_factory=dict)
     _prepared: dict[str, CachedCase] = field(default_factory=dict)
@@ -62,15 +66,14 @@ class Context:
             data = None if self.source.data is None else Path(self.source.data)
             found = find_cases(self.task, data, [Path(folder) for folder in self.source.unlabelled], listed)
         self.cases = {case.id: case for case in found}
-        self.split = self.run.read_split()
+        self.split = self.from_the_first(self.run.read_split)
         if self.split is not None:
             self._require_labels()
             return
         # One process checks and prepares: as many as there are GPUs would want as many times the memory.
-        self._on_the_first(lambda: self._begin(found))
-        self.split = self.run.read_split()
+        self.split = self.from_the_first(lambda: self._begin(found))
 
-    def _begin(self, found: Sequence[Case]) -> None:
+    def _begin(self, found: Sequence[Case]) -> Split:
         config, checked = self.config, self._check(found)
         extents = {row.case: row.foreground for row in checked.rows}
         together = with_copies_together(found, checked.rows)
@@ -84,20 +87,24 @@ class Context:
         self.lock.take()
         self.run.write_config(self.config, self.source)
         self.run.write_split(self.split)
+        return self.split
 
-    def _on_the_first(self, work: Callable[[], None]) -> None:
-        """Have the first process do it while the others wait; an error of its ends them all, and is told once."""
-        error = None
+    def from_the_first(self, work: Callable[[], T]) -> T:
+        """What it gives on the first process, on all; an error there ends them all, and is told once."""
+        value = error = None
         if self.fabric.is_global_zero:
             try:
-                work()
+                value = work()
             except ClusterclError as caught:
                 error = caught
-        code = self.fabric.broadcast(None if error is None else error.exit_code)
+        if self.fabric.world_size == 1 and error is None:
+            return value
+        value, code = self.fabric.broadcast((value, None if error is None else error.exit_code))
         if error is not None:
             raise error
         if code is not None:
             raise SystemExit(code)
+        return value
 
     def _require_labels(self) -> None:
         """DataError where a case lost the label that split.json counts on; `find` tells of cases that are gone."""

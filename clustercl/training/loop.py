@@ -1,11 +1,11 @@
 """The one training loop: AdamW, warm-up and cosine, checkpoints, rows of numbers, progress. Used by stages 1, 3 and 4.
 
 Everything random in a step is drawn from (seed, stage, step), and batches are functions of the step, so a run that is
-killed and started again goes on from `last.pt` with the same numbers as one that never stopped. `last.pt` is written
-where a row of metrics.jsonl ends, or holds what the next row is to count, so that file has no half-counted rows either.
+killed and started again goes on from `last.pt` with the same numbers as one that never stopped; there is no state of a
+generator or sampler to keep. `last.pt` is written where a row of metrics.jsonl ends, or holds what the next row is to
+count, so that file has no half-counted rows either.
 """
 
-import json
 import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,16 +18,18 @@ import torch
 from torch import nn
 
 from clustercl.data.seeds import mix
-from clustercl.errors import RunError
-from clustercl.files import keep_as, save_torch, write_text
+from clustercl.files import keep_as, save_torch
 from clustercl.models.checkpoint import FORMAT, STAGES
 from clustercl.progress import Progress, say
 from clustercl.training.clock import Clock
 from clustercl.training.config import StageSettings
+from clustercl.training.guards import LossWatch, all_finite, collapse_warning, memory_advice
 from clustercl.training.interrupt import EXIT_CODES, Interrupt, Stopped
+from clustercl.training.peers import Peers
+from clustercl.training.record import Record
 from clustercl.training.resume import restore
 
-STEPS_BETWEEN_TALKS = 10  # of several processes, about whether one of them was told to stop
+NOT_FINITE = len(EXIT_CODES) + 1  # what processes tell each other: 0, or a reason of EXIT_CODES, or this
 
 
 @dataclass
@@ -36,7 +38,8 @@ class Work:
 
     batch: step to the batch of all processes, a dataclass of CPU tensors (b, ...), a pure function of the step.
     loss: (model, batch) to a scalar. validate: the model in eval mode to the number under `metric`, or None where
-    nothing can be validated: then best.pt is the last. header: config and task, kept in every checkpoint.
+    nothing can be validated: then best.pt is the last. header: config and task, kept in every checkpoint. files: step
+    to the images of its batch, for messages. spread: model to how far its last embeddings differed, 0..1.
     """
 
     stage: str
@@ -47,6 +50,8 @@ class Work:
     metric: str
     higher_is_better: bool
     header: dict
+    files: Callable[[int], list[str]] = lambda step: []
+    spread: Callable[[nn.Module], torch.Tensor] | None = None
 
 
 def stage_seed(seed: int, stage: str) -> int:
@@ -62,27 +67,31 @@ def fit(
     seed: int,
     quiet: bool = False,
     interrupt: Interrupt | None = None,
+    peers: Peers | None = None,
 ) -> float:
     """Train to the end, from `folder`/last.pt where there is one; leaves last.pt, best.pt and metrics.jsonl there.
 
     Returns the share of the time of its steps that was spent waiting for batches. Stopped, after saving, where
-    `interrupt` says so.
+    `interrupt` says so; RunError, after saving, where a loss is not finite.
     """
     seed = stage_seed(seed, work.stage)
     optimizer = torch.optim.AdamW(work.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, settings))
     model, wrapped = fabric.setup(work.model, optimizer)
-    step, best, losses = restore(work.model, work.stage, optimizer, scheduler, folder, fabric.is_global_zero)
-    record = _Record(folder, step) if fabric.is_global_zero else None
-    saved, interrupt = monotonic(), interrupt or Interrupt()
+    step, best, losses = restore(work.model, work.stage, optimizer, scheduler, folder, fabric)
+    record = Record(folder, step) if fabric.is_global_zero else None
+    saved, interrupt, peers = monotonic(), interrupt or Interrupt(), peers or Peers(fabric)
     rank, world = fabric.global_rank, fabric.world_size
     quiet = quiet or not fabric.is_global_zero
+    watch, warned = LossWatch(), False
 
     def save(losses: list[torch.Tensor]) -> None:
         """losses: of the steps since the last row, which an uninterrupted run would go on adding up."""
+        kept = fabric.all_gather(torch.stack(losses)).view(world, -1) if losses else torch.empty(world, 0)
         if record is not None:
-            content = _content(work, step, best) | {"losses": torch.stack(losses) if losses else torch.empty(0)}
+            content = _content(work, step, best) | {"losses": kept, "precision": fabric.strategy.precision.precision}
             content |= {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+            content |= {"scaler": fabric.strategy.precision.state_dict()}
             if (folder / "last.pt").is_file():
                 keep_as(folder / "last.pt", folder / "previous.pt")
             save_torch(folder / "last.pt", content)
@@ -91,19 +100,21 @@ def fit(
         ThreadPoolExecutor(1) as ahead,
         Progress(work.stage, settings.steps, "step", start=step, quiet=quiet) as progress,
         interrupt.deferred(),
+        memory_advice(work.stage, settings, world, fabric.device),
     ):
         coming = ahead.submit(work.batch, step)
         model.train()
         clock = Clock()
         while step < settings.steps:
             with clock.waiting():
-                batch = _share(coming.result(), rank, world)
+                batch = share(coming.result(), rank, world)
             coming = ahead.submit(work.batch, step + 1)  # drawn while the network works
-            torch.manual_seed(mix(mix(seed, step), rank).item())
-            loss = work.loss(model, batch)
-            fabric.backward(loss)
-            if settings.clip_norm:
-                fabric.clip_gradients(model, wrapped, max_norm=settings.clip_norm, error_if_nonfinite=False)
+            loss = backward(work, model, batch, fabric, mix(mix(seed, step), rank).item(), watch)
+            told = NOT_FINITE if not watch.finite else _code(interrupt.step())
+            told = peers.worst(told)
+            if told == NOT_FINITE:
+                _give_up(work, step, watch, lambda: save(losses))
+            watch.norms.append(_norm(fabric, model, wrapped, settings.clip_norm))
             wrapped.step()
             rate = scheduler.get_last_lr()[0]
             scheduler.step()
@@ -114,11 +125,18 @@ def fit(
             due = last or bool(settings.validate_every and step % settings.validate_every == 0)
             if not due and step % settings.log_every:
                 progress.update()
-                _stop_if_asked(interrupt, work, step, fabric, lambda: save(losses))
+                _stop_if(told, work, step, lambda: save(losses))
                 continue
-            row = {"step": step, "loss": _mean(losses, fabric, work.stage, step), "lr": rate}
+            row = {"step": step, "loss": float(fabric.all_reduce(torch.stack(losses).mean(), reduce_op="mean"))}
+            row["lr"] = rate
             clock.pause()
             losses.clear()
+            if work.spread is not None:
+                row["embedding_spread"] = float(fabric.all_reduce(work.spread(work.model), reduce_op="mean"))
+                warning = collapse_warning(work.stage, step, row["embedding_spread"])
+                if warning and not warned and not quiet and step > settings.warmup * settings.steps:
+                    say(warning)
+                    warned = True
             improved = last and work.validate is None
             if due and work.validate is not None:
                 row[work.metric] = value = _validated(work, fabric)
@@ -133,7 +151,7 @@ def fit(
                     save([])
                     saved = monotonic()
             if not last:
-                _stop_if_asked(interrupt, work, step, fabric, lambda: save([]))
+                _stop_if(told, work, step, lambda: save([]))
             clock.go_on()
         coming.cancel()
     if record is not None:
@@ -144,6 +162,23 @@ def fit(
     return clock.share
 
 
+def backward(work: Work, model: nn.Module, batch, fabric, seed: int, watch: LossWatch | None = None) -> torch.Tensor:
+    """The loss of this process' part of a batch; its gradient, averaged over the processes, is left in the model."""
+    torch.manual_seed(seed)
+    loss = work.loss(model, batch)
+    if watch is not None:
+        watch.copy(loss)
+    fabric.backward(loss)
+    return loss
+
+
+def share(batch, rank: int, world: int):
+    """A process' part of a batch."""
+    if world == 1:
+        return batch
+    return type(batch)(**{item.name: getattr(batch, item.name)[rank::world] for item in fields(batch)})
+
+
 def learning_rate_factor(step: int, settings: StageSettings) -> float:
     """Of the peak rate: a linear rise over the warm-up, then half a cosine down to 0."""
     rise = max(1, round(settings.warmup * settings.steps))
@@ -152,31 +187,34 @@ def learning_rate_factor(step: int, settings: StageSettings) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, settings.steps - rise)))
 
 
-def _stop_if_asked(interrupt: Interrupt, work: Work, step: int, fabric, save: Callable[[], None]) -> None:
-    reason = interrupt.step()
-    if fabric.world_size > 1:  # all stop after the same step, as soon as one was told
-        if step % STEPS_BETWEEN_TALKS:
-            return
-        told = fabric.all_gather(torch.tensor(list(EXIT_CODES).index(reason) if reason else -1)).max().item()
-        reason = list(EXIT_CODES)[int(told)] if told >= 0 else None
-    if reason is not None:
+def _code(reason: str | None) -> int:
+    return 0 if reason is None else 1 + list(EXIT_CODES).index(reason)
+
+
+def _stop_if(told: int, work: Work, step: int, save: Callable[[], None]) -> None:
+    """After the same step on every process, as soon as one of them was told to stop."""
+    if told:
         save()
-        raise Stopped(reason, f"in {work.stage} after step {step}")
+        stopped = Stopped(list(EXIT_CODES)[told - 1], f"in {work.stage} after step {step}")
+        stopped.joint = True
+        raise stopped
 
 
-def _share(batch, rank: int, world: int):
-    """This process' part of a batch."""
-    if world == 1:
-        return batch
-    return type(batch)(**{item.name: getattr(batch, item.name)[rank::world] for item in fields(batch)})
+def _give_up(work: Work, step: int, watch: LossWatch, save: Callable[[], None]) -> None:
+    """The optimiser has not yet seen the gradient: what is saved is the state before this step, if that is sound."""
+    saved = "its last checkpoint holds the state before that"
+    if all_finite(work.model):
+        save()
+        saved = f"saved after step {step}"
+    error = watch.failure(work.stage, step + 1, work.files(step), saved)
+    error.joint = True
+    raise error
 
 
-def _mean(losses: list[torch.Tensor], fabric, stage: str, step: int) -> float:
-    mean = float(fabric.all_reduce(torch.stack(losses).mean(), reduce_op="mean"))
-    if not math.isfinite(mean):
-        raise RunError(f"{stage}: the loss was {mean} in the {len(losses)} steps up to {step}: lower {stage}.lr, or "
-                       "check the images; the run can be started again from its last checkpoint")  # fmt: skip
-    return mean
+def _norm(fabric, model: nn.Module, optimizer, clip_norm: float) -> torch.Tensor:
+    """Of the gradient, before it is clipped."""
+    # error_if_nonfinite would make the host wait for the device; with a scaler such a step is skipped anyway.
+    return fabric.clip_gradients(model, optimizer, max_norm=clip_norm or math.inf, error_if_nonfinite=False).detach()
 
 
 @torch.no_grad()
@@ -200,36 +238,3 @@ def _note(row: dict, metric: str, settings: StageSettings, progress: Progress) -
     rate = (row["step"] - progress.start) * settings.batch_size / max(monotonic() - progress.began, 1e-9)
     note = f"{rate:.3g} samples/s, loss {row['loss']:.4f}"
     return note + (f", {metric.replace('_', ' ')} {row[metric]:.4f}" if metric in row else "")
-
-
-class _Record:
-    """metrics.jsonl and TensorBoard's event files. Rows beyond the checkpoint that is gone on from are dropped."""
-
-    def __init__(self, folder: Path, step: int):
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.path = folder / "metrics.jsonl"
-        write_text(self.path, "".join(f"{json.dumps(row)}\n" for row in read_rows(self.path) if row["step"] <= step))
-        self.board = SummaryWriter(str(folder), purge_step=step + 1)
-
-    def add(self, row: dict, waiting: float) -> None:
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(f"{json.dumps(row)}\n")
-        # Times differ from run to run, which rows of metrics.jsonl never do.
-        for key, value in (row | {"share_waiting_for_data": waiting}).items():
-            if key != "step":
-                self.board.add_scalar(key, value, row["step"])
-
-    def close(self) -> None:
-        self.board.close()
-
-
-def read_rows(path: Path) -> list[dict]:
-    """The rows of a metrics.jsonl, none where it does not exist; a row that a kill cut short is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from clustercl.data.cases import find_cases
@@ -10,10 +11,12 @@ from clustercl.errors import RunError, UsageError
 from clustercl.files import read_json, require_writable
 from clustercl.training.config import Config, require_fitting
 from clustercl.training.context import Context
-from clustercl.training.devices import DeviceRequest, describe, start_fabric
+from clustercl.training.devices import DeviceRequest
 from clustercl.training.graph import ancestors, dependents, needed
 from clustercl.training.interrupt import Interrupt
+from clustercl.training.launch import describe, start_fabric
 from clustercl.training.overrides import flatten, nested, parse_assignment
+from clustercl.training.peers import together
 from clustercl.training.run import STAGES, TRAINING, RunFolder, Source
 
 # Sections and keys of the configuration that a command of one stage may change in a run that exists.
@@ -56,7 +59,7 @@ def train(
         context.open()
         _announce_split(context)
         for stage in needed(config):
-            if run.finished(stage, config):
+            if context.from_the_first(partial(run.finished, stage, config)):
                 context.say(f"{stage}: finished before, skipped")
                 continue
             context.interrupt.between(f"before stage {stage}")
@@ -66,7 +69,7 @@ def train(
                     run.discard(later)
             context.fabric.barrier()
             _run(stage, context)
-        return _metrics(context)
+        return context.from_the_first(lambda: _metrics(context))
 
 
 def run_stage(
@@ -117,18 +120,21 @@ def _at_work(
     with Interrupt(time_limit) as interrupt:
         context = _context(run, config, source, devices, quiet)
         context.interrupt = interrupt
-        try:
-            if context.fabric.is_global_zero and run.path.is_dir():
-                context.lock.take()
-            _announce(context)
-            yield context
-        finally:
-            context.lock.release()
+        with together(context.fabric) as peers:
+            context.peers, peers.last_act = peers, context.lock.release
+            try:
+                if context.fabric.is_global_zero and run.path.is_dir():
+                    context.lock.take()
+                _announce(context)
+                yield context
+            finally:
+                context.lock.release()
 
 
 def _context(run: RunFolder, config: Config, source: Source, devices: DeviceRequest | None, quiet: bool) -> Context:
     devices = devices or DeviceRequest()
-    return Context(run, config, source, start_fabric(devices, config), quiet, devices.workers)
+    fabric = start_fabric(devices, config)
+    return Context(run, config, source, fabric, quiet or not fabric.is_global_zero, devices.workers)
 
 
 def _make_room(run: RunFolder, stage: str, before: Config, config: Config, context: Context) -> None:
@@ -201,7 +207,7 @@ def _run(stage: str, context: Context) -> None:
         "finetune": stages.run_finetune,
         "evaluation": stages.run_evaluate,
     }
-    if stage in TRAINING:
+    if stage in TRAINING and context.fabric.is_global_zero:
         done, steps = context.run.step(stage), getattr(context.config, stage).steps
         context.say(f"{stage}: going on at step {done} of {steps}" if done else f"{stage}: {steps} steps")
     else:

@@ -10,6 +10,7 @@ from clustercl.data.units import make_units, unit_image
 from clustercl.methods import METHODS
 from clustercl.models.autoencoder import AutoEncoder
 from clustercl.models.checkpoint import encoder_weights, load_segmentation, read_checkpoint
+from clustercl.models.dice_ce import DiceCrossEntropy
 from clustercl.models.encoder import Encoder
 from clustercl.models.unet import UNet
 from clustercl.training.clusters import read_pseudo_classes
@@ -37,7 +38,7 @@ def run_autoencoder(context: Context) -> None:
         return reconstruction_loss(model, held_out, settings.batch_size, context)
 
     work = Work("autoencoder", context.layout(model), feed.batch, loss, validate, "validation_loss", False,
-                context.header)  # fmt: skip
+                context.header, feed.files)  # fmt: skip
     _fit(context, work)
 
 
@@ -52,7 +53,7 @@ def run_pretrain(context: Context) -> None:
     feed = _unit_feed(context, "pretrain")
     pseudo_class = torch.full((len(feed.units),), -1)
     if kind.needs_clusters:
-        pseudo_class = read_pseudo_classes(context.run, feed.units)
+        pseudo_class = context.from_the_first(lambda: read_pseudo_classes(context.run, feed.units))
     held_out = _validation_images(context)
 
     def loss(model: torch.nn.Module, batch: UnitBatch) -> torch.Tensor:
@@ -64,14 +65,13 @@ def run_pretrain(context: Context) -> None:
 
     # A single unit has no negative: its loss says nothing, so the last checkpoint counts as the best.
     usable = validate if len(held_out) > 1 else None
-    work = Work("pretrain", context.layout(model), feed.batch, loss, usable, "validation_loss", False, context.header)
+    work = Work("pretrain", context.layout(model), feed.batch, loss, usable, "validation_loss", False, context.header,
+                feed.files, lambda model: model.spread)  # fmt: skip
     _fit(context, work)
 
 
 def run_finetune(context: Context) -> None:
     """Stage 4: train the segmentation network on the labelled images, from the pre-trained encoder."""
-    from monai.losses import DiceCELoss
-
     config, task = context.config, context.task
     encoder = context.new_encoder("finetune")
     for start in parents(config)["finetune"]:
@@ -85,19 +85,19 @@ def run_finetune(context: Context) -> None:
     # Background outnumbers the structures there, and weighing it less in the cross-entropy lets them be found sooner.
     volumes = task.spatial_dims == 3
     weight = torch.tensor([BACKGROUND_WEIGHT] + [1.0] * len(task.classes)) if volumes else None
-    criterion = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False, batch=volumes, weight=weight)
-    criterion.to(context.fabric.device)
+    criterion = DiceCrossEntropy(whole_batch=volumes, weight=weight).to(context.fabric.device)
     validation = context.prepared(context.split.validation)
 
     def loss(model: torch.nn.Module, batch: LabelledBatch) -> torch.Tensor:
         images, labels = context.to_device(batch.images), batch.labels.to(context.fabric.device)
         images, labels = augment_pair(images, labels, batch.seeds, context.colour)
-        return criterion(model(context.to_device(images)), labels[:, None])
+        return criterion(model(context.to_device(images)), labels)
 
     def validate(model: UNet) -> float:
         return mean_dice(model, validation, context)
 
-    work = Work("finetune", context.layout(model), feed.batch, loss, validate, "validation_dice", True, context.header)
+    work = Work("finetune", context.layout(model), feed.batch, loss, validate, "validation_dice", True, context.header,
+                feed.files)  # fmt: skip
     _fit(context, work)
 
 
@@ -143,9 +143,11 @@ def _load_encoder(context: Context, encoder: Encoder, stage: str) -> None:
 
 
 def _fit(context: Context, work: Work) -> None:
-    if context.fabric.world_size > 1:  # the batch norms of code and head are over the batch of all processes
-        work.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(work.model)
     settings = getattr(context.config, work.stage)
+    work.model.parts = settings.accumulate
+    if context.config.compile:
+        # Of a method the encoder alone: its loss gathers from all processes, which no graph holds.
+        (work.model.encoder if work.stage == "pretrain" else work.model).compile()
     fit(
         work,
         settings,
@@ -154,4 +156,5 @@ def _fit(context: Context, work: Work) -> None:
         context.config.seed,
         context.quiet,
         context.interrupt,
+        context.peers,
     )

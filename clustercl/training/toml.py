@@ -12,7 +12,8 @@ TOP = (
     "Settings of clustercl train: change what is to be changed, pass the file with --config.",
     "seed: of split, weights, order and augmentation. method: pseudo-class, pseudo-class-attract, simclr, autoencoder "
     "or scratch. label_fraction: share of the training labels that may be used. fold: 2/5 tests on the second of five "
-    "parts. deterministic: only deterministic algorithms. precision: auto, 32-true or bf16-mixed.",
+    "parts. deterministic: only deterministic algorithms. precision: auto, 32, 16 or bf16. "
+    "compile: the networks, which takes minutes, for faster steps.",
 )
 
 

@@ -20,8 +20,9 @@ from clustercl.files import read_json
 from clustercl.models.checkpoint import read_checkpoint
 from clustercl.training.config import resolve
 from clustercl.training.context import Context
-from clustercl.training.devices import DeviceRequest, start_fabric
+from clustercl.training.devices import DeviceRequest
 from clustercl.training.interrupt import Stopped
+from clustercl.training.launch import start_fabric
 from clustercl.training.lock import RunLock
 from clustercl.training.pipeline import evaluate_run, run_stage, train
 from clustercl.training.run import TRAINING, RunFolder, Source
@@ -309,17 +310,16 @@ def test_a_time_limit_ends_it_before_the_next_stage(skin, tiny, tmp_path):
 class Second:
     """The second of two processes, which hears from the first how the check of the data ended."""
 
-    is_global_zero = False
+    is_global_zero, world_size = False, 2
 
-    def __init__(self, heard, before=lambda: None):
-        self.heard, self.before = heard, before
+    def __init__(self, *heard):
+        self.heard = iter(heard)
 
     def barrier(self):
         pass
 
     def broadcast(self, _):
-        self.before()
-        return self.heard
+        return next(self.heard)()
 
 
 def test_other_processes_leave_the_check_to_the_first(tmp_path, monkeypatch):
@@ -327,12 +327,20 @@ def test_other_processes_leave_the_check_to_the_first(tmp_path, monkeypatch):
     config = resolve("skin", "tiny")
     source = Source.of(data, (), None, None)
     first = Context(RunFolder(tmp_path / "run"), config, source, start_fabric(CPU, config), quiet=True)
-    wrong = Context(RunFolder(tmp_path / "wrong"), config, source, Second(1), quiet=True)
+    wrong = Context(
+        RunFolder(tmp_path / "wrong"), config, source, Second(lambda: (None, None), lambda: (None, 1)), quiet=True
+    )
     monkeypatch.setattr(wrong, "_begin", lambda found: pytest.fail("not its work"))
     with pytest.raises(SystemExit) as ended:
         wrong.open()
     assert ended.value.code == 1
-    second = Context(first.run, config, source, Second(None, first.open), quiet=True)
+    second = Context(
+        first.run,
+        config,
+        source,
+        Second(lambda: (None, None), lambda: (first.open(), (first.split, None))[1]),
+        quiet=True,
+    )
     monkeypatch.setattr(second, "_begin", lambda found: pytest.fail("not its work"))
     second.open()
     assert second.split == first.split and len(second.prepared(second.split.labelled)) == len(first.split.labelled)

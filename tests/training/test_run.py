@@ -5,8 +5,9 @@ import torch
 
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.training.config import resolve
-from clustercl.training.devices import DeviceRequest, start_fabric
+from clustercl.training.devices import DeviceRequest, Placement
 from clustercl.training.graph import dependents, needed
+from clustercl.training.launch import start_fabric
 from clustercl.training.run import RunFolder, Source
 
 ALL = ["autoencoder", "clusters", "pretrain", "finetune", "evaluation"]
@@ -89,7 +90,8 @@ def test_sources_that_make_no_sense(options, option):
         (DeviceRequest("tpu"), 0, "wanted auto, cpu or cuda"),
         (DeviceRequest(processes=0), 0, "--processes"),
         (DeviceRequest(processes=2), 1, "pass --device cpu"),
-        (DeviceRequest("cpu", processes=2), 0, "several processes on the CPU are not supported yet"),
+        (DeviceRequest(nodes=0), 0, "--nodes: wanted a number from 1 on, got 0"),
+        (DeviceRequest("cpu", nodes=2), 0, "--nodes 2: set MASTER_ADDR, MASTER_PORT and NODE_RANK"),
     ],
 )
 def test_devices_that_cannot_be_had(monkeypatch, request_, gpus, sentence):
@@ -99,11 +101,40 @@ def test_devices_that_cannot_be_had(monkeypatch, request_, gpus, sentence):
 
 
 def test_devices_that_can_be_had(monkeypatch):
-    for gpus, expected in ((0, ("cpu", 1)), (2, ("cuda", 1))):
+    for gpus, expected in ((0, "cpu"), (2, "cuda")):
         monkeypatch.setattr(torch.cuda, "device_count", lambda gpus=gpus: gpus)
-        assert DeviceRequest().resolved() == expected
-        assert DeviceRequest("cpu").resolved() == ("cpu", 1)
-    assert DeviceRequest(gpus=2).resolved() == ("cuda", 2)
+        assert DeviceRequest().resolved() == Placement(expected)
+        assert DeviceRequest("cpu").resolved() == Placement("cpu")
+    assert DeviceRequest(gpus=2).resolved() == Placement("cuda", 2)
+    assert DeviceRequest("cpu", processes=3).resolved() == Placement("cpu", 3)
+
+
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"}
+SRUN = {"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_STEP_NUM_NODES": "2"}
+
+
+@pytest.mark.parametrize(("variables", "launcher"), [(TORCHRUN, "torchrun"), (SRUN, "srun")], ids=["torchrun", "srun"])
+def test_processes_that_others_started(monkeypatch, variables, launcher):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert DeviceRequest("cpu").resolved() == Placement("cpu", 2, 2, launcher)
+    assert DeviceRequest(gpus=2, nodes=2).resolved() == Placement("cuda", 2, 2, launcher)
+    for request, sentence in (
+        (DeviceRequest(gpus=4), f"--gpus 4: {launcher} started 2 per machine; leave --gpus out"),
+        (DeviceRequest("cpu", processes=1), f"--processes 1: {launcher} started 2 per machine"),
+        (DeviceRequest(nodes=1), f"--nodes 1: {launcher} started processes on 2; leave --nodes out"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            request.resolved()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UsageError, match="--gpus 2: 1 GPU is visible on this machine"):
+        DeviceRequest().resolved()
+
+
+def test_a_batch_script_of_slurm_starts_its_own_processes(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "4")  # what sbatch was asked for; no srun has started them
+    assert DeviceRequest("cpu", processes=2).resolved() == Placement("cpu", 2)
 
 
 def test_a_batch_must_be_shared_evenly(monkeypatch):

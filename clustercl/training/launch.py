@@ -1,0 +1,91 @@
+"""Starting the processes of a training, through Lightning Fabric, and telling what was started."""
+
+import logging
+import os
+import warnings
+
+import torch
+
+from clustercl.errors import UsageError
+from clustercl.training.config import Config
+from clustercl.training.devices import DeviceRequest, Placement
+from clustercl.training.peers import PATIENCE
+
+FABRIC_NAMES = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+STAGES = ("autoencoder", "pretrain", "finetune")
+
+
+def start_fabric(request: DeviceRequest, config: Config):
+    """A launched Fabric. Where neither torchrun nor srun started the processes, the command line is started again once
+    for each other process. UsageError where the request does not fit this machine or the configuration."""
+    place = request.resolved()
+    require_shareable(config, place.world)
+    number = precision(config, place.accelerator)
+    if config.deterministic:
+        # cuBLAS reads it when it is first used.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # CUDA has no deterministic backward of 3D max pooling and trilinear upsampling: there torch warns, naming it.
+    torch.use_deterministic_algorithms(config.deterministic, warn_only=place.accelerator == "cuda")
+    fabric = _fabric(place, number)
+    fabric.launch()
+    if not fabric.is_global_zero:
+        warnings.simplefilter("ignore")  # the first process tells them
+    return fabric
+
+
+def require_shareable(config: Config, world: int) -> None:
+    """UsageError where a batch cannot be shared evenly; names the option and the nearest size that can."""
+    for stage in STAGES:
+        batch = getattr(config, stage).batch_size
+        if batch % world:
+            fits = -(-batch // world) * world
+            raise UsageError(f"{stage}.batch_size: {batch} cannot be shared evenly by {world} processes: pass --set "
+                             f"{stage}.batch_size={fits}")  # fmt: skip
+
+
+def precision(config: Config, accelerator: str) -> str:
+    """ "32", "16" or "bf16": bfloat16 where the configuration leaves it open and the GPU has it."""
+    if config.precision == "16" and accelerator == "cpu":
+        raise UsageError("--precision 16: float16 training needs a GPU; on the CPU use 32 or bf16")
+    if config.precision != "auto":
+        return config.precision
+    return "bf16" if accelerator == "cuda" and torch.cuda.is_bf16_supported() else "32"
+
+
+def _fabric(place: Placement, number: str):
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # that it registers processes
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+    from lightning_fabric.strategies import DDPStrategy
+
+    environment = {"": LightningEnvironment, "torchrun": TorchElasticEnvironment, "srun": SLURMEnvironment}
+    several = place.world > 1
+    return Fabric(
+        accelerator=place.accelerator,
+        devices=place.processes,
+        num_nodes=place.nodes,
+        strategy=DDPStrategy(timeout=PATIENCE) if several else "auto",
+        plugins=[environment[place.launcher]()] if several else None,
+        precision=FABRIC_NAMES[number],
+    )
+
+
+def describe(fabric, config: Config) -> list[str]:
+    """Lines for the head of a log: device, processes, precision, and which kernel computes the loss."""
+    from clustercl.ops._extension import MISSING, build_info, has_kernel
+
+    device = fabric.device
+    gpu = device.type == "cuda"
+    name = torch.cuda.get_device_name(device) if gpu else f"CPU, {torch.get_num_threads()} threads"
+    if has_kernel("contrastive_loss", device.type):
+        kernel = "compiled for CUDA" if gpu else f"compiled, {build_info()['cpu']}"
+    else:
+        kernel = f"blocked torch operations, slow ({MISSING or f'there is no compiled kernel for {device.type}'})"
+    world = fabric.world_size
+    lines = [f"device: {name}; {world} process{'es' if world > 1 else ''}; precision {precision(config, device.type)}",
+             f"loss kernel: {kernel}"]  # fmt: skip
+    if world > 1:
+        lines.append(
+            f"{world} processes: one batch is shared by all; batch norm, Dice and negatives are over all of it"
+        )
+    return lines

@@ -1,0 +1,39 @@
+"""The rows of numbers that training leaves: metrics.jsonl and TensorBoard's event files."""
+
+import json
+from pathlib import Path
+
+from clustercl.files import write_text
+
+
+class Record:
+    """Of a stage's folder. Rows beyond the checkpoint that is gone on from are dropped."""
+
+    def __init__(self, folder: Path, step: int):
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.path = folder / "metrics.jsonl"
+        write_text(self.path, "".join(f"{json.dumps(row)}\n" for row in read_rows(self.path) if row["step"] <= step))
+        self.board = SummaryWriter(str(folder), purge_step=step + 1)
+
+    def add(self, row: dict, waiting: float) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(f"{json.dumps(row)}\n")
+        # Times differ from run to run, which rows of metrics.jsonl never do.
+        for key, value in (row | {"share_waiting_for_data": waiting}).items():
+            if key != "step":
+                self.board.add_scalar(key, value, row["step"])
+
+    def close(self) -> None:
+        self.board.close()
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The rows of a metrics.jsonl, none where it does not exist; a row that a kill cut short is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
