@@ -53,11 +53,11 @@ def precision(config: Config, accelerator: str) -> str:
 
 
 def _fabric(place: Placement, number: str):
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)  # that it registers processes
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
     from lightning_fabric.strategies import DDPStrategy
 
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it tells how it registers processes
     environment = {"": LightningEnvironment, "torchrun": TorchElasticEnvironment, "srun": SLURMEnvironment}
     several = place.world > 1
     return Fabric(
@@ -85,7 +85,5 @@ def describe(fabric, config: Config) -> list[str]:
     lines = [f"device: {name}; {world} process{'es' if world > 1 else ''}; precision {precision(config, device.type)}",
              f"loss kernel: {kernel}"]  # fmt: skip
     if world > 1:
-        lines.append(
-            f"{world} processes: one batch is shared by all; batch norm, Dice and negatives are over all of it"
-        )
+        lines.append(f"{world} processes share each batch; batch norm, Dice and negatives are over all of it")
     return lines

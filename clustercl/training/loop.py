@@ -20,6 +20,7 @@ from torch import nn
 from clustercl.data.seeds import mix
 from clustercl.files import keep_as, save_torch
 from clustercl.models.checkpoint import FORMAT, STAGES
+from clustercl.ops.gather import gather_rows
 from clustercl.progress import Progress, say
 from clustercl.training.clock import Clock
 from clustercl.training.config import StageSettings
@@ -87,7 +88,7 @@ def fit(
 
     def save(losses: list[torch.Tensor]) -> None:
         """losses: of the steps since the last row, which an uninterrupted run would go on adding up."""
-        kept = fabric.all_gather(torch.stack(losses)).view(world, -1) if losses else torch.empty(world, 0)
+        kept = gather_rows(torch.stack(losses)[None], "losses") if losses else torch.empty(world, 0)
         if record is not None:
             content = _content(work, step, best) | {"losses": kept, "precision": fabric.strategy.precision.precision}
             content |= {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}

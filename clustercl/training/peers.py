@@ -6,7 +6,9 @@ process says why, tells the one before it, and that one the one before it; a pro
 connections closing.
 """
 
+import atexit
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +22,7 @@ from clustercl.errors import ClusterclError, RunError
 from clustercl.progress import say
 
 PATIENCE = timedelta(days=7)  # of collectives: the first process may cluster or check data for hours
-GRACE_SECONDS = 10.0  # for the main thread to end by itself, once another process has failed
+GRACE_SECONDS = 5.0  # for the main thread to end by itself, once another process has failed
 OTHERS_FIRST_SECONDS = 2.0  # where all fail alike, the first process speaks
 FAREWELL = 0
 
@@ -120,8 +122,9 @@ def together(fabric) -> Iterator[Peers]:
         if peers.rank and "TORCHELASTIC_RUN_ID" not in os.environ and int(os.environ.get("LOCAL_RANK", 0)):
             # Fabric kills the process that started this one as soon as this one ends with an error.
             _wait_until(lambda: os.getppid() != parent, 2 * GRACE_SECONDS)
+        atexit.register(_leave, _code(error))
         raise error
-    dist.destroy_process_group()  # left to the interpreter's end, gloo's threads now and then abort the process
+    dist.destroy_process_group()
 
 
 def _blamed(peers: Peers, error: BaseException) -> BaseException:
@@ -145,6 +148,13 @@ def _blamed(peers: Peers, error: BaseException) -> BaseException:
 
 def _code(error: BaseException) -> int:
     return 130 if isinstance(error, KeyboardInterrupt) else error.exit_code if isinstance(error, ClusterclError) else 1
+
+
+def _leave(code: int) -> None:
+    """Without the interpreter's end, where gloo's threads, still at work on what failed, abort the process."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _wait_until(true: Callable[[], bool], seconds: float) -> None:
