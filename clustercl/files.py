@@ -1,6 +1,7 @@
 """Writing files so that a kill at any moment leaves either the old file or the new one, never half of one."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -12,10 +13,15 @@ from pathlib import Path
 
 from clustercl.errors import RunError
 
+SMALL = 1 << 20  # bytes left on a disk that is full
+
 
 @contextmanager
 def atomic(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path` with the same ending; renamed onto it on success, removed on failure."""
+    """Yield a temporary path beside `path` with the same ending; renamed onto it on success, removed on failure.
+
+    RunError where the disk is full; what `path` held before is still there then.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The ending stays last because nibabel and numpy choose the format by it.
@@ -25,8 +31,20 @@ def atomic(path: Path | str) -> Iterator[Path]:
         with open(aside, "rb") as file:
             os.fsync(file.fileno())
         os.replace(aside, path)
+    except (OSError, RuntimeError) as error:
+        if not disk_is_full(error, path.parent):
+            raise
+        raise RunError(f"{path}: cannot be written, the disk is full: what was there before is kept; free some space, "
+                       "then the same command goes on") from error  # fmt: skip
     finally:
         aside.unlink(missing_ok=True)
+
+
+def disk_is_full(error: Exception, folder: Path) -> bool:
+    """Whether that is why writing into a folder failed; torch.save says but that a file is not as long as it should."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return shutil.disk_usage(folder).free < SMALL
 
 
 def require_writable(folder: Path | str) -> None:

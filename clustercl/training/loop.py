@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from clustercl.data.seeds import mix
+from clustercl.errors import RunError
 from clustercl.files import keep_as, save_torch
 from clustercl.models.checkpoint import FORMAT, STAGES
 from clustercl.ops.gather import gather_rows
@@ -231,6 +232,9 @@ def _validated(work: Work, fabric) -> float:
 
 
 def _content(work: Work, step: int, best: float | None) -> dict:
+    if not all_finite(work.model):
+        raise RunError(f"{work.stage}: a weight is not finite at step {step}, so the checkpoint before is kept: lower "
+                       f"{work.stage}.lr, and set clip_norm where it is 0")  # fmt: skip
     header = {"format": FORMAT, "stage": work.stage, "step": step, "best": best}
     return header | work.header | {"model": work.model.state_dict()}
 

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from clustercl.files import write_text
+from clustercl.errors import RunError
+from clustercl.files import disk_is_full, write_text
 
 
 class Record:
@@ -17,8 +18,14 @@ class Record:
         self.board = SummaryWriter(str(folder), purge_step=step + 1)
 
     def add(self, row: dict, waiting: float) -> None:
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(f"{json.dumps(row)}\n")
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(f"{json.dumps(row)}\n")
+        except OSError as error:
+            if not disk_is_full(error, self.path.parent):
+                raise
+            raise RunError(f"{self.path}: cannot be written, the disk is full: free some space, then the same command "
+                           "goes on from the last checkpoint") from error  # fmt: skip
         # Times differ from run to run, which rows of metrics.jsonl never do.
         for key, value in (row | {"share_waiting_for_data": waiting}).items():
             if key != "step":
