@@ -15,6 +15,7 @@ from clustercl.cli import options
 @options.method
 @options.label_fraction
 @options.fold
+@click.option("--encoder", type=options.PATH, help="Weights to begin with instead of random ones; not for resuming.")
 @click.option("--seed", type=int, help="Fixes split, weights, order and augmentation.")
 @click.option("--deterministic", is_flag=True, default=None, help="Only deterministic algorithms, slower on GPUs.")
 @click.option("--config", "toml_path", type=options.PATH, help="TOML file of settings.")
@@ -33,6 +34,7 @@ def command(
     method: str | None,
     label_fraction: float | None,
     fold: str | None,
+    encoder: Path | None,
     seed: int | None,
     deterministic: bool | None,
     toml_path: Path | None,
@@ -76,4 +78,5 @@ def command(
         labels,
         devices,
         time_limit=options.seconds(time_limit),
+        encoder=encoder,
     )

@@ -36,6 +36,9 @@ class UNet(nn.Module):
     def _logits(self, x: torch.Tensor) -> torch.Tensor:
         maps = self.encoder(x)
         up = maps.pop()
+        odd = any(side % self.encoder.smallest_input for side in x.shape[2:])
         for level in range(len(maps), 0, -1):
-            up = getattr(self, f"upcat_{level}")(up, maps[level - 1])
+            block = getattr(self, f"upcat_{level}")
+            block.is_pad = odd  # padding by nothing copies, and torch.compile stumbles over it (2.13, channels last)
+            up = block(up, maps[level - 1])
         return self.final_conv(up)

@@ -14,7 +14,9 @@ from clustercl.data.copies import with_copies_together
 from clustercl.data.split import Split, make_split
 from clustercl.data.task import Task, get_task
 from clustercl.errors import ClusterclError, DataError
+from clustercl.files import save_torch
 from clustercl.models.encoder import Encoder
+from clustercl.models.foreign import Match, match_encoder
 from clustercl.progress import say
 from clustercl.training.config import Config
 from clustercl.training.graph import needed
@@ -57,6 +59,7 @@ class Context:
         if self.fabric.is_global_zero:
             self.run.sweep()
         self.fabric.barrier()
+        match = self._match_encoder() if self.fabric.is_global_zero else None
         if self.source.is_demo:
             self._write_demo()
             inner = self.run.demo_data / "unlabelled"
@@ -71,9 +74,9 @@ class Context:
             self._require_labels()
             return
         # One process checks and prepares: as many as there are GPUs would want as many times the memory.
-        self.split = self.from_the_first(lambda: self._begin(found))
+        self.split = self.from_the_first(lambda: self._begin(found, match))
 
-    def _begin(self, found: Sequence[Case]) -> Split:
+    def _begin(self, found: Sequence[Case], match: Match | None) -> Split:
         config, checked = self.config, self._check(found)
         extents = {row.case: row.foreground for row in checked.rows}
         together = with_copies_together(found, checked.rows)
@@ -85,6 +88,8 @@ class Context:
         if not self.source.is_demo:
             self.prepared(self.training_ids + self.split.validation)
         self.lock.take()
+        if match is not None:
+            save_torch(self.run.encoder, match.weights)  # the run never depends on their file again
         self.run.write_config(self.config, self.source)
         self.run.write_split(self.split)
         return self.split
@@ -170,10 +175,30 @@ class Context:
         return [self._prepared[name] for name in ids]
 
     def new_encoder(self, stage: str) -> Encoder:
-        """An encoder with random weights; seeds torch, so that what is built after it is a function of the seed too."""
+        """An encoder with random weights, or those of --encoder.
+
+        Seeds torch, so that what is built after it is a function of the seed too.
+        """
         torch.manual_seed(stage_seed(self.config.seed, stage))
+        encoder = self._encoder()
+        if self.source.encoder is not None:
+            encoder.load_state_dict(torch.load(self.run.encoder, weights_only=True), strict=False)
+        return encoder
+
+    def _encoder(self) -> Encoder:
         model = self.config.model
         return Encoder(self.task.spatial_dims, self.task.in_channels, model.features, model.dropout)
+
+    def _match_encoder(self) -> Match | None:
+        """What fits of the weights that the run is to begin with. DataError where nothing does."""
+        if self.source.encoder is None or self.run.encoder.is_file() or self.run.split_path.is_file():
+            return None
+        match = match_encoder(self.source.encoder, self._encoder())
+        self.say(f"--encoder {self.source.encoder}: {len(match.weights)} of its weights fit, {len(match.missing)} are "
+                 f"missing, {len(match.mismatched)} have another shape")  # fmt: skip
+        for line in match.lines():
+            self.say(line)
+        return match
 
     @property
     def header(self) -> dict:

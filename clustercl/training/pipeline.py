@@ -39,15 +39,17 @@ def train(
     devices: DeviceRequest | None = None,
     quiet: bool = False,
     time_limit: float | None = None,
+    encoder: Path | None = None,
 ) -> dict:
     """Run all stages that the configuration's method needs, in the folder `out`, and return the metrics.
 
+    `encoder`: a file of weights that the encoder begins with wherever it would begin at random.
     Without `data` and `list_csv` the task's demo data are written to out/demo_data and used. A run that exists goes on
     where it stopped: finished stages are skipped. Raises UsageError where its settings or data are others than those
     asked for, naming them; DataError on bad data, before anything is written; RunError where a stage fails, or another
     process is at work in the folder. SIGTERM, Ctrl-C and `time_limit` (seconds) end it after the step, saved: Stopped.
     """
-    run, source = RunFolder(out), Source.of(data, unlabelled, list_csv, labels)
+    run, source = RunFolder(out), Source.of(data, unlabelled, list_csv, labels, encoder)
     get_task(config.task, labels)  # wrong labels are told before devices are touched
     if run.exists():
         run.require_same(config, source)

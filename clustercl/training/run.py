@@ -1,6 +1,6 @@
 """A run folder: what lies where, which stages are finished, and whether a run may go on with given settings.
 
-    config.json  split.json  demo_data/ (only without data of one's own)
+    config.json  split.json  demo_data/ (only without data of one's own)  encoder.pt (only with --encoder)
     autoencoder/ pretrain/ finetune/   each: last.pt best.pt metrics.jsonl and TensorBoard event files
     clusters/    features.npy linkage.npy units.csv
     evaluation/  metrics.json per_case.csv
@@ -33,9 +33,17 @@ class Source:
     unlabelled: tuple[str, ...] = ()
     list: str | None = None
     labels: str | None = None
+    encoder: str | None = None  # weights that the encoder begins with
 
     @classmethod
-    def of(cls, data: Path | None, unlabelled: Sequence[Path], list_csv: Path | None, labels: str | None) -> "Source":
+    def of(
+        cls,
+        data: Path | None,
+        unlabelled: Sequence[Path],
+        list_csv: Path | None,
+        labels: str | None,
+        encoder: Path | None = None,
+    ) -> "Source":
         """UsageError on options that exclude each other."""
         if data is not None and list_csv is not None:
             raise UsageError("--data and --list exclude each other: a list names every image itself")
@@ -48,6 +56,7 @@ class Source:
             unlabelled=tuple(absolute),
             list=None if list_csv is None else os.path.abspath(list_csv),
             labels=labels,
+            encoder=None if encoder is None else os.path.abspath(encoder),
         )
 
     @property
@@ -68,6 +77,7 @@ class RunFolder:
         self.demo_data = self.path / "demo_data"
         self.clusters = self.path / "clusters"
         self.evaluation = self.path / "evaluation"
+        self.encoder = self.path / "encoder.pt"
         self.report = self.path / "report.html"
 
     def last(self, stage: str) -> Path:

@@ -330,7 +330,7 @@ def test_other_processes_leave_the_check_to_the_first(tmp_path, monkeypatch):
     wrong = Context(
         RunFolder(tmp_path / "wrong"), config, source, Second(lambda: (None, None), lambda: (None, 1)), quiet=True
     )
-    monkeypatch.setattr(wrong, "_begin", lambda found: pytest.fail("not its work"))
+    monkeypatch.setattr(wrong, "_begin", lambda *given: pytest.fail("not its work"))
     with pytest.raises(SystemExit) as ended:
         wrong.open()
     assert ended.value.code == 1
@@ -341,6 +341,6 @@ def test_other_processes_leave_the_check_to_the_first(tmp_path, monkeypatch):
         Second(lambda: (None, None), lambda: (first.open(), (first.split, None))[1]),
         quiet=True,
     )
-    monkeypatch.setattr(second, "_begin", lambda found: pytest.fail("not its work"))
+    monkeypatch.setattr(second, "_begin", lambda *given: pytest.fail("not its work"))
     second.open()
     assert second.split == first.split and len(second.prepared(second.split.labelled)) == len(first.split.labelled)

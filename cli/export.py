@@ -1,0 +1,25 @@
+"""`clustercl export`: a network or an encoder for another program."""
+
+from pathlib import Path
+
+import click
+
+from clustercl.cli import options
+
+
+@click.command()
+@click.argument("checkpoint", type=options.PATH)
+@click.option("--to", required=True, metavar="FORMAT", help="monai, torchscript, onnx, or encoder (of any stage).")
+@click.option("--out", type=options.PATH, required=True, help="File to write.")
+def command(checkpoint: Path, to: str, out: Path):
+    """Write the network of CHECKPOINT, such as RUN/finetune/best.pt, for another program.
+
+    \b
+    Examples:
+      clustercl export runs/skin/finetune/best.pt --to monai --out unet.pt
+      clustercl export runs/skin/finetune/best.pt --to onnx --out unet.onnx
+      clustercl export runs/skin/pretrain/best.pt --to encoder --out encoder.pt
+    """
+    from clustercl.models.export import export
+
+    click.echo(export(checkpoint, to, out))
