@@ -1,4 +1,4 @@
-"""`clustercl bench loss|linkage`: micro-benchmarks against the peers that are installed; `bench data`: reading."""
+"""`clustercl bench loss|linkage`: micro-benchmarks against the peers; `bench data|train`: reading and training."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ def shared(function):
     return function
 
 
-def parsed(**lists: str | None) -> dict:
+def parsed(least: int = 2, **lists: str | None) -> dict:
     """Options such as --sizes 500,2000 as keyword arguments; one that is not given leaves the benchmark's own."""
     found = {}
     for name, words in lists.items():
@@ -34,8 +34,8 @@ def parsed(**lists: str | None) -> dict:
             found[name] = [int(word) for word in words.split(",")]
         except ValueError:
             found[name] = []
-        if not found[name] or min(found[name]) < 2:
-            raise click.UsageError(f"--{name}: wanted numbers from 2 on with commas between them, got {words!r}")
+        if not found[name] or min(found[name]) < least:
+            raise click.UsageError(f"--{name}: wanted numbers from {least} on with commas between them, got {words!r}")
     return found
 
 
@@ -102,4 +102,39 @@ def data(task: str, cases: int | None, data: Path | None, out: Path | None, as_j
     from clustercl.benchmarks.data import run, table
 
     found = run(task, cases, data, out)
+    click.echo(json.dumps(found["rows"], indent=2) if as_json else table(found))
+
+
+@command.command()
+@options.task
+@click.option("--preset", default="tiny", show_default=True, help="tiny, default or full.")
+@click.option("--processes", help="Numbers of processes, or of GPUs with --device cuda, as 1,2 (the default).")
+@click.option("--steps", type=click.IntRange(min=1), default=5, show_default=True, help="Timed steps of each stage.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--data", type=options.PATH, help="Folder of a data set, instead of small demo data.")
+@click.option("--out", type=options.PATH, help="Folder for the row file, with machine, versions and commit.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON, and nothing else.")
+@options.sets
+def train(
+    task: str,
+    preset: str,
+    processes: str | None,
+    steps: int,
+    device: str,
+    data: Path | None,
+    out: Path | None,
+    as_json: bool,
+    sets: tuple[str, ...],
+):
+    """Steps and samples per second of each training stage, and what the time of a step is spent on.
+
+    \b
+    Examples:
+      clustercl bench train --task skin
+      clustercl bench train --task heart --preset default --device cuda --processes 1,4
+    """
+    from clustercl.benchmarks.train import run, table
+
+    chosen = parsed(1, processes=processes)
+    found = run(task, preset, steps=steps, device=device, data=data, sets=sets, out=out, **chosen)
     click.echo(json.dumps(found["rows"], indent=2) if as_json else table(found))

@@ -46,3 +46,34 @@ def test_links_lead_somewhere(readme, root):
     assert targets
     for target in targets:
         assert target.exists(), target
+
+
+def test_the_page_of_training_runs(root, tmp_path, monkeypatch):
+    """Its five lines load an encoder; its commands have the options they are shown with."""
+    import shlex
+
+    from clustercl.cli.main import cli
+    from clustercl.files import save_torch
+    from clustercl.models.checkpoint import FORMAT
+    from clustercl.models.encoder import Encoder
+    from clustercl.models.export import export
+    from clustercl.training.config import resolve
+
+    page = (root / "docs/training.md").read_text()
+    config = resolve("heart", "tiny")
+    encoder = Encoder(3, 1, config.model.features)
+    weights = {f"encoder.{name}": weight for name, weight in encoder.state_dict().items()}
+    task = {"spatial_dims": 3, "in_channels": 1}
+    header = {"format": FORMAT, "stage": "pretrain", "step": 1, "config": config.to_dict(), "task": task}
+    save_torch(tmp_path / "best.pt", header | {"model": weights})
+    export(tmp_path / "best.pt", "encoder", tmp_path / "encoder.pt")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec("".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), names)
+    assert (names["net"].conv_0.conv_0.conv.weight == encoder.conv_0.conv_0.conv.weight).all()
+    commands = re.findall(r"clustercl ((?:train|export) [^`#\n|]*)", page + (root / "README.md").read_text())
+    assert len(commands) > 10
+    for text in commands:
+        name, *arguments = shlex.split(text.replace('"', "").replace(" ...", " --task heart --out runs/heart"))
+        command = cli.get_command(None, name)
+        command.make_context(name, arguments)  # parses, and does not run

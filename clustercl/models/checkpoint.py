@@ -10,7 +10,7 @@ from clustercl.models.encoder import Encoder
 from clustercl.models.unet import UNet
 from clustercl.progress import say_once
 
-FORMAT = 1
+FORMAT = 2
 STAGES = ("autoencoder", "pretrain", "finetune")
 
 

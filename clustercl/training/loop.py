@@ -40,8 +40,9 @@ class Work:
 
     batch: step to the batch of all processes, a dataclass of CPU tensors (b, ...), a pure function of the step.
     loss: (model, batch) to a scalar. validate: the model in eval mode to the number under `metric`, or None where
-    nothing can be validated: then best.pt is the last. header: config and task, kept in every checkpoint. files: step
-    to the images of its batch, for messages. spread: model to how far its last embeddings differed, 0..1.
+    nothing can be validated: then best.pt is the last. header: config and task, kept in every checkpoint. criterion:
+    the module in `loss` that compares, whose time the benchmark tells. files: step to the images of its batch, for
+    messages. spread: model to how far its last embeddings differed, 0..1.
     """
 
     stage: str
@@ -52,6 +53,7 @@ class Work:
     metric: str
     higher_is_better: bool
     header: dict
+    criterion: nn.Module | None = None
     files: Callable[[int], list[str]] = lambda step: []
     spread: Callable[[nn.Module], torch.Tensor] | None = None
 

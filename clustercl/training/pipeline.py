@@ -203,10 +203,7 @@ def _run(stage: str, context: Context) -> None:
     from clustercl.training import clusters, stages
 
     runners: dict[str, Callable[[Context], None]] = {
-        "autoencoder": stages.run_autoencoder,
         "clusters": clusters.run_cluster,
-        "pretrain": stages.run_pretrain,
-        "finetune": stages.run_finetune,
         "evaluation": stages.run_evaluate,
     }
     if stage in TRAINING and context.fabric.is_global_zero:
@@ -214,7 +211,7 @@ def _run(stage: str, context: Context) -> None:
         context.say(f"{stage}: going on at step {done} of {steps}" if done else f"{stage}: {steps} steps")
     else:
         context.say(stage)
-    runners[stage](context)
+    runners.get(stage, partial(stages.run_training, stage))(context)
 
 
 def _changed(before: Config, stage: str, sets: Sequence[str]) -> Config:

@@ -23,26 +23,26 @@ BACKGROUND_WEIGHT = 0.2  # in the cross-entropy of volumes
 VALIDATION_UNITS = 64  # as many held-out units choose the best checkpoint of stages 1 and 3
 
 
-def run_autoencoder(context: Context) -> None:
+def autoencoder_work(context: Context) -> Work:
     """Stage 1: learn a code for every unit of the training and unlabelled images."""
     settings = context.config.autoencoder
     model = AutoEncoder(context.new_encoder("autoencoder"), context.config.model.code_dim)
     feed = _unit_feed(context, "autoencoder")
     held_out = _validation_images(context)
+    criterion = torch.nn.MSELoss()
 
     def loss(model: torch.nn.Module, batch: UnitBatch) -> torch.Tensor:
         images = context.to_device(batch.images)
-        return torch.nn.functional.mse_loss(model(images), images)
+        return criterion(model(images), images)
 
     def validate(model: AutoEncoder) -> float:
         return reconstruction_loss(model, held_out, settings.batch_size, context)
 
-    work = Work("autoencoder", context.layout(model), feed.batch, loss, validate, "validation_loss", False,
-                context.header, feed.files)  # fmt: skip
-    _fit(context, work)
+    return Work("autoencoder", context.layout(model), feed.batch, loss, validate, "validation_loss", False,
+                context.header, criterion, feed.files)  # fmt: skip
 
 
-def run_pretrain(context: Context) -> None:
+def pretrain_work(context: Context) -> Work:
     """Stage 3: contrastive pre-training of the encoder on the training and unlabelled images."""
     config = context.config
     settings, kind = config.pretrain, METHODS[config.method]
@@ -65,12 +65,11 @@ def run_pretrain(context: Context) -> None:
 
     # A single unit has no negative: its loss says nothing, so the last checkpoint counts as the best.
     usable = validate if len(held_out) > 1 else None
-    work = Work("pretrain", context.layout(model), feed.batch, loss, usable, "validation_loss", False, context.header,
-                feed.files, lambda model: model.spread)  # fmt: skip
-    _fit(context, work)
+    return Work("pretrain", context.layout(model), feed.batch, loss, usable, "validation_loss", False, context.header,
+                model.criterion, feed.files, lambda model: model.spread)  # fmt: skip
 
 
-def run_finetune(context: Context) -> None:
+def finetune_work(context: Context) -> Work:
     """Stage 4: train the segmentation network on the labelled images, from the pre-trained encoder."""
     config, task = context.config, context.task
     encoder = context.new_encoder("finetune")
@@ -96,9 +95,28 @@ def run_finetune(context: Context) -> None:
     def validate(model: UNet) -> float:
         return mean_dice(model, validation, context)
 
-    work = Work("finetune", context.layout(model), feed.batch, loss, validate, "validation_dice", True, context.header,
-                feed.files)  # fmt: skip
-    _fit(context, work)
+    return Work("finetune", context.layout(model), feed.batch, loss, validate, "validation_dice", True, context.header,
+                criterion, feed.files)  # fmt: skip
+
+
+WORKS = {"autoencoder": autoencoder_work, "pretrain": pretrain_work, "finetune": finetune_work}
+
+
+def new_work(stage: str, context: Context) -> Work:
+    """What a stage trains, as the configuration wants it computed."""
+    work = WORKS[stage](context)
+    work.model.parts = getattr(context.config, stage).accumulate
+    if context.config.compile:
+        # Of a method the encoder alone: its loss gathers from all processes, which no graph holds.
+        (work.model.encoder if stage == "pretrain" else work.model).compile()
+    return work
+
+
+def run_training(stage: str, context: Context) -> None:
+    """Stage 1, 3 or 4, from its last checkpoint where there is one."""
+    work, settings = new_work(stage, context), getattr(context.config, stage)
+    folder, seed = context.run.path / stage, context.config.seed
+    fit(work, settings, context.fabric, folder, seed, context.quiet, context.interrupt, context.peers)
 
 
 def run_evaluate(context: Context) -> None:
@@ -140,21 +158,3 @@ def _validation_images(context: Context) -> torch.Tensor:
 def _load_encoder(context: Context, encoder: Encoder, stage: str) -> None:
     encoder.load_state_dict(encoder_weights(read_checkpoint(context.run.best(stage), stage)))
     context.say(f"the encoder starts with the weights of stage {stage}")
-
-
-def _fit(context: Context, work: Work) -> None:
-    settings = getattr(context.config, work.stage)
-    work.model.parts = settings.accumulate
-    if context.config.compile:
-        # Of a method the encoder alone: its loss gathers from all processes, which no graph holds.
-        (work.model.encoder if work.stage == "pretrain" else work.model).compile()
-    fit(
-        work,
-        settings,
-        context.fabric,
-        context.run.path / work.stage,
-        context.config.seed,
-        context.quiet,
-        context.interrupt,
-        context.peers,
-    )

@@ -36,8 +36,8 @@ def train(folder, loss=None, settings=SETTINGS, quiet=True, **more):
     def square(model, batch):
         return model(batch.x).square().mean()
 
-    work = Work("finetune", model, batch, loss or square, None, "validation_dice", True, {"config": {}, "task": {}},
-                lambda step: [f"image{step}_{number}.png" for number in range(10)])  # fmt: skip
+    work = Work("finetune", model, batch, loss or square, None, "validation_dice", True, {"config": {}, "task": {}})
+    work.files = lambda step: [f"image{step}_{number}.png" for number in range(10)]
     for name, value in more.items():
         setattr(work, name, value)
     fabric = Fabric(accelerator="cpu", devices=1)

@@ -116,7 +116,7 @@ def gradient(work, settings, fabric, folder, *rest):
     found[work.stage] += [buffer.double() for buffer in work.model.buffers()]
     folder.mkdir(exist_ok=True)
     if fabric.is_global_zero:
-        header = {"format": 1, "stage": work.stage, "step": settings.steps, "best": None} | work.header
+        header = {"format": 2, "stage": work.stage, "step": settings.steps, "best": None} | work.header
         torch.save(header | {"model": work.model.state_dict()}, folder / "best.pt")
     fabric.barrier()
 stages.fit = gradient
