@@ -19,7 +19,7 @@ from clustercl.cli.main import run
         (["--device", "tpu"], ["tpu"]),
         (["--config", "missing.toml"], ["missing.toml"]),
         (["--list", "a.csv", "--data", "b"], ["--list", "--data"]),
-        (["--processes", "2"], ["--processes 2", "not supported yet"]),
+        (["--processes", "0"], ["--processes: wanted a number from 1 on, got 0"]),
         (["--preset", "tiny", "--set", "data.patch=[8,8,8]"], ["data.patch", "16", "got 8"]),
         (["--set", "finetune.weight_decay=-1"], ["finetune.weight_decay", "from 0 on"]),
         (["--set", "finetune.clip_norm=-1"], ["finetune.clip_norm", "from 0 on"]),
