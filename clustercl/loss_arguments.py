@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 SAME_CLASS = ("exclude", "attract", "ignore")
+MOST_LEVELS = 4
 REDUCTIONS = ("mean", "sum", "none")
 
 
@@ -35,7 +36,7 @@ def view_major(z0, z1, pseudo_class) -> tuple[Tensor, Tensor | None, int]:
 
 
 def check_settings(
-    temperature, same_class: str, ignore_label, reduction: str, base_temperature=None, views: int = 2
+    temperature, same_class: str, ignore_label, reduction: str, base_temperature=None, views: int = 2, level_weight=None
 ) -> None:
     """ValueError or TypeError on a setting."""
     if isinstance(temperature, Tensor):
@@ -69,6 +70,24 @@ def check_settings(
         raise TypeError(f"pseudo_class_nt_xent: views must be an integer, got {views!r}")
     if views < 2:
         raise ValueError(f"pseudo_class_nt_xent: views must be at least 2, got {views}")
+    if level_weight is not None:
+        _check_levels(level_weight, same_class)
+
+
+def _check_levels(level_weight, same_class: str) -> None:
+    try:
+        values = [float(value) for value in level_weight]
+    except (TypeError, ValueError):
+        raise TypeError(f"pseudo_class_nt_xent: level_weight must be numbers, got {level_weight!r}") from None
+    if not 1 <= len(values) <= MOST_LEVELS:
+        raise ValueError(
+            f"pseudo_class_nt_xent: level_weight must hold 1 to {MOST_LEVELS} numbers, got {len(values)} of them"
+        )
+    for value in values:
+        if not 0 <= value <= 1:
+            raise ValueError(f"pseudo_class_nt_xent: level_weight must lie in 0..1, got {value:g}")
+    if same_class != "exclude":
+        raise ValueError(f"pseudo_class_nt_xent: level_weight goes with same_class='exclude', got {same_class!r}")
 
 
 def _check_positive(value: Real, name: str) -> None:
@@ -101,17 +120,20 @@ def check_embeddings(embeddings, views: int, check_finite: bool) -> int:
     return n // views
 
 
-def check_pseudo_class(pseudo_class, b: int, embeddings: Tensor) -> Tensor | None:
-    """As int64, (b,)."""
+def check_pseudo_class(pseudo_class, b: int, embeddings: Tensor, level_weight=None) -> Tensor | None:
+    """As int64, (b,), or (b, levels) with weights of levels."""
     if pseudo_class is None:
         return None
     if not isinstance(pseudo_class, Tensor):
         raise TypeError(f"pseudo_class_nt_xent: pseudo_class must be a tensor, got {type(pseudo_class).__name__}")
     if pseudo_class.is_floating_point() or pseudo_class.is_complex() or pseudo_class.dtype == torch.bool:
         raise TypeError(f"pseudo_class_nt_xent: pseudo_class must hold integers, got {pseudo_class.dtype}")
-    if pseudo_class.shape != (b,):
+    wanted, what = (
+        ((b,), "one per image") if level_weight is None else ((b, len(level_weight)), "one per image and level")
+    )
+    if pseudo_class.shape != wanted:
         got = tuple(pseudo_class.shape)
-        raise ValueError(f"pseudo_class_nt_xent: pseudo_class must be ({b},), one per image, got shape {got}")
+        raise ValueError(f"pseudo_class_nt_xent: pseudo_class must be {wanted}, {what}, got shape {got}")
     if pseudo_class.device != embeddings.device:
         got = f"{pseudo_class.device} and {embeddings.device}"
         raise ValueError(f"pseudo_class_nt_xent: pseudo_class must be on the device of embeddings, got {got}")

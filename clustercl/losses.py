@@ -4,6 +4,8 @@ Source: Zhang et al., IEEE BIBM 2022 (`exclude`); Khosla et al., NeurIPS 2020 (`
 (`ignore`).
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -23,6 +25,7 @@ def pseudo_class_nt_xent(
     reduction: str = "mean",
     check_finite: bool = False,
     base_temperature: float | None = None,
+    level_weight: Sequence[float] | None = None,
 ) -> Tensor:
     """Contrast the views of each image with the rows of other images, with regard to their pseudo-classes.
 
@@ -32,7 +35,7 @@ def pseudo_class_nt_xent(
     "exclude" neither (the paper), "attract" positives too (SupCon), "ignore" ordinary negatives (NT-Xent).
 
     embeddings    (n, d), n = views * b rows, view-major: all images of view 0, then all of view 1, ...
-    pseudo_class  (b,) integers, one per image; None means "ignore"
+    pseudo_class  (b,) integers, one per image, or (b, levels), see level_weight; None means "ignore"
     views         views per image, at least 2
     temperature   positive number, or a tensor without dimension, which then receives a gradient
     ignore_label  pseudo-class of images whose class is not known: excludes nothing, is excluded by nothing
@@ -42,17 +45,22 @@ def pseudo_class_nt_xent(
     base_temperature  None, or a positive number: the loss is multiplied by temperature / base_temperature, which
                   keeps the gradient's size while the temperature is tuned; SupContrast does so with 0.07
 
+    level_weight  None, or 1 to 4 numbers from 0 to 1 with pseudo_class (b, levels), for instance cuts of one
+                  dendrogram at several heights: a negative counts with the product of the weights of the levels on
+                  which it shares the anchor's class, so that close relatives are pushed less than strangers. [0] is
+                  "exclude", [1] is "ignore"; with same_class="exclude" only
+
     Float64, float32, bfloat16 or float16 embeddings of any strides; the loss is float64 for float64, else float32.
     ValueError or TypeError, naming the argument, for anything else.
     """
-    check_settings(temperature, same_class, ignore_label, reduction, base_temperature, views)
+    check_settings(temperature, same_class, ignore_label, reduction, base_temperature, views, level_weight)
     b = check_embeddings(embeddings, views, check_finite)
-    pseudo_class = check_pseudo_class(pseudo_class, b, embeddings)
+    pseudo_class = check_pseudo_class(pseudo_class, b, embeddings, level_weight)
     if b < 2:
         raise ValueError(f"pseudo_class_nt_xent: embeddings must hold at least 2 images, got {b} of {views} views")
     image = torch.arange(b, device=embeddings.device).repeat(views)
-    per_row = None if pseudo_class is None else pseudo_class.repeat(views)
-    rows = _loss_of_rows(embeddings, image, per_row, temperature, same_class, ignore_label, normalize)
+    per_row = _per_row(pseudo_class, views)
+    rows = _loss_of_rows(embeddings, image, per_row, temperature, same_class, ignore_label, normalize, level_weight)
     return _scaled(_reduce(rows, reduction), temperature, base_temperature)
 
 
@@ -82,9 +90,10 @@ class PseudoClassNTXentLoss(nn.Module):
         reduction: str = "mean",
         check_finite: bool = False,
         base_temperature: float | None = None,
+        level_weight: Sequence[float] | None = None,
     ):
         super().__init__()
-        check_settings(temperature, same_class, ignore_label, reduction, base_temperature)
+        check_settings(temperature, same_class, ignore_label, reduction, base_temperature, 2, level_weight)
         self.temperature = temperature
         self.same_class = same_class
         self.ignore_label = ignore_label
@@ -93,6 +102,7 @@ class PseudoClassNTXentLoss(nn.Module):
         self.reduction = reduction
         self.check_finite = check_finite
         self.base_temperature = base_temperature
+        self.level_weight = None if level_weight is None else tuple(level_weight)
 
     def forward(self, z0: Tensor, z1: Tensor | None = None, pseudo_class: Tensor | None = None) -> Tensor:
         """The loss of z0 and z1 (b, d), or of z0 = features (b, views, d), whose pseudo_class may come second."""
@@ -109,18 +119,19 @@ class PseudoClassNTXentLoss(nn.Module):
                 self.reduction,
                 self.check_finite,
                 self.base_temperature,
+                self.level_weight,
             )
         b = check_embeddings(embeddings, views, self.check_finite)
-        pseudo_class = check_pseudo_class(pseudo_class, b, embeddings)
+        pseudo_class = check_pseudo_class(pseudo_class, b, embeddings, self.level_weight)
         image = torch.arange(b, device=embeddings.device).repeat(views)
         image = torch.cat([image + process * b for process in range(world_size())])
         everything = gather_rows(embeddings, "embeddings")
         given = gather_flags(pseudo_class is not None, embeddings.device)
         if len(set(given)) > 1:
             raise ValueError(f"gather_distributed: pseudo_class must be given on every process or on none, got {given}")
-        per_row = None if pseudo_class is None else gather_rows(pseudo_class.repeat(views), "pseudo_class")
+        per_row = None if pseudo_class is None else gather_rows(_per_row(pseudo_class, views), "pseudo_class")
         own = (rank() * len(embeddings), len(embeddings))
-        options = (self.temperature, self.same_class, self.ignore_label, self.normalize)
+        options = (self.temperature, self.same_class, self.ignore_label, self.normalize, self.level_weight)
         rows = _loss_of_rows(everything, image, per_row, *options, *own)
         return _scaled(_reduce(rows, self.reduction), self.temperature, self.base_temperature)
 
@@ -129,18 +140,29 @@ class PseudoClassNTXentLoss(nn.Module):
             f"temperature={self.temperature}, same_class='{self.same_class}', ignore_label={self.ignore_label}, "
             f"gather_distributed={self.gather_distributed}, normalize={self.normalize}, reduction='{self.reduction}'"
             + ("" if self.base_temperature is None else f", base_temperature={self.base_temperature}")
+            + ("" if self.level_weight is None else f", level_weight={self.level_weight}")
         )
 
 
-def _loss_of_rows(embeddings, image, per_row, temperature, same_class, ignore_label, normalize, first=0, count=-1):
+def _loss_of_rows(
+    embeddings, image, per_row, temperature, same_class, ignore_label, normalize, level_weight, first=0, count=-1
+):
     if per_row is None:
-        same_class = "ignore"
+        same_class, level_weight = "ignore", None
+    if level_weight is not None:
+        per_row = per_row.T.contiguous()
+        level_weight = torch.tensor(level_weight, dtype=torch.float64)
     if not isinstance(temperature, Tensor):
         # Written by the device itself, which a CUDA graph can hold.
         temperature = torch.full((), float(temperature), dtype=torch.float64, device=embeddings.device)
     return contrastive_loss(
-        embeddings, image, per_row, temperature, same_class, int(ignore_label), normalize, first, count
+        embeddings, image, per_row, temperature, same_class, int(ignore_label), normalize, first, count, level_weight
     )
+
+
+def _per_row(pseudo_class: Tensor | None, views: int) -> Tensor | None:
+    """Of images (b,) or (b, levels) to that of rows, view-major."""
+    return None if pseudo_class is None else pseudo_class.repeat(views, *[1] * (pseudo_class.dim() - 1))
 
 
 def _reduce(rows: Tensor, reduction: str) -> Tensor:

@@ -3,6 +3,9 @@
 Differentiable by torch's own autograd. Source: section 3 of the method's description, in `clustercl.losses`.
 """
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -15,6 +18,7 @@ def pseudo_class_nt_xent(
     same_class: str = "exclude",
     ignore_label: int = -1,
     normalize: bool = True,
+    level_weight: Sequence[float] | None = None,
 ) -> Tensor:
     """The loss of each row, (n,) float64; arguments as in `clustercl.losses.pseudo_class_nt_xent`."""
     rows = [row.double() for row in embeddings]
@@ -31,6 +35,11 @@ def pseudo_class_nt_xent(
             if i % b == j % b:
                 positives.append(s)
                 candidates.append(s)
+            elif level_weight is not None:
+                classes = zip(pseudo_class.T, level_weight)
+                weight = math.prod(w for c, w in classes if _same(c, i % b, j % b, ignore_label))
+                if weight > 0:
+                    candidates.append(s + math.log(weight))
             elif same_class == "ignore" or pseudo_class is None or not _same(pseudo_class, i % b, j % b, ignore_label):
                 candidates.append(s)
             elif same_class == "attract":

@@ -200,18 +200,22 @@ images, c = torch.randn(12, 2, 6, dtype=torch.float64), torch.arange(12) % 4 - 1
 own = slice(rank * 12 // processes, (rank + 1) * 12 // processes)
 net = torch.nn.Linear(6, 4).double()
 found = {}
-for same_class in ("exclude", "attract"):
+for name, same_class, labels, weights in (
+    ("exclude", "exclude", c, None), ("attract", "attract", c, None),
+    ("levels", "exclude", torch.stack([c, 2 * c + torch.arange(12) % 2], dim=1), (0.6, 0.1)),
+):
     model = torch.nn.parallel.DistributedDataParallel(net) if processes > 1 else net
     temperature = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
-    loss = PseudoClassNTXentLoss(temperature, same_class, gather_distributed=True)
+    loss = PseudoClassNTXentLoss(temperature, same_class, gather_distributed=True, level_weight=weights)
     net.zero_grad()
-    value = loss(model(images[own].flatten(0, 1)).view(-1, 2, 4), c[own])
+    value = loss(model(images[own].flatten(0, 1)).view(-1, 2, 4), labels[own])
     value.backward()
     if processes > 1:  # what DistributedDataParallel would do were the temperature a parameter of the model
         dist.all_reduce(temperature.grad)
         temperature.grad /= processes
-    found[same_class] = [value.detach(), temperature.grad, *(p.grad.clone() for p in net.parameters())]
+    found[name] = [value.detach(), temperature.grad, *(p.grad.clone() for p in net.parameters())]
 if processes > 1:
+    loss = PseudoClassNTXentLoss(gather_distributed=True)
     try:
         loss(images[:6], c[:6] if rank else None)
         raise SystemExit("classes on one process only must raise")
@@ -239,13 +243,52 @@ def test_two_processes_give_the_gradient_of_one(tmp_path):
     ]
     assert [run.wait(timeout=120) for run in runs] == [0, 0, 0]
     one, first, second = (torch.load(tmp_path / name) for name in ("0of1.pt", "0of2.pt", "1of2.pt"))
-    for same_class, wanted in one.items():
-        value = (first[same_class][0] + second[same_class][0]) / 2
+    assert list(one) == ["exclude", "attract", "levels"]
+    for name, wanted in one.items():
+        value = (first[name][0] + second[name][0]) / 2
         torch.testing.assert_close(value, wanted[0], rtol=1e-12, atol=0)
         for part in (first, second):
-            for grad, truth in zip(part[same_class][1:], wanted[1:]):
+            for grad, truth in zip(part[name][1:], wanted[1:]):
                 # float64 throughout; only the order of the sums differs.
                 assert grad.norm() / truth.norm() == pytest.approx(1, abs=1e-10)
                 assert torch.cosine_similarity(grad.flatten(), truth.flatten(), dim=0).item() == pytest.approx(
                     1, abs=1e-10
                 )
+
+
+def test_levels_of_a_tree_in_both_ways_of_calling():
+    x, levels = embeddings(), torch.tensor([[0, 0], [0, 0], [0, 1], [1, 2], [-1, -1], [1, -1]])
+    weights = (0.5, 0.2)
+    wanted = reference(x, levels, temperature=0.2, level_weight=weights).mean()
+    torch.testing.assert_close(pseudo_class_nt_xent(x, levels, temperature=0.2, level_weight=weights), wanted)
+    loss = PseudoClassNTXentLoss(temperature=0.2, level_weight=weights)
+    z0, z1 = x.chunk(2)
+    torch.testing.assert_close(loss(z0, z1, levels), wanted)
+    torch.testing.assert_close(loss(torch.stack([z0, z1], dim=1), levels), wanted)
+    torch.testing.assert_close(loss(z0, z1), reference(x, temperature=0.2).mean())  # no classes: no levels
+    assert "level_weight=(0.5, 0.2)" in repr(loss)
+
+
+def test_levels_by_hand():
+    # The positive at 1, two negatives at 0 that count half: e + 2 / 2 under the logarithm.
+    x = torch.tensor([[2.0, 0.0], [0.0, 3.0], [1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    value = pseudo_class_nt_xent(x, torch.tensor([[4], [4]]), temperature=1.0, level_weight=[0.5])
+    assert value.item() == pytest.approx(((torch.tensor(1.0).double().exp() + 1).log() - 1).item(), abs=1e-14)
+
+
+@pytest.mark.parametrize(
+    "levels, options, error, message",
+    [
+        (2, {"level_weight": 0.5}, TypeError, "level_weight must be numbers, got 0.5"),
+        (2, {"level_weight": []}, ValueError, "1 to 4 numbers, got 0"),
+        (5, {"level_weight": [0.5] * 5}, ValueError, "1 to 4 numbers, got 5"),
+        (2, {"level_weight": [0.5, 1.5]}, ValueError, "must lie in 0..1, got 1.5"),
+        (2, {"level_weight": [0.5, float("nan")]}, ValueError, "must lie in 0..1, got nan"),
+        (2, {"level_weight": [0.5, 0.1], "same_class": "attract"}, ValueError, "goes with same_class='exclude'"),
+        (3, {"level_weight": [0.5, 0.1]}, ValueError, r"must be \(6, 2\), one per image and level, got shape \(6, 3\)"),
+        (3, {}, ValueError, r"must be \(6,\), one per image, got shape \(6, 3\)"),
+    ],
+)
+def test_levels_refuse_what_does_not_fit(levels, options, error, message):
+    with pytest.raises(error, match=message):
+        pseudo_class_nt_xent(embeddings(), torch.zeros(6, levels, dtype=torch.long), **options)

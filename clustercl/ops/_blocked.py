@@ -14,7 +14,7 @@ BLOCK = 1024  # rows of a tile; a few tiles of 4 MB in float32 are alive at once
 class _Rows:
     """What both passes need: unit rows, norms, the group of each row and its number of positives."""
 
-    def __init__(self, rows, image, pseudo_class, temperature, same_class, ignore_label, normalize):
+    def __init__(self, rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, level_weight):
         self.wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
         self.same_class = same_class
         self.normalize = normalize
@@ -31,11 +31,18 @@ class _Rows:
         _, image, views = image.unique(return_inverse=True, return_counts=True)
         self.image = self.group = image
         self.positives = views[image] - 1
-        if pseudo_class is not None and same_class != "ignore":
-            kinds, group = pseudo_class.unique(return_inverse=True)
-            self.group = torch.where(pseudo_class == ignore_label, len(kinds) + image, group)
+        self.levels = []
+        if level_weight is not None:
+            shifts = level_weight.log().tolist()
+            self.levels = [(self._groups(c, ignore_label), shift) for c, shift in zip(pseudo_class, shifts)]
+        elif pseudo_class is not None and same_class != "ignore":
+            self.group = self._groups(pseudo_class, ignore_label)
             if same_class == "attract":
                 self.positives = torch.bincount(self.group)[self.group] - 1
+
+    def _groups(self, pseudo_class, ignore_label):
+        kinds, group = pseudo_class.unique(return_inverse=True)
+        return torch.where(pseudo_class == ignore_label, len(kinds) + self.image, group)
 
     def tiles(self):
         """(rows, columns, s with -inf where no candidate, s on the positives, mask of the positives), j >= i."""
@@ -52,7 +59,11 @@ class _Rows:
                 if i == j:
                     positive.fill_diagonal_(False)
                     dropped.fill_diagonal_(True)
-                yield here, there, s.masked_fill(dropped, -torch.inf), s.masked_fill(~positive, 0), positive
+                kept = s
+                for group, shift in self.levels:  # the logarithm of a pair's weight
+                    shared = (group[here, None] == group[None, there]) & ~positive
+                    kept = torch.where(shared, kept + shift, kept)
+                yield here, there, kept.masked_fill(dropped, -torch.inf), s.masked_fill(~positive, 0), positive
 
 
 def _absorb(largest: Tensor, total: Tensor, rows: slice, s: Tensor, dim: int) -> None:
@@ -63,10 +74,12 @@ def _absorb(largest: Tensor, total: Tensor, rows: slice, s: Tensor, dim: int) ->
     largest[rows] = most
 
 
-def forward(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, count):
+def forward(
+    rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, count, level_weight=None
+):
     """(loss, lse) of the rows first <= i < first + count; count < 0 means all."""
     with torch.autocast(rows.device.type, enabled=False):
-        x = _Rows(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize)
+        x = _Rows(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, level_weight)
         largest = x.unit.new_full((len(x.unit),), -torch.inf)
         total, positive = torch.zeros_like(largest), torch.zeros_like(largest)
         for here, there, s, pulled, _ in x.tiles():
@@ -80,10 +93,22 @@ def forward(rows, image, pseudo_class, temperature, same_class, ignore_label, no
         return lse - positive[anchors] / x.positives[anchors], lse
 
 
-def backward(grad_loss, lse, rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first):
+def backward(
+    grad_loss,
+    lse,
+    rows,
+    image,
+    pseudo_class,
+    temperature,
+    same_class,
+    ignore_label,
+    normalize,
+    first,
+    level_weight=None,
+):
     """(grad_rows, grad_temperature) from the gradient of the anchors' losses and what `forward` gave."""
     with torch.autocast(rows.device.type, enabled=False):
-        x = _Rows(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize)
+        x = _Rows(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, level_weight)
         anchors = slice(first, first + len(lse))
         weight = x.unit.new_zeros(len(x.unit))
         weight[anchors] = grad_loss.to(weight.dtype)

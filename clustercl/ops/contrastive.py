@@ -16,10 +16,11 @@ from clustercl.ops._extension import MISSING, available
 # As in csrc/bindings/module.cpp, which defines them when the extension is there.
 SCHEMAS = {
     "contrastive_loss": "(Tensor rows, Tensor image, Tensor? pseudo_class, Tensor temperature, str same_class, "
-    "int ignore_label, bool normalize, int first, int count, bool tf32=False) -> (Tensor, Tensor)",
+    "int ignore_label, bool normalize, int first, int count, bool tf32=False, "
+    "Tensor? level_weight=None) -> (Tensor, Tensor)",
     "contrastive_loss_backward": "(Tensor grad_loss, Tensor lse, Tensor rows, Tensor image, Tensor? pseudo_class, "
     "Tensor temperature, str same_class, int ignore_label, bool normalize, int first, "
-    "bool tf32=False) -> (Tensor, Tensor)",
+    "bool tf32=False, Tensor? level_weight=None) -> (Tensor, Tensor)",
 }
 FORWARD, BACKWARD = "clustercl::contrastive_loss", "clustercl::contrastive_loss_backward"
 
@@ -36,13 +37,18 @@ def _announce(device: str) -> None:
     warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
-def _fallback_forward(rows, *arguments, tf32=False):  # torch's own products follow torch's own setting
+def _fallback_forward(rows, *arguments):
     _announce(rows.device.type)
-    return _blocked.forward(rows, *arguments[:8])
+    return _blocked.forward(rows, *_without_tf32(arguments, 8))
 
 
-def _fallback_backward(*arguments, tf32=False):
-    return _blocked.backward(*arguments[:10])
+def _fallback_backward(*arguments):
+    return _blocked.backward(*_without_tf32(arguments, 10))
+
+
+def _without_tf32(arguments, at):
+    """torch's own products follow torch's own setting; the dispatcher leaves trailing defaults out."""
+    return *arguments[:at], *arguments[at + 1 :]
 
 
 _library.impl("contrastive_loss", _fallback_forward, "CompositeExplicitAutograd")
@@ -51,7 +57,17 @@ _library.impl("contrastive_loss_backward", _fallback_backward, "CompositeExplici
 
 @torch.library.register_fake(FORWARD)
 def _fake_forward(
-    rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, count, tf32=False
+    rows,
+    image,
+    pseudo_class,
+    temperature,
+    same_class,
+    ignore_label,
+    normalize,
+    first,
+    count,
+    tf32=False,
+    level_weight=None,
 ):
     dtype = torch.promote_types(rows.dtype, torch.float32)
     shape = (rows.shape[0] if count < 0 else count,)
@@ -60,14 +76,25 @@ def _fake_forward(
 
 @torch.library.register_fake(BACKWARD)
 def _fake_backward(
-    grad_loss, lse, rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, tf32=False
+    grad_loss,
+    lse,
+    rows,
+    image,
+    pseudo_class,
+    temperature,
+    same_class,
+    ignore_label,
+    normalize,
+    first,
+    tf32=False,
+    level_weight=None,
 ):
     return rows.new_empty(rows.shape), torch.empty_like(temperature)
 
 
 def _save(ctx, inputs, output):
-    rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, _, tf32 = inputs
-    ctx.settings = (same_class, ignore_label, normalize, first, tf32)
+    rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, _, tf32, level_weight = inputs
+    ctx.settings = (same_class, ignore_label, normalize, first, tf32, level_weight)
     ctx.save_for_backward(rows, image, pseudo_class, temperature, output[1])
     ctx.mark_non_differentiable(output[1])
 
@@ -77,7 +104,7 @@ def _differentiate(ctx, grad_loss, _grad_lse):
     grad_rows, grad_temperature = torch.ops.clustercl.contrastive_loss_backward(
         grad_loss, lse, rows, image, pseudo_class, temperature, *ctx.settings
     )
-    return grad_rows, None, None, grad_temperature, *[None] * 6
+    return grad_rows, None, None, grad_temperature, *[None] * 7
 
 
 def _no_second_derivative(ctx, *grads):
@@ -108,14 +135,16 @@ def contrastive_loss(
     normalize: bool = True,
     first: int = 0,
     count: int = -1,
+    level_weight: Tensor | None = None,
 ) -> Tensor:
     """The loss of each anchor row; `clustercl.losses` checks arguments and reduces.
 
-    rows (n, d) floating; image (n,) int64, one number for all views of an image; pseudo_class (n,) int64 or None;
-    temperature a tensor without dimension; anchors are the rows first <= i < first + count (count < 0: all).
-    Returns (count,), float64 for float64 rows, else float32. Differentiable by rows and temperature. On CUDA float32
-    rows are multiplied in TF32 where torch.backends.cuda.matmul says so, else as three products of it.
+    rows (n, d) floating; image (n,) int64, one number for all views of an image; pseudo_class (n,) int64 or None,
+    or (levels, n) with level_weight (levels,), float64 on the CPU: a pair's term is multiplied by those of the levels
+    that it shares; temperature a tensor without dimension; anchors are the rows first <= i < first + count (count < 0:
+    all). Returns (count,), float64 for float64 rows, else float32. Differentiable by rows and temperature. On CUDA
+    float32 rows are multiplied in TF32 where torch.backends.cuda.matmul says so, else as three products of it.
     """
     tf32 = rows.is_cuda and _tf32()
-    arguments = (same_class, ignore_label, normalize, first, count, tf32)
+    arguments = (same_class, ignore_label, normalize, first, count, tf32, level_weight)
     return torch.ops.clustercl.contrastive_loss(rows, image, pseudo_class, temperature, *arguments)[0]

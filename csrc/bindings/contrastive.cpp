@@ -25,16 +25,18 @@ Tensor wide(const Tensor& x) {
 template <class T>
 Contrastive<T> input_of(const Tensor& rows, const Tensor& image, const std::optional<Tensor>& pseudo_class,
                         const Tensor& temperature, const std::string& same_class, std::int64_t ignore_label, bool normalize,
-                        std::int64_t first, std::int64_t count) {
+                        std::int64_t first, std::int64_t count, const std::optional<Tensor>& level_weight, double* weights) {
   const std::int64_t n = rows.size(0);
   STD_TORCH_CHECK(0 <= first && 0 < count && first + count <= n, "contrastive_loss: first and count must name rows of ", n,
                   ", got ", first, " and ", count);
   STD_TORCH_CHECK(temperature.dim() == 0, "contrastive_loss: temperature must have no dimension, got ", temperature.dim());
   const double t = *static_cast<const double*>(torch::stable::to(temperature, ScalarType::Double).data_ptr());
   STD_TORCH_CHECK(t > 0 && t < HUGE_VAL, "contrastive_loss: temperature must be a positive number, got ", t);
+  const SameClass mode = same_class_of(same_class);
+  const int levels = levels_of(level_weight, pseudo_class, mode, n, weights);
   return {static_cast<const T*>(rows.data_ptr()), n, rows.size(1), rows.stride(0), rows.stride(1), per_row(image, "image", n),
-          pseudo_class ? per_row(*pseudo_class, "pseudo_class", n) : nullptr, ignore_label, same_class_of(same_class), t,
-          normalize, first, count};
+          pseudo_class ? per_row(*pseudo_class, "pseudo_class", n, levels) : nullptr, ignore_label, mode, t, normalize, first, count,
+          levels, weights};
 }
 
 template <class T>
@@ -45,13 +47,16 @@ T* data(const Tensor& x) {
 std::tuple<Tensor, Tensor> contrastive_loss(const Tensor& rows, const Tensor& image,
                                             const std::optional<Tensor>& pseudo_class, const Tensor& temperature,
                                             const std::string& same_class, std::int64_t ignore_label, bool normalize,
-                                            std::int64_t first, std::int64_t count, bool /*tf32*/) {
+                                            std::int64_t first, std::int64_t count, bool /*tf32*/,
+                                            const std::optional<Tensor>& level_weight) {
   STD_TORCH_CHECK(rows.dim() == 2, "contrastive_loss: rows must be (n, d), got ", rows.dim(), " dimensions");
   const Tensor x = wide(rows);
   const std::int64_t anchors = count < 0 ? x.size(0) : count;
   Tensor loss = torch::stable::new_empty(x, {anchors}), lse = torch::stable::new_empty(x, {anchors});
   const auto forward = [&]<class T>(T) {
-    const auto in = input_of<T>(x, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, anchors);
+    double weights[kMaxLevels];
+    const auto in = input_of<T>(x, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, anchors, level_weight,
+                                weights);
     contrastive_forward(in, torch_threads(), data<T>(loss), data<T>(lse));
   };
   if (x.scalar_type() == ScalarType::Double)
@@ -65,7 +70,7 @@ std::tuple<Tensor, Tensor> contrastive_loss_backward(const Tensor& grad_loss, co
                                                      const Tensor& image, const std::optional<Tensor>& pseudo_class,
                                                      const Tensor& temperature, const std::string& same_class,
                                                      std::int64_t ignore_label, bool normalize, std::int64_t first,
-                                                     bool /*tf32*/) {
+                                                     bool /*tf32*/, const std::optional<Tensor>& level_weight) {
   STD_TORCH_CHECK(rows.dim() == 2, "contrastive_loss: rows must be (n, d), got ", rows.dim(), " dimensions");
   const Tensor x = wide(rows);
   const Tensor g = torch::stable::contiguous(torch::stable::to(grad_loss, x.scalar_type()));
@@ -75,7 +80,9 @@ std::tuple<Tensor, Tensor> contrastive_loss_backward(const Tensor& grad_loss, co
   Tensor grad_rows = torch::stable::new_empty(x, {x.size(0), x.size(1)});
   double grad_temperature = 0;
   const auto backward = [&]<class T>(T) {
-    const auto in = input_of<T>(x, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, g.size(0));
+    double weights[kMaxLevels];
+    const auto in = input_of<T>(x, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, g.size(0),
+                                level_weight, weights);
     contrastive_backward(in, torch_threads(), data<T>(saved), data<T>(g), data<T>(grad_rows), &grad_temperature);
   };
   if (x.scalar_type() == ScalarType::Double)

@@ -1,6 +1,7 @@
 // What the bindings of the loss share: the mode by its name, and what must hold of the numbers per row.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "../kernels/contrastive.h"
@@ -15,11 +16,31 @@ inline SameClass same_class_of(const std::string& name) {
   return SameClass::ignore;
 }
 
-inline const std::int64_t* per_row(const torch::stable::Tensor& ids, const char* name, std::int64_t n) {
-  STD_TORCH_CHECK(ids.scalar_type() == torch::headeronly::ScalarType::Long && ids.is_contiguous() && ids.dim() == 1 &&
-                      ids.size(0) == n,
-                  "contrastive_loss: ", name, " must be a contiguous int64 tensor of shape (", n, ",)");
+// levels: 0 for ids of shape (n,), else (levels, n).
+inline const std::int64_t* per_row(const torch::stable::Tensor& ids, const char* name, std::int64_t n, int levels = 0) {
+  STD_TORCH_CHECK(ids.scalar_type() == torch::headeronly::ScalarType::Long && ids.is_contiguous() &&
+                      ids.dim() == (levels > 0 ? 2 : 1) && (levels == 0 || ids.size(0) == levels) && ids.size(ids.dim() - 1) == n,
+                  "contrastive_loss: ", name, " must be a contiguous int64 tensor, one number a row", levels > 0 ? " and level" : "",
+                  ", for ", n, " rows");
   return static_cast<const std::int64_t*>(ids.data_ptr());
+}
+
+// Weights of label levels, a CPU tensor: a device never waits for them, and a CUDA graph holds them.
+inline int levels_of(const std::optional<torch::stable::Tensor>& weight, const std::optional<torch::stable::Tensor>& pseudo_class,
+                     SameClass same_class, std::int64_t n, double* out) {
+  if (!weight) return 0;
+  STD_TORCH_CHECK(weight->is_cpu() && weight->scalar_type() == torch::headeronly::ScalarType::Double && weight->is_contiguous() &&
+                      weight->dim() == 1 && 0 < weight->size(0) && weight->size(0) <= kMaxLevels,
+                  "contrastive_loss: level_weight must be a float64 tensor on the CPU of 1 to ", kMaxLevels, " numbers");
+  STD_TORCH_CHECK(same_class == SameClass::exclude && pseudo_class && pseudo_class->dim() == 2,
+                  "contrastive_loss: level_weight goes with same_class exclude and pseudo_class (levels, n)");
+  const auto levels = static_cast<int>(weight->size(0));
+  per_row(*pseudo_class, "pseudo_class", n, levels);
+  for (int level = 0; level < levels; ++level) {
+    out[level] = static_cast<const double*>(weight->data_ptr())[level];
+    STD_TORCH_CHECK(0 <= out[level] && out[level] <= 1, "contrastive_loss: level_weight must lie in 0..1, got ", out[level]);
+  }
+  return levels;
 }
 
 }  // namespace clustercl

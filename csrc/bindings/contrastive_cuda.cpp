@@ -41,7 +41,7 @@ struct Input {
 
   Input(const Tensor& x, const Tensor& image, const std::optional<Tensor>& pseudo_class, const Tensor& t,
         const std::string& same_class, std::int64_t ignore_label, bool normalize, std::int64_t first, std::int64_t count,
-        bool tf32)
+        bool tf32, const std::optional<Tensor>& level_weight)
       : rows(torch::stable::contiguous(x)),
         temperature(torch::stable::to(t, ScalarType::Double, std::nullopt, device_of(x))) {
     const std::int64_t n = x.size(0);
@@ -50,9 +50,13 @@ struct Input {
     STD_TORCH_CHECK(t.dim() == 0, "contrastive_loss: temperature must have no dimension, got ", t.dim());
     for (const Tensor* ids : {&image, pseudo_class ? &*pseudo_class : &image})
       STD_TORCH_CHECK(together(x, *ids), "contrastive_loss: image and pseudo_class must be on the device of rows");
+    const SameClass mode = same_class_of(same_class);
+    double weights[kMaxLevels] = {};
+    const int levels = levels_of(level_weight, pseudo_class, mode, n, weights);
     in = {precision_of(x, tf32), rows.data_ptr(), n, x.size(1), per_row(image, "image", n),
-          pseudo_class ? per_row(*pseudo_class, "pseudo_class", n) : nullptr, ignore_label, same_class_of(same_class),
-          static_cast<const double*>(temperature.data_ptr()), normalize, first, count};
+          pseudo_class ? per_row(*pseudo_class, "pseudo_class", n, levels) : nullptr, ignore_label, mode,
+          static_cast<const double*>(temperature.data_ptr()), normalize, first, count, levels, {}};
+    for (int level = 0; level < levels; ++level) in.level_weight[level] = weights[level];
   }
 };
 
@@ -65,12 +69,14 @@ ScalarType type_of_sums(const Tensor& rows) {
 std::tuple<Tensor, Tensor> contrastive_loss_cuda(const Tensor& rows, const Tensor& image,
                                                  const std::optional<Tensor>& pseudo_class, const Tensor& temperature,
                                                  const std::string& same_class, std::int64_t ignore_label, bool normalize,
-                                                 std::int64_t first, std::int64_t count, bool tf32) {
+                                                 std::int64_t first, std::int64_t count, bool tf32,
+                                                 const std::optional<Tensor>& level_weight) {
   STD_TORCH_CHECK(rows.dim() == 2, "contrastive_loss: rows must be (n, d), got ", rows.dim(), " dimensions");
   const torch::stable::accelerator::DeviceGuard guard(rows.get_device_index());
   const cudaStream_t stream = current_stream(rows.get_device_index());
   const std::int64_t anchors = count < 0 ? rows.size(0) : count;
-  const Input input(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, anchors, tf32);
+  const Input input(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, anchors, tf32,
+                    level_weight);
   Tensor loss = torch::stable::new_empty(rows, {anchors}, type_of_sums(rows));
   Tensor lse = torch::stable::new_empty(rows, {anchors}, type_of_sums(rows));
   const Tensor work = workspace(rows, contrastive_forward_workspace(input.in));
@@ -82,7 +88,7 @@ std::tuple<Tensor, Tensor> contrastive_loss_backward_cuda(const Tensor& grad_los
                                                           const Tensor& image, const std::optional<Tensor>& pseudo_class,
                                                           const Tensor& temperature, const std::string& same_class,
                                                           std::int64_t ignore_label, bool normalize, std::int64_t first,
-                                                          bool tf32) {
+                                                          bool tf32, const std::optional<Tensor>& level_weight) {
   STD_TORCH_CHECK(rows.dim() == 2, "contrastive_loss: rows must be (n, d), got ", rows.dim(), " dimensions");
   const torch::stable::accelerator::DeviceGuard guard(rows.get_device_index());
   const cudaStream_t stream = current_stream(rows.get_device_index());
@@ -91,7 +97,8 @@ std::tuple<Tensor, Tensor> contrastive_loss_backward_cuda(const Tensor& grad_los
   STD_TORCH_CHECK(g.dim() == 1 && saved.dim() == 1 && g.size(0) == saved.size(0) && saved.scalar_type() == sums &&
                       together(rows, g) && together(rows, saved),
                   "contrastive_loss: grad_loss and lse must be one number per anchor, as the forward pass gave them");
-  const Input input(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, g.size(0), tf32);
+  const Input input(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, g.size(0), tf32,
+                    level_weight);
   const bool half = rows.scalar_type() == ScalarType::Half;
   Tensor grad_rows = torch::stable::new_empty(rows, {rows.size(0), rows.size(1)}, half ? sums : rows.scalar_type());
   Tensor by_temperature = torch::stable::new_empty(input.temperature, {});

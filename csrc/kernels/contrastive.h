@@ -3,19 +3,20 @@
 //   u_i = x_i / |x_i| (0 for a row of norm 0; x_i itself without `normalize`), s_ij = <u_i, u_j> / temperature
 //   positives P(i)  = rows j != i of i's image; under `attract` of i's group
 //   candidates A(i) = rows j != i; under `exclude` less the rows of i's group that are of another image
-//   loss_i = logsumexp_{j in A(i)} s_ij - mean_{p in P(i)} s_ip
-//   with p_ij = exp(s_ij - lse_i) on A(i) and a_ij = g_i (p_ij - [j in P(i)] / |P(i)|), g the gradient of the losses:
+//   weight w_ij = 1; with levels, for rows of two images, the product of the weights of the levels that they share
+//   loss_i = lse_i - mean_{p in P(i)} s_ip,  lse_i = log sum_{j in A(i)} w_ij exp(s_ij)
+//   with p_ij = w_ij exp(s_ij - lse_i) on A(i) and a_ij = g_i (p_ij - [j in P(i)] / |P(i)|), g the gradient of the losses:
 //   dL/du_i = sum_j (a_ij + a_ji) u_j / temperature,  dL/dx_i = (dL/du_i - u_i <u_i, dL/du_i>) / |x_i|
 //   dL/dtemperature = -sum_i <u_i, dL/du_i> / (2 temperature)
 // The group of a row is its pseudo-class; a row whose pseudo-class is `ignore_label`, or any row under `ignore`, forms a
-// group with its own image alone. Rows first <= i < first + count are anchors: they have a loss; all rows are columns.
+// group with its own image alone, on its own level. One level of weight 0 is `exclude`, of weight 1 `ignore`. Rows first <= i < first + count are anchors: they have a loss; all rows are columns.
 // Never stored: anything n x n. Beside the result: u twice (rows and panels, blocks.h), in the backward pass its gradient,
 // and some 60 bytes per row, for any number of threads.
 // Tiles: s_ij = s_ji, so the products of two blocks are computed once, for i <= j. Forward, a tile is turned into
 // exponentials that are summed along its rows and its columns; backward, into the weights a_ij + a_ji, which multiply the
 // columns' u into the rows' gradient and the rows' u into the columns'. Threads meet in pairs.h: a task owns two groups of
-// blocks. Under `exclude` and `ignore` a tile leaves out a row's whole group, its positives with it: they are few, and added
-// row by row at the end (contrastive.cpp).
+// blocks. Under `exclude` and `ignore` a tile leaves out a row's whole group (with levels its image), its positives with it:
+// they are few, and added row by row at the end (contrastive.cpp).
 // Numerics: products and exponentials in T, sums over tiles in double. exp(s - c) with one c for all rows needs one
 // exponential where a maximum per row would need two (its row's and its column's): c = max(0, bound - room), bound >= any s
 // by Cauchy and Schwarz, room 80 for float, so that nothing overflows, and everything down to c - 87 counts. A row whose
@@ -34,6 +35,8 @@
 
 namespace clustercl {
 
+constexpr int kMaxLevels = 4;
+
 enum class SameClass { exclude, attract, ignore };
 
 template <class T>
@@ -47,6 +50,8 @@ struct Contrastive {
   double temperature;
   bool normalize;
   std::int64_t first, count;
+  int levels = 0;                         // 0, or under `exclude` 1 to kMaxLevels with a weight each: pseudo_class is (levels, n)
+  const double* level_weight = nullptr;  // (levels,), 0..1
 };
 
 // T is float or double. Throws std::invalid_argument when an image has one row only.
@@ -78,8 +83,12 @@ struct ContrastiveTiles {
   const T* rows;
   const T* panels;
   bool attract;
-  const RowId<T>* left_out;  // rows with the same number are no candidates of each other: the group, under attract the row
+  // Rows with the same number are no candidates of each other: the group; under attract the row, with levels the image.
+  const RowId<T>* left_out;
   const RowId<T>* group;     // under attract: rows with the same number are positives of each other; padded rows -1
+  int levels;
+  const RowId<T>* level[kMaxLevels];  // per level: rows with the same number share it
+  T level_weight[kMaxLevels];
   T inverse_temperature;
   T scale, shift;  // 2^(dot * scale - shift) = exp(s - c)
   // Backward only; padded rows hold 0.

@@ -19,17 +19,17 @@ __global__ void __launch_bounds__(kTileThreads)
   std::int64_t* const image = shared_memory<std::int64_t>();
   std::int64_t* const label = image + kTileThreads;
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kTileThreads + threadIdx.x;
-  const RowMarks own = i < sizes.n ? row_marks(ids, i) : RowMarks{0, 0};
+  const RowMarks<1> own = i < sizes.n ? row_marks<1>(ids, i) : RowMarks<1>{};
   std::int32_t count = -1;  // itself
   for (std::int64_t j0 = 0; j0 < sizes.n; j0 += kTileThreads) {
     __syncthreads();
     const std::int64_t j = j0 + threadIdx.x;
-    const RowMarks id = j < sizes.n ? row_marks(ids, j) : RowMarks{0, 0};
+    const RowMarks<1> id = j < sizes.n ? row_marks<1>(ids, j) : RowMarks<1>{};
     image[threadIdx.x] = id.image;
-    label[threadIdx.x] = id.label;
+    label[threadIdx.x] = id.label[0];
     __syncthreads();
     const int there = static_cast<int>(sizes.n - j0 < kTileThreads ? sizes.n - j0 : kTileThreads);
-    for (int k = 0; k < there; ++k) count += relation(ids, own, {image[k], label[k]}).positive;
+    for (int k = 0; k < there; ++k) count += relation<float>(ids, own, RowMarks<1>{image[k], {label[k]}}).positive;
   }
   if (i < sizes.n) positives[i] = count;
 }
@@ -46,7 +46,7 @@ __device__ Weight<Sum> weight_of(const ContrastiveSizes& sizes, const Sum* lse, 
   return {static_cast<Sum>(static_cast<double>(lse[i - sizes.first]) * kLog2E), grad_loss[i - sizes.first]};
 }
 
-template <class E>
+template <class E, int kLabels>
 __global__ void __launch_bounds__(kTileThreads)
     contrastive_backward_kernel(ContrastiveSizes sizes, ContrastiveIds ids, ContrastivePrepared<E> rows,
                                 const double* temperature, const typename E::Sum* lse, const typename E::Sum* grad_loss,
@@ -55,21 +55,20 @@ __global__ void __launch_bounds__(kTileThreads)
   using Sum = typename E::Sum;
   Element* const buffer = shared_memory<Element>();
   Element* const values = buffer + 2 * kTile * E::kStride;
-  auto* const image = reinterpret_cast<std::int64_t*>(values + kTile * kOutStride<E>);
-  std::int64_t* const label = image + kTile;
-  Sum* const inverse = reinterpret_cast<Sum*>(label + kTile);
+  const TileMarks<kLabels> marks{reinterpret_cast<std::int64_t*>(values + kTile * kOutStride<E>)};
+  Sum* const inverse = static_cast<Sum*>(marks.end());
   Sum *const their_lse = inverse + kTile, *const their_grad = their_lse + kTile;
 
   const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
   const std::int64_t from = static_cast<std::int64_t>(blockIdx.x) * kTile, feature = static_cast<std::int64_t>(blockIdx.y) * E::kOut;
   std::int64_t row[2];
-  RowMarks own[2];
+  RowMarks<kLabels> own[2];
   Weight<Sum> weight[2];
   Sum scale[2], share[2];
   for (int h = 0; h < 2; ++h) {
     row[h] = from + threadIdx.x / kWarp * 16 + g + 8 * h;
     const bool there = row[h] < sizes.n;
-    own[h] = there ? row_marks(ids, row[h]) : RowMarks{0, 0};
+    own[h] = there ? row_marks<kLabels>(ids, row[h]) : RowMarks<kLabels>{};
     weight[h] = there ? weight_of(sizes, lse, grad_loss, row[h]) : Weight<Sum>{INFINITY, 0};
     share[h] = there ? Sum{1} / static_cast<Sum>(positives[row[h]]) : Sum{0};
     scale[h] = static_cast<Sum>(static_cast<double>(rows.inverse[row[h]]) * kLog2E / *temperature);
@@ -88,10 +87,8 @@ __global__ void __launch_bounds__(kTileThreads)
     if (threadIdx.x < kTile) {
       const std::int64_t j = j0 + threadIdx.x;
       const bool there = j < sizes.n;
-      const RowMarks id = there ? row_marks(ids, j) : RowMarks{0, 0};
       const Weight<Sum> theirs = there ? weight_of(sizes, lse, grad_loss, j) : Weight<Sum>{INFINITY, 0};
-      image[threadIdx.x] = id.image;
-      label[threadIdx.x] = id.label;
+      marks.set(static_cast<int>(threadIdx.x), there ? row_marks<kLabels>(ids, j) : RowMarks<kLabels>{});
       inverse[threadIdx.x] = rows.inverse[j];
       their_lse[threadIdx.x] = theirs.lse;
       their_grad[threadIdx.x] = theirs.grad;
@@ -106,10 +103,12 @@ __global__ void __launch_bounds__(kTileThreads)
           const int column = 8 * c + 2 * t + e;
           const Sum x = s[c][2 * h + e] * scale[h] * inverse[column];
           const bool there = j0 + column < sizes.n && j0 + column != row[h];
-          const Relation to = relation(ids, own[h], {image[column], label[column]});
+          const Relation<Sum> to = relation<Sum>(ids, own[h], marks.get(column));
           Sum w = 0;
-          if (there && to.candidate)
-            w = weight[h].grad * exp2(x - weight[h].lse) + their_grad[column] * exp2(x - their_lse[column]);
+          if (there && to.candidate) {
+            const Sum shifted = x + to.shift;
+            w = weight[h].grad * exp2(shifted - weight[h].lse) + their_grad[column] * exp2(shifted - their_lse[column]);
+          }
           if (there && to.positive) w -= (weight[h].grad + their_grad[column]) * share[h];
           s[c][2 * h + e] = w * inverse[column];
         }
@@ -212,17 +211,20 @@ cudaError_t contrastive_backward_cuda(const ContrastiveCuda& in, void* workspace
     const ContrastiveSizes sizes = sizes_of<E>(in);
     Parts parts(workspace);
     const auto work = work_in<E>(parts, sizes);
-    const ContrastiveIds ids{in.image, in.label, in.ignore_label, in.same_class};
+    const ContrastiveIds ids = ids_of(in);
     cudaError_t error = prepare_rows_cuda<E>(in, sizes, work.rows, stream);
     if (error != cudaSuccess) return error;
     error = launch(count_positives_kernel, dim3(static_cast<unsigned>((in.n + kTileThreads - 1) / kTileThreads)), kTileThreads,
                    2 * kTileThreads * sizeof(std::int64_t), stream, sizes, ids, work.positives);
     if (error != cudaSuccess) return error;
     const std::size_t elements = 2 * kTile * E::kStride + kTile * kOutStride<E>;
-    const std::size_t shared = elements * sizeof(typename E::Element) + kTile * (16 + 3 * sizeof(Sum));
     const dim3 grid(static_cast<unsigned>(sizes.n_tiles), static_cast<unsigned>(sizes.pitch / E::kOut));
-    error = launch(contrastive_backward_kernel<E>, grid, kTileThreads, shared, stream, sizes, ids, work.rows, in.temperature,
-                   static_cast<const Sum*>(lse), static_cast<const Sum*>(grad_loss), work.positives, work.pull);
+    error = with_labels(in, [&](auto labels) {
+      constexpr int kLabels = decltype(labels)::value;
+      const std::size_t shared = elements * sizeof(typename E::Element) + TileMarks<kLabels>::kBytes + 3 * kTile * sizeof(Sum);
+      return launch(contrastive_backward_kernel<E, kLabels>, grid, kTileThreads, shared, stream, sizes, ids, work.rows,
+                    in.temperature, static_cast<const Sum*>(lse), static_cast<const Sum*>(grad_loss), work.positives, work.pull);
+    });
     if (error != cudaSuccess) return error;
     if constexpr (sizeof(typename E::Element) == 4) {
       // float16 rows get their gradient in float32: bindings round it.

@@ -25,8 +25,23 @@ inline typename Simd<T>::I existing(std::int64_t n, std::int64_t column) {
   return at < static_cast<RowId<T>>(left < kLanes<T> ? left : kLanes<T>);
 }
 
+// What a tile does with a pair beside leaving it out.
+enum class Mask { plain, attract, weighted };
+
+// w_ij of a row with the columns from `column` on.
+template <class T>
+inline typename Simd<T>::V pair_weight(const ContrastiveTiles<T>& in, std::int64_t row, std::int64_t column) {
+  using V = typename Simd<T>::V;
+  V weight = all(T{1});
+  for (int level = 0; level < in.levels; ++level) {
+    const auto shared = load_integers<T>(in.level[level] + column) == in.level[level][row];
+    weight = shared ? weight * all(in.level_weight[level]) : weight;
+  }
+  return weight;
+}
+
 // Takes a tile of products into its rows' sums (a register per row) and its columns' (two passes apart).
-template <class T, bool attract, bool end>
+template <class T, Mask mask, bool end>
 void sum_tile(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t j, const T* s, typename Simd<T>::V* row_sum,
               typename Simd<T>::V* row_positive, double* sum, double* positive) {
   using V = typename Simd<T>::V;
@@ -47,10 +62,16 @@ void sum_tile(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t j, con
         const V product = load(s + r * kBlock + c + k * lanes);
         I kept = left_out[k] != own;
         if constexpr (end) kept &= existing<T>(in.n, column + k * lanes);
-        const V e = exponential2(fma(product, scale, shift)), value = kept ? e : V{};
+        V e = exponential2(fma(product, scale, shift));
+        if constexpr (mask == Mask::weighted) {
+          const V weight = pair_weight(in, i * kBlock + r, column + k * lanes);
+          kept &= weight > V{};  // not even a NaN comes through a weight of 0
+          e *= weight;
+        }
+        const V value = kept ? e : V{};
         along += value;
         sums[k] += value;
-        if constexpr (attract) {
+        if constexpr (mask == Mask::attract) {
           const I mate = (load_integers<T>(in.group + column + k * lanes) == in.group[i * kBlock + r]) & kept;
           const V pulled = mate ? product : V{};
           attracted += pulled;
@@ -58,38 +79,38 @@ void sum_tile(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t j, con
         }
       }
       row_sum[r] += along;
-      if constexpr (attract) row_positive[r] += attracted;
+      if constexpr (mask == Mask::attract) row_positive[r] += attracted;
     }
     if (i == j) continue;  // its columns are its rows
     for (int k = 0; k < kChunk; ++k)
       for (int lane = 0; lane < lanes; ++lane) {
         sum[column + k * lanes + lane] += static_cast<double>(sums[k][lane]);
-        if constexpr (attract) positive[column + k * lanes + lane] += static_cast<double>(positives[k][lane]);
+        if constexpr (mask == Mask::attract) positive[column + k * lanes + lane] += static_cast<double>(positives[k][lane]);
       }
   }
 }
 
-template <class T, bool attract>
+template <class T, Mask mask>
 void forward(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t from, std::int64_t to, double* sum,
              double* positive) {
   using V = typename Simd<T>::V;
   alignas(64) T s[kBlock * kBlock];
-  V row_sum[kBlock] = {}, row_positive[attract ? kBlock : 1] = {};
+  V row_sum[kBlock] = {}, row_positive[mask == Mask::attract ? kBlock : 1] = {};
   for (std::int64_t j = from; j < to; ++j) {
     products(in, i, j, s);
     if ((j + 1) * kBlock > in.n)
-      sum_tile<T, attract, true>(in, i, j, s, row_sum, row_positive, sum, positive);
+      sum_tile<T, mask, true>(in, i, j, s, row_sum, row_positive, sum, positive);
     else
-      sum_tile<T, attract, false>(in, i, j, s, row_sum, row_positive, sum, positive);
+      sum_tile<T, mask, false>(in, i, j, s, row_sum, row_positive, sum, positive);
   }
   for (int r = 0; r < kBlock; ++r) {
     sum[i * kBlock + r] += static_cast<double>(total<T>(row_sum[r]));
-    if constexpr (attract) positive[i * kBlock + r] += static_cast<double>(total<T>(row_positive[r]));
+    if constexpr (mask == Mask::attract) positive[i * kBlock + r] += static_cast<double>(total<T>(row_positive[r]));
   }
 }
 
 // Turns a tile of products into the weights a_ij + a_ji; `exact` with an exponential for each of the two.
-template <class T, bool attract, bool exact>
+template <class T, Mask mask, bool exact>
 void weigh_tile(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t j, T* s) {
   using V = typename Simd<T>::V;
   using I = typename Simd<T>::I;
@@ -119,27 +140,33 @@ void weigh_tile(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t j, T
         } else {
           weight = exponential2(fma(product, scale, shift)) * (own_factor + factor[k]);
         }
-        if constexpr (attract) {
+        if constexpr (mask == Mask::attract) {
           const I mate = load_integers<T>(in.group + column + k * lanes) == in.group[row];
           const V pull = load(in.share + column + k * lanes) + in.share[row];
           weight -= mate ? pull : V{};
         }
-        store(at, left_out[k] != own ? weight : V{});
+        I kept = left_out[k] != own;
+        if constexpr (mask == Mask::weighted) {
+          const V pair = pair_weight(in, row, column + k * lanes);
+          kept &= pair > V{};
+          weight *= pair;
+        }
+        store(at, kept ? weight : V{});
       }
     }
   }
 }
 
-template <class T, bool attract>
+template <class T, Mask mask>
 void backward(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t from, std::int64_t to, T* out) {
   alignas(64) T s[kBlock * kBlock];
   const std::int64_t size = kBlock * in.width;
   for (std::int64_t j = from; j < to; ++j) {
     products(in, i, j, s);
     if (in.exact[i] || in.exact[j])
-      weigh_tile<T, attract, true>(in, i, j, s);
+      weigh_tile<T, mask, true>(in, i, j, s);
     else
-      weigh_tile<T, attract, false>(in, i, j, s);
+      weigh_tile<T, mask, false>(in, i, j, s);
     accumulate(s, in.rows + j * size, in.width, out + i * size);
     if (i != j) accumulate_transposed(s, in.rows + i * size, in.width, out + j * size);
   }
@@ -151,17 +178,21 @@ template <class T>
 void contrastive_forward_tiles(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t from, std::int64_t to,
                                double* sum, double* positive) {
   if (in.attract)
-    forward<T, true>(in, i, from, to, sum, positive);
+    forward<T, Mask::attract>(in, i, from, to, sum, positive);
+  else if (in.levels > 0)
+    forward<T, Mask::weighted>(in, i, from, to, sum, positive);
   else
-    forward<T, false>(in, i, from, to, sum, positive);
+    forward<T, Mask::plain>(in, i, from, to, sum, positive);
 }
 
 template <class T>
 void contrastive_backward_tiles(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t from, std::int64_t to, T* out) {
   if (in.attract)
-    backward<T, true>(in, i, from, to, out);
+    backward<T, Mask::attract>(in, i, from, to, out);
+  else if (in.levels > 0)
+    backward<T, Mask::weighted>(in, i, from, to, out);
   else
-    backward<T, false>(in, i, from, to, out);
+    backward<T, Mask::plain>(in, i, from, to, out);
 }
 
 template <class T>
@@ -182,7 +213,8 @@ void contrastive_exact_rows(const ContrastiveTiles<T>& in, std::int64_t i, T* la
       V most = nothing;
       for (int c = 0; c < kBlock; c += lanes) {
         const std::int64_t column = j * kBlock + c;
-        const I kept = (load_integers<T>(in.left_out + column) != in.left_out[i * kBlock + r]) & existing<T>(in.n, column);
+        I kept = (load_integers<T>(in.left_out + column) != in.left_out[i * kBlock + r]) & existing<T>(in.n, column);
+        if (in.levels > 0) kept &= pair_weight(in, i * kBlock + r, column) > V{};
         const V value = kept ? load(s + r * kBlock + c) * inverse_temperature : nothing;
         most = value > most ? value : most;
         store(s + r * kBlock + c, value);
@@ -195,7 +227,10 @@ void contrastive_exact_rows(const ContrastiveTiles<T>& in, std::int64_t i, T* la
       // Nothing kept so far, or nothing but NaN: 0 in the place of -inf keeps the first at 0 and lets the second through.
       const V shift = all(largest[r] == -infinity ? T{0} : largest[r]);
       V sums = {};
-      for (int c = 0; c < kBlock; c += lanes) sums += exponential(load(s + r * kBlock + c) - shift);
+      for (int c = 0; c < kBlock; c += lanes) {
+        const V e = exponential(load(s + r * kBlock + c) - shift);
+        sums += in.levels > 0 ? e * pair_weight(in, i * kBlock + r, j * kBlock + c) : e;
+      }
       sum[r] += static_cast<double>(total<T>(sums));
     }
   }

@@ -30,6 +30,8 @@ struct ContrastiveCuda {
   const double* temperature;   // a device pointer: nothing waits for it
   bool normalize;
   std::int64_t first, count;   // anchors
+  int levels = 0;              // as in contrastive.h: label is (levels, n)
+  double level_weight[kMaxLevels] = {};
 };
 
 // Bytes that the passes want at `workspace`, aligned to 256.

@@ -10,7 +10,7 @@
 namespace clustercl {
 namespace {
 
-template <class E>
+template <class E, int kLabels>
 __global__ void __launch_bounds__(kTileThreads)
     contrastive_forward_kernel(ContrastiveSizes sizes, ContrastiveIds ids, ContrastivePrepared<E> rows, const double* temperature,
                                typename E::Sum* loss, typename E::Sum* lse) {
@@ -18,22 +18,21 @@ __global__ void __launch_bounds__(kTileThreads)
   using Sum = typename E::Sum;
   constexpr double kLog2E = 1.4426950408889634;
   Element* const buffer = shared_memory<Element>();
-  auto* const image = reinterpret_cast<std::int64_t*>(buffer + 2 * kTile * E::kStride);
-  std::int64_t* const label = image + kTile;
-  Sum* const inverse = reinterpret_cast<Sum*>(label + kTile);
+  const TileMarks<kLabels> marks{reinterpret_cast<std::int64_t*>(buffer + 2 * kTile * E::kStride)};
+  Sum* const inverse = static_cast<Sum*>(marks.end());
 
   const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
   const std::int64_t begin = sizes.first + static_cast<std::int64_t>(blockIdx.x) * kTile;
   // Anchors need not begin at a whole tile: rows behind the last prepared one are read from there.
   const std::int64_t last = (sizes.n_tiles - 1) * kTile, from = begin < last ? begin : last;
   std::int64_t row[2];
-  RowMarks own[2];
+  RowMarks<kLabels> own[2];
   Sum scale[2];
   bool anchor[2];
   for (int h = 0; h < 2; ++h) {
     row[h] = from + threadIdx.x / kWarp * 16 + g + 8 * h;
     anchor[h] = begin <= row[h] && row[h] < sizes.first + sizes.count;
-    own[h] = anchor[h] ? row_marks(ids, row[h]) : RowMarks{0, 0};
+    own[h] = anchor[h] ? row_marks<kLabels>(ids, row[h]) : RowMarks<kLabels>{};
     scale[h] = static_cast<Sum>(static_cast<double>(rows.inverse[row[h]]) * kLog2E / *temperature);
   }
   Sum largest[2] = {-INFINITY, -INFINITY};
@@ -46,9 +45,7 @@ __global__ void __launch_bounds__(kTileThreads)
     __syncthreads();
     if (threadIdx.x < kTile) {
       const std::int64_t j = j0 + threadIdx.x;
-      const RowMarks id = j < sizes.n ? row_marks(ids, j) : RowMarks{0, 0};
-      image[threadIdx.x] = id.image;
-      label[threadIdx.x] = id.label;
+      marks.set(static_cast<int>(threadIdx.x), j < sizes.n ? row_marks<kLabels>(ids, j) : RowMarks<kLabels>{});
       inverse[threadIdx.x] = rows.inverse[j];
     }
     __syncthreads();
@@ -63,12 +60,12 @@ __global__ void __launch_bounds__(kTileThreads)
           Sum& x = s[c][2 * h + e];
           x *= scale[h] * inverse[column];
           const bool there = j0 + column < sizes.n && j0 + column != row[h];
-          const Relation to = relation(ids, own[h], {image[column], label[column]});
+          const Relation<Sum> to = relation<Sum>(ids, own[h], marks.get(column));
           if (there && to.positive) {
             near += x;
             ++positives[h];
           }
-          if (!(there && to.candidate)) x = -INFINITY;
+          x = there && to.candidate ? x + to.shift : static_cast<Sum>(-INFINITY);
           most = x > most ? x : most;
         }
       pull[h] += static_cast<double>(near);
@@ -121,11 +118,14 @@ cudaError_t contrastive_forward_cuda(const ContrastiveCuda& in, void* workspace,
     const auto rows = prepared_in<E>(parts, sizes);
     const cudaError_t error = prepare_rows_cuda<E>(in, sizes, rows, stream);
     if (error != cudaSuccess) return error;
-    const std::size_t shared = 2 * kTile * E::kStride * sizeof(typename E::Element) + kTile * (16 + sizeof(Sum));
     const auto blocks = static_cast<unsigned>((in.count + kTile - 1) / kTile);
-    const ContrastiveIds ids{in.image, in.label, in.ignore_label, in.same_class};
-    return launch(contrastive_forward_kernel<E>, dim3(blocks), kTileThreads, shared, stream, sizes, ids, rows, in.temperature,
-                  static_cast<Sum*>(loss), static_cast<Sum*>(lse));
+    return with_labels(in, [&](auto labels) {
+      constexpr int kLabels = decltype(labels)::value;
+      constexpr std::size_t kElements = 2 * kTile * E::kStride * sizeof(typename E::Element);
+      return launch(contrastive_forward_kernel<E, kLabels>, dim3(blocks), kTileThreads,
+                    kElements + TileMarks<kLabels>::kBytes + kTile * sizeof(Sum), stream, sizes, ids_of(in), rows, in.temperature,
+                    static_cast<Sum*>(loss), static_cast<Sum*>(lse));
+    });
   });
 }
 

@@ -101,10 +101,21 @@ void ContrastiveRows<T>::name_rows(const Contrastive<T>& in) {
   std::vector<std::int64_t> at(begin.begin(), begin.end() - 1), group = image;
   for (std::int64_t i = 0; i < n; ++i) order[at[image[i]]++] = i;
 
-  if (in.same_class != SameClass::ignore && in.pseudo_class != nullptr) {
-    const std::int64_t classes = number(in.pseudo_class, n, group);
+  // A row whose class is not known is of a class with its own image alone.
+  const auto name_classes = [&](const std::int64_t* labels, std::vector<std::int64_t>& out) {
+    const std::int64_t classes = number(labels, n, out);
     for (std::int64_t i = 0; i < n; ++i)
-      if (in.pseudo_class[i] == in.ignore_label) group[i] = classes + image[i];
+      if (labels[i] == in.ignore_label) out[i] = classes + image[i];
+  };
+  if (in.levels == 0 && in.same_class != SameClass::ignore && in.pseudo_class != nullptr) name_classes(in.pseudo_class, group);
+  tiles.levels = in.levels;
+  for (int level = 0; level < in.levels; ++level) {
+    std::vector<std::int64_t> classes;
+    name_classes(in.pseudo_class + level * n, classes);
+    level_[level].assign(padded, RowId<T>{-1});
+    std::copy(classes.begin(), classes.end(), level_[level].begin());
+    tiles.level[level] = level_[level].data();
+    tiles.level_weight[level] = static_cast<T>(in.level_weight[level]);
   }
   tiles.attract = in.same_class == SameClass::attract;
   positives.resize(n);

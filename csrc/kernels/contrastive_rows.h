@@ -38,7 +38,7 @@ struct ContrastiveRows {
  private:
   static constexpr double kFloor = sizeof(T) == 4 ? -55 : -650;
   Buffer<T> rows_, panels_;
-  std::vector<RowId<T>> left_out_, group_;
+  std::vector<RowId<T>> left_out_, group_, level_[kMaxLevels];
 
   void name_rows(const Contrastive<T>& in);
 };

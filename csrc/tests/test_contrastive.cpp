@@ -28,11 +28,12 @@ struct Problem {
   double temperature = 0.1;
   bool normalize = true;
   std::int64_t first = 0, count = -1;
+  std::vector<double> level_weight = {};  // with a part of label each, one after the other
 
   std::int64_t n() const { return static_cast<std::int64_t>(image.size()); }
   Contrastive<T> input() const {
     return {rows.data(), n(), d, d, 1, image.data(), label.data(), -1, same_class, temperature, normalize, first,
-            count < 0 ? n() : count};
+            count < 0 ? n() : count, static_cast<int>(level_weight.size()), level_weight.data()};
   }
 };
 
@@ -67,7 +68,7 @@ static Answer<long double> truth(const Problem<T>& p, const std::vector<T>& grad
   Answer<L> out{std::vector<L>(in.count), {}, std::vector<L>(n * d), 0};
   L grad_temperature = 0;
   for (std::int64_t i = in.first; i < in.first + in.count; ++i) {
-    std::vector<L> s(n);
+    std::vector<L> s(n), weight(n, 1);
     std::vector<bool> kept(n), positive(n);
     L most = -INFINITY, sum = 0, mean = 0;
     int positives = 0;
@@ -76,17 +77,20 @@ static Answer<long double> truth(const Problem<T>& p, const std::vector<T>& grad
       const bool mate = p.image[i] == p.image[j] && i != j;
       const bool same = p.label[i] == p.label[j] && p.label[i] != -1 && p.image[i] != p.image[j];
       positive[j] = mate || (same && p.same_class == SameClass::attract);
-      kept[j] = i != j && !(same && p.same_class == SameClass::exclude);
+      for (std::size_t l = 0; l < p.level_weight.size(); ++l)
+        if (!mate && p.label[l * n + i] == p.label[l * n + j] && p.label[l * n + i] != -1) weight[j] *= p.level_weight[l];
+      if (p.level_weight.empty() && same && p.same_class == SameClass::exclude) weight[j] = 0;
+      kept[j] = i != j && weight[j] > 0;
       positives += positive[j];
       if (kept[j] && s[j] > most) most = s[j];
     }
     for (std::int64_t j = 0; j < n; ++j) {
-      if (kept[j]) sum += std::exp(s[j] - most);
+      if (kept[j]) sum += weight[j] * std::exp(s[j] - most);
       if (positive[j]) mean += s[j] / positives;
     }
     out.loss[i - in.first] = most + std::log(sum) - mean;
     for (std::int64_t j = 0; j < n; ++j) {
-      L a = kept[j] ? std::exp(s[j] - most) / sum : 0;
+      L a = kept[j] ? weight[j] * std::exp(s[j] - most) / sum : 0;
       if (positive[j]) a -= static_cast<L>(1) / positives;
       a *= static_cast<L>(grad_loss[i - in.first]);
       grad_temperature -= a * s[j] / static_cast<L>(p.temperature);
@@ -115,16 +119,18 @@ static bool same_bits(const std::vector<T>& a, const std::vector<T>& b) {
 
 template <class T>
 static void against_truth(std::int64_t images, std::int64_t views, std::int64_t d, SameClass same_class, double temperature,
-                          bool part) {
+                          bool part, const std::vector<double>& level_weight = {}) {
   std::mt19937_64 random(images * 31 + d);
   std::normal_distribution<double> normal;
-  Problem<T> p{{}, {}, {}, d, same_class, temperature, d != 5, 0, -1};
+  Problem<T> p{{}, {}, {}, d, same_class, temperature, d != 5, 0, -1, level_weight};
   const std::int64_t n = images * views;
   for (std::int64_t i = 0; i < n; ++i) {
     p.image.push_back(7 * (i % images) - 3);
     p.label.push_back(i % images % 4 - 1);
     for (std::int64_t f = 0; f < d; ++f) p.rows.push_back(static_cast<T>(normal(random)));
   }
+  for (std::size_t l = 1; l < level_weight.size(); ++l)  // finer and finer
+    for (std::int64_t i = 0; i < n; ++i) p.label.push_back(i % images % (4 << l) - 1);
   if (p.normalize)
     for (std::int64_t f = 0; f < d; ++f) p.rows[d + f] = 0;  // a row without direction
   if (part) {
@@ -214,6 +220,12 @@ int main() {
         against_truth<double>(100, 2, 60, same_class, temperature, part);
       }
       against_truth<double>(100, 2, 60, same_class, 0.0001, part);
+    }
+  const std::vector<double> weights[] = {{0.4}, {0.0}, {0.7, 0.5}, {0.9, 0.6, 0.3, 0.0}, {1, 1, 1, 1}};
+  for (const auto& levels : weights)
+    for (double temperature : {0.1, 0.004}) {
+      against_truth<float>(131, 2, 33, SameClass::exclude, temperature, levels.size() == 2, levels);
+      against_truth<double>(131, 2, 33, SameClass::exclude, temperature, levels.size() == 3, levels);
     }
   // Several blocks per task, and tasks that begin within a group of blocks.
   against_truth<float>(1000, 2, 3, SameClass::exclude, 0.5, false);

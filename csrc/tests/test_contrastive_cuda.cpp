@@ -28,6 +28,7 @@ struct Problem {
   double temperature = 0.1;
   bool normalize = true;
   std::int64_t first = 0, count = -1;
+  std::vector<double> level_weight = {};  // with a part of label each, one after the other
 
   std::int64_t n() const { return static_cast<std::int64_t>(image.size()); }
   std::int64_t anchors() const { return count < 0 ? n() : count; }
@@ -100,7 +101,8 @@ static std::vector<unsigned char> packed(Problem& p, const Kind& kind) {
 
 static Answer on_cpu(const Problem& p, const std::vector<double>& grad_loss) {
   const Contrastive<double> in{p.rows.data(), p.n(), p.d, p.d, 1, p.image.data(), p.label.data(), -1, p.same_class,
-                               p.temperature, p.normalize, p.first, p.anchors()};
+                               p.temperature, p.normalize, p.first, p.anchors(), static_cast<int>(p.level_weight.size()),
+                               p.level_weight.data()};
   Answer out{std::vector<double>(p.anchors()), std::vector<double>(p.anchors()), std::vector<double>(p.rows.size()), 0};
   contrastive_forward(in, test::threads(2), out.loss.data(), out.lse.data());
   contrastive_backward(in, test::threads(2), out.lse.data(), grad_loss.data(), out.grad.data(), &out.grad_temperature);
@@ -114,8 +116,10 @@ static Answer on_device(const Problem& p, const Kind& kind, const std::vector<un
   test::Device<unsigned char> device_rows(rows);
   test::Device<std::int64_t> image(p.image), label(p.label);
   test::Device<double> temperature({p.temperature}), grad_temperature({NAN});
-  const ContrastiveCuda in{kind.precision, device_rows.get(), p.n(), p.d, image.get(), label.get(), -1, p.same_class,
+  ContrastiveCuda in{kind.precision, device_rows.get(), p.n(), p.d, image.get(), label.get(), -1, p.same_class,
                            temperature.get(), p.normalize, p.first, p.anchors()};
+  in.levels = static_cast<int>(p.level_weight.size());
+  std::copy(p.level_weight.begin(), p.level_weight.end(), in.level_weight);
   // Arrays of exactly the promised size, with garbage in them.
   const std::vector<Sum> nothing(p.anchors(), Sum(NAN));
   test::Device<Sum> loss(nothing), lse(nothing), grad_of_loss({grad_loss.begin(), grad_loss.end()});
@@ -228,6 +232,11 @@ int main() {
     Problem zero = problem(20, 2, 12, 3);
     for (int f = 0; f < 12; ++f) zero.rows[7 * 12 + f] = 0;
     compare("a row of norm 0", zero, kind);
+    Problem levels = problem(35, 2, 40, 2);
+    levels.level_weight = {0.6, 0.3, 0.0};
+    for (std::int64_t l = 1; l < 3; ++l)
+      for (std::int64_t i = 0; i < levels.n(); ++i) levels.label.push_back(i % 35 % (3 << l) - 1);
+    compare("three levels", levels, kind);
     Problem alone = problem(33, 2, 8, 1);
     for (auto& label : alone.label) label = 3;  // every negative excluded: one candidate, the other view
     compare("no negatives", alone, kind);

@@ -29,18 +29,20 @@ def temperature(value=0.1):
     return torch.tensor(value, dtype=torch.float64)
 
 
-def kernel(rows, image, pseudo_class, t, same_class, first=0, count=-1, normalize=True, weight=None):
+def kernel(rows, image, pseudo_class, t, same_class, first=0, count=-1, normalize=True, weight=None, levels=None):
     """loss, grad_rows, grad_temperature through autograd, for the sum of weight * loss."""
     rows, t = rows.detach().requires_grad_(), t.detach().requires_grad_()
-    loss = contrastive.contrastive_loss(rows, image, pseudo_class, t, same_class, -1, normalize, first, count)
+    options = (same_class, -1, normalize, first, count, levels)
+    loss = contrastive.contrastive_loss(rows, image, pseudo_class, t, *options)
     (loss if weight is None else loss * weight).sum().backward()
     return loss.detach(), rows.grad, t.grad
 
 
-def blocked(rows, image, pseudo_class, t, same_class, first=0, count=-1, normalize=True, weight=None):
-    loss, lse = _blocked.forward(rows, image, pseudo_class, t, same_class, -1, normalize, first, count)
+def blocked(rows, image, pseudo_class, t, same_class, first=0, count=-1, normalize=True, weight=None, levels=None):
+    loss, lse = _blocked.forward(rows, image, pseudo_class, t, same_class, -1, normalize, first, count, levels)
     grad = torch.ones_like(loss) if weight is None else weight
-    return loss, *_blocked.backward(grad, lse, rows, image, pseudo_class, t, same_class, -1, normalize, first)
+    options = (same_class, -1, normalize, first, levels)
+    return loss, *_blocked.backward(grad, lse, rows, image, pseudo_class, t, *options)
 
 
 PATHS = [kernel, blocked]
@@ -71,6 +73,93 @@ def test_values_and_gradients(path, same_class, b, views, d, normalize):
     torch.testing.assert_close(loss, wanted.detach(), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(grad, x.grad, rtol=1e-10, atol=1e-11)
     torch.testing.assert_close(grad_t, t.grad, rtol=1e-10, atol=1e-10)
+
+
+LEVELS = [(0.4,), (0.7, 0.5), (0.9, 0.6, 0.3, 0.0), (0.0, 1.0, 0.5)]
+
+
+def nested(pseudo_class, levels):
+    """(levels, n): every class of a level is cut into two on the next; unknown stays unknown."""
+    place = torch.arange(len(pseudo_class) // 2).repeat(2)
+    return torch.stack([torch.where(pseudo_class < 0, -1, pseudo_class * 2**k + place % 2**k) for k in range(levels)])
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("level_weight", LEVELS)
+@pytest.mark.parametrize("t", [0.2, 0.01])
+def test_levels_weigh_negatives(path, level_weight, t):
+    rows, image, pseudo_class = example(24, 2, 6)
+    levels, weights = nested(pseudo_class, len(level_weight)), torch.tensor(level_weight, dtype=torch.float64)
+    weight = torch.linspace(-1, 2, len(rows), dtype=torch.float64)
+    found = path(rows, image, levels, temperature(t), "exclude", weight=weight, levels=weights)
+    x, s = rows.clone().requires_grad_(), temperature(t).requires_grad_()
+    wanted = reference(x, levels.T[:24], 2, s, level_weight=level_weight)
+    (wanted * weight).sum().backward()
+    # Both sides are float64; s reaches 1 / t.
+    torch.testing.assert_close(found[0], wanted.detach(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found[1], x.grad, rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(found[2], s.grad, rtol=1e-9, atol=1e-8)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("b, dtype", [(24, torch.float64), (300, torch.float32)])
+def test_one_level_is_exclude_at_weight_0_and_ignore_at_1(path, b, dtype):
+    rows, image, pseudo_class = example(b, 2, 6, dtype)
+    for value, same_class in ((0.0, "exclude"), (1.0, "ignore")):
+        wanted = path(rows, image, pseudo_class, temperature(), same_class)
+        levels = torch.tensor([value], dtype=torch.float64)
+        found = path(rows, image, pseudo_class[None], temperature(), "exclude", levels=levels)
+        scale = 1e-13 if dtype == torch.float64 else 2e-5  # sums in another order
+        for one, other in zip(found, wanted):
+            torch.testing.assert_close(one, other, rtol=scale, atol=10 * scale)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 2e-5), (torch.bfloat16, 2e-5)])
+def test_levels_over_many_tiles_in_smaller_types(monkeypatch, dtype, tolerance):
+    monkeypatch.setattr(_blocked, "BLOCK", 150)
+    rows, image, pseudo_class = example(350, 2, 40, dtype)
+    levels, weights = nested(pseudo_class, 4), torch.tensor(LEVELS[2], dtype=torch.float64)
+    wanted = kernel(rows.double(), image, levels, temperature(), "exclude", first=30, count=600, levels=weights)
+    for path in PATHS:
+        found = path(rows, image, levels, temperature(), "exclude", first=30, count=600, levels=weights)
+        # As of the loss without levels: s up to 10 in float32, then the gradient rounded to the type of the rows.
+        torch.testing.assert_close(found[0].double(), wanted[0], rtol=0, atol=tolerance)
+        spacing = torch.finfo(dtype).eps
+        torch.testing.assert_close(found[1].double(), wanted[1], rtol=spacing, atol=tolerance)
+
+
+def test_levels_of_weight_0_leave_nothing_at_all():
+    rows, image, _ = example(150, 2, 20, torch.float32)
+    levels = torch.zeros(2, 300, dtype=torch.long)
+    for path in PATHS:
+        found = path(rows, image, levels, temperature(0.01), "exclude", levels=torch.tensor([0.5, 0.0]).double())
+        assert all((part == 0).all() for part in found)
+
+
+def test_levels_gradcheck_and_opcheck():
+    rows, image, pseudo_class = example(6, 2, 4)
+    levels, weights = nested(pseudo_class, 3), torch.tensor(LEVELS[3], dtype=torch.float64)
+
+    def loss(x, t):
+        return contrastive.contrastive_loss(x, image, levels, t, "exclude", level_weight=weights)
+
+    torch.autograd.gradcheck(loss, (rows.requires_grad_(), temperature(0.3).requires_grad_()))
+    arguments = (image, levels, temperature(), "exclude", -1, True, 0, -1, False, weights)
+    torch.library.opcheck(torch.ops.clustercl.contrastive_loss, (rows, *arguments))
+
+
+def test_levels_refuse_what_does_not_fit():
+    rows, image, pseudo_class = example(4, 2, 3)
+    two = pseudo_class.repeat(2, 1)
+    for arguments, message in (
+        ((two, "exclude", torch.tensor([0.5])), "level_weight must be a float64 tensor on the CPU"),
+        ((two, "exclude", torch.tensor([0.5, 1.5]).double()), "must lie in 0..1, got 1.5"),
+        ((two, "attract", torch.tensor([0.5, 0.5]).double()), "goes with same_class exclude"),
+        ((pseudo_class, "exclude", torch.tensor([0.5, 0.5]).double()), "pseudo_class .levels, n."),
+        ((two, "exclude", torch.tensor([0.5, 0.5, 0]).double()), "one number a row and level"),
+    ):
+        with pytest.raises(RuntimeError, match=message):
+            kernel(rows, image, arguments[0], temperature(), arguments[1], levels=arguments[2])
 
 
 @pytest.mark.parametrize("same_class", MODES)
@@ -316,10 +405,11 @@ CUDA_ERRORS = {
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def on_cuda(rows, image, pseudo_class, same_class, device="cuda"):
+def on_cuda(rows, image, pseudo_class, same_class, device="cuda", levels=None):
     rows = rows.detach().to(device).requires_grad_()
     t = torch.tensor(0.1, dtype=torch.float64, device=device, requires_grad=True)
-    loss = contrastive.contrastive_loss(rows, image.to(device), pseudo_class.to(device), t, same_class)
+    ids = image.to(device), pseudo_class.to(device)
+    loss = contrastive.contrastive_loss(rows, *ids, t, same_class, level_weight=levels)
     loss.sum().backward()
     return loss.detach(), rows.grad, t.grad
 
@@ -337,6 +427,20 @@ def test_cuda_gives_the_answer_of_the_cpu(same_class, dtype):
     assert (loss - wanted[0]).abs().max() <= of_loss
     assert (grad - wanted[1]).norm() <= of_grad * wanted[1].norm()
     assert abs(grad_temperature - wanted[2]) <= 10 * of_grad * (abs(wanted[2]) + wanted[1].norm() / 0.1)
+
+
+@pytest.mark.cuda
+@needs_cuda
+@pytest.mark.parametrize("dtype", CUDA_ERRORS)
+def test_cuda_weighs_levels_as_the_cpu(dtype):
+    rows, image, pseudo_class = example(300, 2, 40)
+    rows, levels = rows.detach().to(dtype), nested(pseudo_class, 4)
+    weights = torch.tensor(LEVELS[2], dtype=torch.float64)
+    wanted = kernel(rows.double(), image, levels, temperature(), "exclude", levels=weights)
+    loss, grad, _ = (x.cpu().double() for x in on_cuda(rows, image, levels, "exclude", levels=weights))
+    of_loss, of_grad = CUDA_ERRORS[dtype]
+    assert (loss - wanted[0]).abs().max() <= of_loss
+    assert (grad - wanted[1]).norm() <= of_grad * wanted[1].norm()
 
 
 @pytest.mark.cuda
