@@ -30,7 +30,7 @@ def command(
       clustercl evaluate runs/skin
       clustercl evaluate runs/skin --data PH2 --out ph2_results --json
     """
-    from clustercl.training.pipeline import evaluate_run
+    from clustercl.training.evaluate import evaluate_run
 
     metrics = evaluate_run(run, data, list_csv, out, devices, save_masks=out is not None)
     if as_json:

@@ -15,6 +15,7 @@ COMMANDS = {
     "finetune": "stages",
     "evaluate": "evaluate",
     "predict": "predict",
+    "compare": "compare",
     "export": "export",
     "report": "report",
     "data": "data",

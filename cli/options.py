@@ -104,6 +104,12 @@ def source(function):
     return function
 
 
+def groups(function):
+    """--groups."""
+    text = "CSV id,group of true groups of the images, such as a diagnosis, for oracle-class."
+    return click.option("--groups", type=PATH, help=text)(function)
+
+
 def task(function):
     """--task."""
     return click.option("--task", type=click.Choice(["skin", "heart"]), required=True, help="2D skin or 3D heart.")(
@@ -113,7 +119,10 @@ def task(function):
 
 def method(function):
     """--method."""
-    text = "Pre-training: pseudo-class (default), pseudo-class-attract, simclr, autoencoder, scratch."
+    text = (
+        "Pre-training: pseudo-class (default), pseudo-class-tree, pseudo-class-attract, random-class, oracle-class, "
+        "simclr, g-simclr, byol, mae, autoencoder, scratch."
+    )
     return click.option("--method", help=text)(function)
 
 

@@ -10,6 +10,7 @@ from clustercl.cli import options
 @click.command()
 @options.task
 @options.source
+@options.groups
 @click.option("--out", type=options.PATH, required=True, help="Folder of the run; an unfinished one goes on.")
 @click.option("--preset", default="default", show_default=True, help="tiny (two CPU cores, minutes), default or full.")
 @options.method
@@ -29,6 +30,7 @@ def command(
     unlabelled: tuple[Path, ...],
     list_csv: Path | None,
     labels: str | None,
+    groups: Path | None,
     out: Path,
     preset: str,
     method: str | None,
@@ -79,4 +81,5 @@ def command(
         devices,
         time_limit=options.seconds(time_limit),
         encoder=encoder,
+        groups=groups,
     )

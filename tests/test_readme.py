@@ -71,8 +71,9 @@ def test_the_page_of_training_runs(root, tmp_path, monkeypatch):
     names: dict = {}
     exec("".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)), names)
     assert (names["net"].conv_0.conv_0.conv.weight == encoder.conv_0.conv_0.conv.weight).all()
-    commands = re.findall(r"clustercl ((?:train|export) [^`#\n|]*)", page + (root / "README.md").read_text())
-    assert len(commands) > 10
+    page += (root / "README.md").read_text() + (root / "docs/compare.md").read_text()
+    commands = re.findall(r"clustercl ((?:train|export|compare) [^`#\n|]*)", page)
+    assert len(commands) > 20
     for text in commands:
         name, *arguments = shlex.split(text.replace('"', "").replace(" ...", " --task heart --out runs/heart"))
         command = cli.get_command(None, name)

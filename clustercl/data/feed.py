@@ -59,6 +59,25 @@ class _Stream:
         return order[1][positions], mix(self.seed, step * self.batch_size + np.arange(self.batch_size))
 
 
+class _ClassStream(_Stream):
+    """One item of each class in every batch; the items of a class come in turn, in an order drawn anew each time."""
+
+    def __init__(self, classes: np.ndarray, batch_size: int, seed: int, what: str):
+        super().__init__(len(classes), batch_size, seed, what)
+        self.members = [np.flatnonzero(classes == name) for name in np.unique(classes)]
+        if len(self.members) < batch_size:
+            raise DataError(f"there are only {len(self.members)} different groups of {what} for batches of "
+                            f"{batch_size}: wanted a smaller pretrain.batch_size")  # fmt: skip
+
+    def draw(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = []
+        for number, items in enumerate(self.members[: self.batch_size]):
+            round_, place = divmod(step, len(items))
+            order = np.random.default_rng([self.seed & 0xFFFFFFFF, number, round_]).permutation(len(items))
+            chosen.append(items[order[place]])
+        return np.array(chosen), mix(self.seed, step * self.batch_size + np.arange(self.batch_size))
+
+
 class UnitFeed:
     """Batches of units. A volume's crop is moved about its unit at random, never so far that another is nearer."""
 
@@ -74,6 +93,11 @@ class UnitFeed:
         self.prepared, self.units, self.settings, self.task = prepared, units, settings, task
         self._stream = _Stream(len(units), batch_size, seed, "units")
         self.steps_per_epoch = self._stream.steps_per_epoch
+
+    def take_one_of_each(self, classes: np.ndarray) -> None:
+        """From now on a batch holds one unit of each of these classes (n,) of the units. DataError where they are fewer
+        than a batch."""
+        self._stream = _ClassStream(classes, self._stream.batch_size, self._stream.seed, "units")
 
     def batch(self, step: int) -> UnitBatch:
         chosen, seeds = self._stream.draw(step)

@@ -42,6 +42,7 @@ def make_split(
     label_fraction: float = 1.0,
     fold: str = "",
     extents: Mapping[str, int] | None = None,
+    label_seed: int | None = None,
 ) -> Split:
     """Split labelled cases 70 / 10 / 20 into train, validation and test; groups are never separated.
 
@@ -58,6 +59,7 @@ def make_split(
       a fraction of all 16, so that 0.5, 0.25, 0.125 are the 8, 4, 2 of the papers. Sets are nested: those of a small
       fraction are among those of a larger one. With `extents`, the foreground of each case by id, every such set has
       small and large ones in their proportion. Validation and test do not depend on any of it.
+    - `label_seed`: of that draw alone, by default `seed`.
     - Unlabelled cases of a group that validates or tests are left out, and `note` says how many.
     """
     if not 0 < label_fraction <= 1:
@@ -85,7 +87,7 @@ def make_split(
     if count < 1:
         raise UsageError(f"--label-fraction {label_fraction:g}: of {pool} labelled training cases this is less than "
                          f"one, wanted at least {1 / pool:.2g}")  # fmt: skip
-    kept = sorted(_label_order(names["train"], seed, extents)[:count])
+    kept = sorted(_label_order(names["train"], seed if label_seed is None else label_seed, extents)[:count])
     held_out = (shares["validation"] | shares["test"]) - shares["train"]
     unlabelled = [case for case in cases if case.label is None]
     left_out = [case.id for case in unlabelled if case.group in held_out]

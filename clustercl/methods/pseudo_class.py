@@ -4,7 +4,9 @@ Source: Zhang, Hu, Sapkota, Shi, Chen, "Unsupervised Feature Clustering Improves
 Medical Image Segmentation", IEEE BIBM 2022.
 """
 
-from clustercl.methods.base import Contrastive
+import torch
+
+from clustercl.methods.base import Contrastive, Known
 
 
 class PseudoClass(Contrastive):
@@ -12,3 +14,7 @@ class PseudoClass(Contrastive):
 
     needs_clusters = True
     same_class = "exclude"
+
+    @classmethod
+    def label(cls, known: Known, settings) -> torch.Tensor:
+        return known.pseudo_class

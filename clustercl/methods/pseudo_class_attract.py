@@ -3,11 +3,10 @@
 Source of the loss: Khosla et al., "Supervised Contrastive Learning", NeurIPS 2020, on pseudo-classes.
 """
 
-from clustercl.methods.base import Contrastive
+from clustercl.methods.pseudo_class import PseudoClass
 
 
-class PseudoClassAttract(Contrastive):
+class PseudoClassAttract(PseudoClass):
     """All views of all units of the anchor's pseudo-class are positives."""
 
-    needs_clusters = True
     same_class = "attract"

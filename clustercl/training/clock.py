@@ -23,6 +23,12 @@ class Clock:
         else:
             self.waited += monotonic() - began
 
+    @contextmanager
+    def stopped(self):
+        self.pause()
+        yield
+        self.go_on()
+
     def pause(self) -> None:
         self.seconds += monotonic() - self.began
 

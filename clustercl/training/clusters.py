@@ -1,7 +1,7 @@
 """Stage 2: units, their features, the tree over them, and the pseudo-classes that cutting it gives."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -41,15 +41,25 @@ def _cluster(context: Context) -> None:
     wanted = settings.n_clusters
     if wanted == "auto":
         context.say(f"clusters: {choose_cut(tree, features)}")
-    elif wanted > len(units) // 2:
-        wanted = max(1, len(units) // 2)
-        context.say(f"clusters: {wanted} pseudo-classes instead of {settings.n_clusters}, as there are only "
+    elif wanted > most_classes(len(units)):
+        context.say(f"clusters: {most_classes(len(units))} pseudo-classes instead of {wanted}, as there are only "
                     f"{len(units)} units")  # fmt: skip
-    labels = cut_tree(tree, n_clusters=wanted)
+    labels = cut(context, tree)
     sizes = np.bincount(labels)
     write_csv(folder / "units.csv", HEADER, [(unit.id, unit.source, int(k)) for unit, k in zip(units, labels)])
     context.say(f"clusters: {len(units)} units in {len(sizes)} pseudo-classes of {sizes.min()} to {sizes.max()} units, "
                 f"by {settings.linkage} linkage")  # fmt: skip
+
+
+def most_classes(units: int) -> int:
+    """Of two units or more each, on average."""
+    return max(1, units // 2)
+
+
+def cut(context: Context, tree: np.ndarray) -> np.ndarray:
+    """Pseudo-classes (n,) int64 from a linkage matrix, as many as the configuration wants."""
+    wanted = context.config.cluster.n_clusters
+    return cut_tree(tree, n_clusters=wanted if wanted == "auto" else min(wanted, most_classes(len(tree) + 1)))
 
 
 def grow_tree(context: Context, features: np.ndarray) -> np.ndarray:
@@ -70,14 +80,22 @@ def encode_units(context: Context, prepared: Sequence[Prepared], units: Sequence
     model = AutoEncoder(context.new_encoder("autoencoder"), config.model.code_dim)
     model.load_state_dict(read_checkpoint(context.run.best("autoencoder"), "autoencoder")["model"])
     model = context.layout(model).to(context.fabric.device).eval()
-    size = config.autoencoder.batch_size
-    features = []
+    return encoded(context, prepared, units, model.encode if config.cluster.feature == "code" else model.pooled)
+
+
+def encoded(
+    context: Context,
+    prepared: Sequence[Prepared],
+    units: Sequence[Unit],
+    encode: Callable[[torch.Tensor], torch.Tensor],
+) -> np.ndarray:
+    """What `encode`, images (b, c, *s) to (b, d), makes of the units: (n, d) float32."""
+    config, size, features = context.config, context.config.autoencoder.batch_size, []
     for first in track(range(0, len(units), size), "encoding units", unit="batch", quiet=context.quiet):
         batch = units[first : first + size]
         images = context.to_device(torch.stack([unit_image(prepared, unit, config.data) for unit in batch]))
         with context.fabric.autocast():
-            pooled = model.encode(images) if config.cluster.feature == "code" else model.pooled(images)
-        features.append(pooled.float().cpu())
+            features.append(encode(images).float().cpu())
     return torch.cat(features).numpy()
 
 

@@ -14,129 +14,28 @@ from clustercl.data.task import Task
 from clustercl.errors import UsageError
 from clustercl.models.settings import ModelSettings
 from clustercl.training.overrides import flatten, nested, parse_assignment, plain, rebuild
+from clustercl.training.settings import (
+    AutoencoderSettings,
+    ClusterSettings,
+    EvaluationSettings,
+    FinetuneSettings,
+    PretrainSettings,
+)
 
 PRECISIONS = ("auto", "32", "16", "bf16")
 
 
 @dataclass(frozen=True)
-class StageSettings:
-    """Trained by AdamW. steps: optimiser steps. batch_size: over all processes. accumulate: parts of the batch that
-    pass through the network one after another, for less memory at the same result. lr: the highest learning rate, after
-    a rise over `warmup` (a share of the steps) and before half a cosine down to 0. weight_decay: AdamW's. clip_norm:
-    bound of the gradient's norm, 0 for none. warmup: see lr.
-
-    validate_every: steps between validations, 0 for one at the end. log_every: steps between rows of metrics.jsonl.
-    save_seconds: the first row after so long writes `last.pt`.
-    """
-
-    steps: int = 10_000
-    batch_size: int = 16
-    accumulate: int = 1
-    lr: float = 1e-3
-    weight_decay: float = 1e-2
-    warmup: float = 0.05
-    clip_norm: float = 1.0
-    validate_every: int = 500
-    log_every: int = 20
-    save_seconds: float = 60.0
-
-    def __post_init__(self):
-        for name, least in (
-            ("steps", 1),
-            ("batch_size", 1),
-            ("accumulate", 1),
-            ("validate_every", 0),
-            ("log_every", 1),
-        ):
-            if getattr(self, name) < least:
-                raise UsageError(f"{self.section}.{name}: wanted at least {least}, got {getattr(self, name)}")
-        for name in ("weight_decay", "clip_norm"):
-            if not getattr(self, name) >= 0:
-                raise UsageError(f"{self.section}.{name}: wanted a number from 0 on, got {getattr(self, name):g}")
-        if not self.lr > 0:
-            raise UsageError(f"{self.section}.lr: wanted a number above 0, got {self.lr:g}")
-        if not 0 <= self.warmup < 1:
-            raise UsageError(f"{self.section}.warmup: wanted a share of the steps in 0..1, got {self.warmup:g}")
-
-    @property
-    def section(self) -> str:
-        return type(self).__name__.removesuffix("Settings").lower()
-
-
-@dataclass(frozen=True)
-class AutoencoderSettings(StageSettings):
-    """Stage 1. The loss is the mean squared error of the reconstruction."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        _at_least_two("autoencoder.batch_size", self.batch_size, "units, which a batch norm compares")
-
-
-@dataclass(frozen=True)
-class PretrainSettings(StageSettings):
-    """Stage 3. batch_size: in units. views: random views of each. temperature: of the contrastive loss. start: the
-    encoder begins with "random" weights or with those of stage 1, "autoencoder"."""
-
-    temperature: float = 0.1
-    views: int = 2
-    start: str = "random"
-
-    def __post_init__(self):
-        super().__post_init__()
-        _at_least_two("pretrain.batch_size", self.batch_size, "units: one alone has no negative")
-        _at_least_two("pretrain.views", self.views, "views, which attract each other")
-        if not self.temperature > 0:
-            raise UsageError(f"pretrain.temperature: wanted a number above 0, got {self.temperature:g}")
-        if self.start not in ("random", "autoencoder"):
-            raise UsageError(f"pretrain.start: wanted random or autoencoder, got {self.start!r}")
-
-
-@dataclass(frozen=True)
-class FinetuneSettings(StageSettings):
-    """Stage 4. The loss is Dice plus cross-entropy (MONAI's DiceCELoss)."""
-
-
-@dataclass(frozen=True)
-class ClusterSettings:
-    """Stage 2. linkage: ward, average, complete or single. n_clusters: pseudo-classes, or "auto" for the widest gap
-    between merge heights. feature: what of the auto-encoder is clustered, its "code" or the space "mean" of its
-    coarsest map."""
-
-    linkage: str = "ward"
-    n_clusters: int | str = 20
-    feature: str = "code"
-
-    def __post_init__(self):
-        if self.linkage not in ("ward", "average", "complete", "single"):
-            raise UsageError(f"cluster.linkage: wanted ward, average, complete or single, got {self.linkage!r}")
-        if self.n_clusters != "auto" and (isinstance(self.n_clusters, str) or self.n_clusters < 1):
-            raise UsageError(f"cluster.n_clusters: wanted a number from 1 on or auto, got {self.n_clusters!r}")
-        if self.feature not in ("code", "mean"):
-            raise UsageError(f"cluster.feature: wanted code or mean, got {self.feature!r}")
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """overlap: share by which sliding windows overlap. tolerance_mm: surface Dice counts points as matched within this
-    distance (pixels where there is no spacing)."""
-
-    overlap: float = 0.5
-    tolerance_mm: float = 2.0
-
-    def __post_init__(self):
-        if not 0 <= self.overlap < 1:
-            raise UsageError(f"evaluation.overlap: wanted a share in 0..1, got {self.overlap:g}")
-        if not self.tolerance_mm >= 0:
-            raise UsageError(f"evaluation.tolerance_mm: wanted a distance from 0 on, got {self.tolerance_mm:g}")
-
-
-@dataclass(frozen=True)
 class Config:
-    """Everything that decides what a run computes; where its data lie is kept beside it, see `run.py`."""
+    """Everything that decides what a run computes; where its data lie is kept beside it, see `run.py`.
+
+    split_seed: of the cases that validate and test, -1 for `seed`; which of the others are labelled is `seed`'s.
+    """
 
     task: str
     preset: str = "default"
     seed: int = 0
+    split_seed: int = -1
     method: str = "pseudo-class"
     label_fraction: float = 1.0
     fold: str = ""
@@ -180,11 +79,6 @@ def require_fitting(config: Config, task: Task) -> None:
         key = "data.size" if task.spatial_dims == 2 else "data.patch"
         raise UsageError(f"{key}: wanted {2 ** (levels - 1)} or more per axis for a network of {levels} levels "
                          f"(model.features), got {min(shape)}")  # fmt: skip
-
-
-def _at_least_two(key: str, value: int, what: str) -> None:
-    if value < 2:
-        raise UsageError(f"{key}: wanted at least 2 {what}, got {value}")
 
 
 def resolve(

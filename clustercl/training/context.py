@@ -19,8 +19,10 @@ from clustercl.models.encoder import Encoder
 from clustercl.models.foreign import Match, match_encoder
 from clustercl.progress import say
 from clustercl.training.config import Config
+from clustercl.training.devices import DeviceRequest
 from clustercl.training.graph import needed
 from clustercl.training.interrupt import Interrupt
+from clustercl.training.launch import start_fabric
 from clustercl.training.lock import RunLock
 from clustercl.training.loop import stage_seed
 from clustercl.training.peers import Peers
@@ -42,6 +44,7 @@ class Context:
     workers: int | None = None  # threads that read images, by default one per core; 0: none beside this one
     interrupt: Interrupt = field(default_factory=Interrupt)
     peers: Peers | None = None  # the other processes
+    report: Report | None = None  # what checking the data gave, where it is known
     split: Split | None = None
     cases: dict[str, Case] = field(default_factory=dict)
     _prepared: dict[str, CachedCase] = field(default_factory=dict)
@@ -77,10 +80,14 @@ class Context:
         self.split = self.from_the_first(lambda: self._begin(found, match))
 
     def _begin(self, found: Sequence[Case], match: Match | None) -> Split:
-        config, checked = self.config, self._check(found)
-        extents = {row.case: row.foreground for row in checked.rows}
-        together = with_copies_together(found, checked.rows)
-        self.split = make_split(together, self.task, config.seed, config.label_fraction, config.fold, extents)
+        config = self.config
+        self.report = self.report or self._check(found)
+        extents = {row.case: row.foreground for row in self.report.rows}
+        together = with_copies_together(found, self.report.rows)
+        split_seed = config.seed if config.split_seed < 0 else config.split_seed
+        self.split = make_split(
+            together, self.task, split_seed, config.label_fraction, config.fold, extents, config.seed
+        )
         if self.task.spatial_dims == 2 and len(self.training_ids) < 2 and "autoencoder" in needed(self.config):
             only = self.cases[self.training_ids[0]].image
             raise DataError(f"{only}: is the only image to learn from, wanted two or more to cluster: add images, "
@@ -224,3 +231,10 @@ class Context:
     def say(self, text: str) -> None:
         if self.fabric.is_global_zero and not self.quiet:
             say(text)
+
+
+def new_context(run: RunFolder, config: Config, source: Source, devices: DeviceRequest | None, quiet: bool) -> Context:
+    """With its process started, and those beside it."""
+    devices = devices or DeviceRequest()
+    fabric = start_fabric(devices, config)
+    return Context(run, config, source, fabric, quiet or not fabric.is_global_zero, devices.workers)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 
 from clustercl.errors import RunError
-from clustercl.training.config import StageSettings
+from clustercl.training.settings import StageSettings
 
 NORMS_KEPT = 5
 FILES_NAMED = 8

@@ -24,12 +24,13 @@ from clustercl.models.checkpoint import FORMAT, STAGES
 from clustercl.ops.gather import gather_rows
 from clustercl.progress import Progress, say
 from clustercl.training.clock import Clock
-from clustercl.training.config import StageSettings
 from clustercl.training.guards import LossWatch, all_finite, collapse_warning, memory_advice
 from clustercl.training.interrupt import EXIT_CODES, Interrupt, Stopped
 from clustercl.training.peers import Peers
 from clustercl.training.record import Record
 from clustercl.training.resume import restore
+from clustercl.training.schedule import learning_rate_factor
+from clustercl.training.settings import StageSettings
 
 NOT_FINITE = len(EXIT_CODES) + 1  # what processes tell each other: 0, or a reason of EXIT_CODES, or this
 
@@ -42,7 +43,10 @@ class Work:
     loss: (model, batch) to a scalar. validate: the model in eval mode to the number under `metric`, or None where
     nothing can be validated: then best.pt is the last. header: config and task, kept in every checkpoint. criterion:
     the module in `loss` that compares, whose time the benchmark tells. files: step to the images of its batch, for
-    messages. spread: model to how far its last embeddings differed, 0..1.
+    messages. numbers: what a row tells beside the loss, by name; of `embedding_spread`, how far the embeddings of the
+    last step differed, 0..1, little is warned of. before: called with every step that is a multiple of `every`, but the
+    first, before its batch is seen; what it changes must be part of the model. after: called with the number of steps
+    done.
     """
 
     stage: str
@@ -55,7 +59,10 @@ class Work:
     header: dict
     criterion: nn.Module | None = None
     files: Callable[[int], list[str]] = lambda step: []
-    spread: Callable[[nn.Module], torch.Tensor] | None = None
+    numbers: Callable[[], dict[str, torch.Tensor]] = dict
+    every: int = 0
+    before: Callable[[int], None] | None = None
+    after: Callable[[int], None] = lambda step: None
 
 
 def stage_seed(seed: int, stage: str) -> int:
@@ -113,6 +120,9 @@ def fit(
             with clock.waiting():
                 batch = share(coming.result(), rank, world)
             coming = ahead.submit(work.batch, step + 1)  # drawn while the network works
+            if work.before is not None and step and step % work.every == 0:
+                with clock.stopped():
+                    work.before(step)
             loss = backward(work, model, batch, fabric, mix(mix(seed, step), rank).item(), watch)
             told = NOT_FINITE if not watch.finite else _code(interrupt.step())
             told = peers.worst(told)
@@ -120,6 +130,7 @@ def fit(
                 _give_up(work, step, watch, lambda: save(losses))
             watch.norms.append(_norm(fabric, model, wrapped, settings.clip_norm))
             wrapped.step()
+            work.after(step + 1)
             rate = scheduler.get_last_lr()[0]
             scheduler.step()
             optimizer.zero_grad()
@@ -135,8 +146,9 @@ def fit(
             row["lr"] = rate
             clock.pause()
             losses.clear()
-            if work.spread is not None:
-                row["embedding_spread"] = float(fabric.all_reduce(work.spread(work.model), reduce_op="mean"))
+            for name, number in work.numbers().items():
+                row[name] = float(fabric.all_reduce(number, reduce_op="mean"))
+            if "embedding_spread" in row:
                 warning = collapse_warning(work.stage, step, row["embedding_spread"])
                 if warning and not warned and not quiet and step > settings.warmup * settings.steps:
                     say(warning)
@@ -181,14 +193,6 @@ def share(batch, rank: int, world: int):
     if world == 1:
         return batch
     return type(batch)(**{item.name: getattr(batch, item.name)[rank::world] for item in fields(batch)})
-
-
-def learning_rate_factor(step: int, settings: StageSettings) -> float:
-    """Of the peak rate: a linear rise over the warm-up, then half a cosine down to 0."""
-    rise = max(1, round(settings.warmup * settings.steps))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, settings.steps - rise)))
 
 
 def _code(reason: str | None) -> int:

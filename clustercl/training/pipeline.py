@@ -5,19 +5,19 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from clustercl.data.cases import find_cases
 from clustercl.data.task import get_task
 from clustercl.errors import RunError, UsageError
 from clustercl.files import read_json, require_writable
 from clustercl.training.config import Config, require_fitting
-from clustercl.training.context import Context
+from clustercl.training.context import Context, new_context
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.graph import ancestors, dependents, needed
 from clustercl.training.interrupt import Interrupt
-from clustercl.training.launch import describe, start_fabric
+from clustercl.training.launch import describe
 from clustercl.training.overrides import flatten, nested, parse_assignment
 from clustercl.training.peers import together
 from clustercl.training.run import STAGES, TRAINING, RunFolder, Source
+from clustercl.training.store import StageStore
 
 # Sections and keys of the configuration that a command of one stage may change in a run that exists.
 OWN_KEYS = {
@@ -40,16 +40,19 @@ def train(
     quiet: bool = False,
     time_limit: float | None = None,
     encoder: Path | None = None,
+    groups: Path | None = None,
+    store: StageStore | None = None,
 ) -> dict:
     """Run all stages that the configuration's method needs, in the folder `out`, and return the metrics.
 
-    `encoder`: a file of weights that the encoder begins with wherever it would begin at random.
+    `encoder`: a file of weights that the encoder begins with wherever it would begin at random. `groups`: a table of
+    true groups of the images, for methods that compare with them. `store`: stages shared with other runs.
     Without `data` and `list_csv` the task's demo data are written to out/demo_data and used. A run that exists goes on
     where it stopped: finished stages are skipped. Raises UsageError where its settings or data are others than those
     asked for, naming them; DataError on bad data, before anything is written; RunError where a stage fails, or another
     process is at work in the folder. SIGTERM, Ctrl-C and `time_limit` (seconds) end it after the step, saved: Stopped.
     """
-    run, source = RunFolder(out), Source.of(data, unlabelled, list_csv, labels, encoder)
+    run, source = RunFolder(out), Source.of(data, unlabelled, list_csv, labels, encoder, groups)
     get_task(config.task, labels)  # wrong labels are told before devices are touched
     if run.exists():
         run.require_same(config, source)
@@ -58,7 +61,10 @@ def train(
     require_writable(run.path)
     require_fitting(config, get_task(config.task, labels))
     with _at_work(run, config, source, devices, quiet, time_limit) as context:
+        context.report = None if store is None else store.report
         context.open()
+        if store is not None:
+            store.report = context.report
         _announce_split(context)
         for stage in needed(config):
             if context.from_the_first(partial(run.finished, stage, config)):
@@ -70,7 +76,10 @@ def train(
                 for later in dependents(config, stage):
                     run.discard(later)
             context.fabric.barrier()
-            _run(stage, context)
+            if store is None:
+                _run(stage, context)
+            else:
+                store.run(stage, context, partial(_run, stage, context))
         return context.from_the_first(lambda: _metrics(context))
 
 
@@ -120,7 +129,7 @@ def _at_work(
 ) -> Iterator[Context]:
     """A context that holds the run folder, once there is one, and listens to signals."""
     with Interrupt(time_limit) as interrupt:
-        context = _context(run, config, source, devices, quiet)
+        context = new_context(run, config, source, devices, quiet)
         context.interrupt = interrupt
         with together(context.fabric) as peers:
             context.peers, peers.last_act = peers, context.lock.release
@@ -131,12 +140,6 @@ def _at_work(
                 yield context
             finally:
                 context.lock.release()
-
-
-def _context(run: RunFolder, config: Config, source: Source, devices: DeviceRequest | None, quiet: bool) -> Context:
-    devices = devices or DeviceRequest()
-    fabric = start_fabric(devices, config)
-    return Context(run, config, source, fabric, quiet or not fabric.is_global_zero, devices.workers)
 
 
 def _make_room(run: RunFolder, stage: str, before: Config, config: Config, context: Context) -> None:
@@ -152,51 +155,6 @@ def _make_room(run: RunFolder, stage: str, before: Config, config: Config, conte
         run.split_path.unlink(missing_ok=True)  # made again by whoever opens the run next, from the new fraction
     if config != before:
         run.write_config(config, context.source)
-
-
-def evaluate_run(
-    out: Path | str,
-    data: Path | None = None,
-    list_csv: Path | None = None,
-    result: Path | None = None,
-    devices: DeviceRequest | None = None,
-    quiet: bool = False,
-    save_masks: bool = False,
-) -> dict:
-    """Metrics of a run's fine-tuned network: on its test split, or on every labelled case of a folder or a list.
-
-    Written to `result`; without it those of the test split go to the run's evaluation folder once the network is
-    trained to its end, and those of other data nowhere.
-    """
-    from clustercl.evaluation.evaluate import evaluate_cases
-    from clustercl.models.checkpoint import load_segmentation
-
-    run = RunFolder(out)
-    config, source = run.read_config()
-    if not run.best("finetune").is_file():
-        raise RunError(f"{run.path}: has no fine-tuned network yet: run clustercl train or clustercl finetune first")
-    if result is not None:
-        require_writable(result)
-    context = _context(run, config, source, devices, quiet)
-    note = None
-    if data is None and list_csv is None:
-        context.open()
-        cases, note = context.find(context.split.test), context.split.note
-        if run.finished("finetune", config):
-            result = result or run.evaluation
-        else:
-            context.say(
-                "finetune is not finished: these are numbers of its best checkpoint so far, kept out of the run"
-            )
-    else:
-        cases = [case for case in find_cases(context.task, data, (), list_csv) if case.label is not None]
-        if not cases:
-            raise RunError(f"{data or list_csv}: holds no case with a label, so there is nothing to compare with")
-    network = context.layout(load_segmentation(run.best("finetune")).network).to(context.fabric.device)
-    return evaluate_cases(
-        network, cases, context.task, config.data, context.fabric.device, config.evaluation, result, note=note,
-        save_masks=save_masks, quiet=quiet,
-    )  # fmt: skip
 
 
 def _run(stage: str, context: Context) -> None:

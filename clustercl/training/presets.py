@@ -7,7 +7,7 @@ PRESETS = {
     ("skin", "tiny"): {
         "data": {"size": 96},
         "model": {"features": [16, 32, 64, 128, 128], "code_dim": 64, "projection_dim": 64},
-        "autoencoder": {"steps": 200, "batch_size": 16, "lr": 2e-3, "validate_every": 50, "log_every": 10},
+        "autoencoder": {"steps": 200, "batch_size": 16, "validate_every": 50, "log_every": 10},
         "cluster": {"n_clusters": 10},
         "pretrain": {"steps": 100, "batch_size": 32, "lr": 2e-3, "validate_every": 50, "log_every": 10},
         "finetune": {"steps": 400, "batch_size": 8, "lr": 1e-3, "validate_every": 50, "log_every": 10},

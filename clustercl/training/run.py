@@ -34,6 +34,7 @@ class Source:
     list: str | None = None
     labels: str | None = None
     encoder: str | None = None  # weights that the encoder begins with
+    groups: str | None = None  # a CSV of true groups
 
     @classmethod
     def of(
@@ -43,6 +44,7 @@ class Source:
         list_csv: Path | None,
         labels: str | None,
         encoder: Path | None = None,
+        groups: Path | None = None,
     ) -> "Source":
         """UsageError on options that exclude each other."""
         if data is not None and list_csv is not None:
@@ -57,6 +59,7 @@ class Source:
             list=None if list_csv is None else os.path.abspath(list_csv),
             labels=labels,
             encoder=None if encoder is None else os.path.abspath(encoder),
+            groups=None if groups is None else os.path.abspath(groups),
         )
 
     @property

@@ -1,23 +1,24 @@
 """The stages. Each reads the results of those before it from the run folder and adds its own."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
 from clustercl.data.augment import augment_pair, contrastive_views
 from clustercl.data.feed import LabelledBatch, LabelledFeed, UnitBatch, UnitFeed
 from clustercl.data.units import make_units, unit_image
-from clustercl.methods import METHODS
+from clustercl.methods import METHODS, Method
 from clustercl.models.autoencoder import AutoEncoder
 from clustercl.models.checkpoint import encoder_weights, load_segmentation, read_checkpoint
 from clustercl.models.dice_ce import DiceCrossEntropy
 from clustercl.models.encoder import Encoder
 from clustercl.models.unet import UNet
-from clustercl.training.clusters import read_pseudo_classes
 from clustercl.training.context import Context
 from clustercl.training.graph import parents
+from clustercl.training.labels import Labels, agreement, weight_left_out
 from clustercl.training.loop import Work, fit, stage_seed
-from clustercl.training.validation import contrastive_loss, mean_dice, reconstruction_loss
+from clustercl.training.validation import held_out_loss, mean_dice, reconstruction_loss
 
 BACKGROUND_WEIGHT = 0.2  # in the cross-entropy of volumes
 VALIDATION_UNITS = 64  # as many held-out units choose the best checkpoint of stages 1 and 3
@@ -51,22 +52,49 @@ def pretrain_work(context: Context) -> Work:
         _load_encoder(context, encoder, "autoencoder")
     model = kind(encoder, settings, config.model.projection_dim)
     feed = _unit_feed(context, "pretrain")
-    pseudo_class = torch.full((len(feed.units),), -1)
-    if kind.needs_clusters:
-        pseudo_class = context.from_the_first(lambda: read_pseudo_classes(context.run, feed.units))
+    labels = Labels(context, kind, feed)
+    # In the checkpoints, as clustering again changes them: a run that was killed goes on with those it had.
+    model.register_buffer("labels", labels.first())
+    model.register_buffer("agreement", torch.tensor(torch.nan))
+    if kind.one_of_a_class:
+        feed.take_one_of_each(model.labels.numpy())
+    if model.masks:
+        share = weight_left_out(model.labels, model.level_weight() or (0.0,))
+        context.say(f"pretrain: labels take away {share:.1%} of the weight of the negatives")
     held_out = _validation_images(context)
 
     def loss(model: torch.nn.Module, batch: UnitBatch) -> torch.Tensor:
         views = contrastive_views(context.to_device(batch.images), batch.seeds, settings.views, context.colour)
-        return model(views, pseudo_class[batch.units].to(views.device))
+        return model(views, model.labels[batch.units.to(views.device)], batch.seeds)
 
     def validate(model: torch.nn.Module) -> float:
-        return contrastive_loss(model, held_out, settings, context)
+        return held_out_loss(model, held_out, settings, context)
+
+    def cluster_again(step: int) -> None:
+        before, after = model.labels.cpu(), labels.again(model.encoder)
+        model.labels.copy_(after)
+        model.agreement.fill_(agreement(before, after))
+        context.say(f"pretrain: clustered again after step {step}: adjusted Rand index {float(model.agreement):.3f} "
+                    "with the classes before")  # fmt: skip
 
     # A single unit has no negative: its loss says nothing, so the last checkpoint counts as the best.
-    usable = validate if len(held_out) > 1 else None
-    return Work("pretrain", context.layout(model), feed.batch, loss, usable, "validation_loss", False, context.header,
-                model.criterion, feed.files, lambda model: model.spread)  # fmt: skip
+    usable = validate if len(held_out) > 1 and kind.validates else None
+    work = Work("pretrain", context.layout(model), feed.batch, loss, usable, "validation_loss", False, context.header,
+                model.criterion, feed.files)  # fmt: skip
+    work.numbers = partial(_numbers, model)
+    work.after = lambda step: model.after_step(step, settings.steps)
+    if settings.recluster_epochs:
+        if kind.needs_clusters and not kind.one_of_a_class:
+            work.every, work.before = settings.recluster_epochs * feed.steps_per_epoch, cluster_again
+        else:
+            context.say(f"pretrain: method {config.method} is not clustered again, its loss uses no pseudo-classes")
+    return work
+
+
+def _numbers(model: Method) -> dict[str, torch.Tensor]:
+    """What a row of metrics.jsonl tells of a pre-training beside its loss."""
+    found = {} if model.spread is None else {"embedding_spread": model.spread}
+    return found if model.agreement.isnan() else found | {"class_agreement": model.agreement}
 
 
 def finetune_work(context: Context) -> Work:

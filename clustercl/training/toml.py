@@ -5,13 +5,16 @@ import json
 import textwrap
 from dataclasses import fields, is_dataclass
 
-from clustercl.training.config import Config, StageSettings
+from clustercl.methods import METHODS
+from clustercl.training.config import Config
+from clustercl.training.settings import StageSettings
 
 WIDTH = 100
 TOP = (
     "Settings of clustercl train: change what is to be changed, pass the file with --config.",
-    "seed: of split, weights, order and augmentation. method: pseudo-class, pseudo-class-attract, simclr, autoencoder "
-    "or scratch. label_fraction: share of the training labels that may be used. fold: 2/5 tests on the second of five "
+    "seed: of split, weights, order and augmentation. split_seed: of the cases that validate and test, -1 for seed. "
+    f"method: one of {', '.join(METHODS)}. "
+    "label_fraction: share of the training labels that may be used. fold: 2/5 tests on the second of five "
     "parts. deterministic: only deterministic algorithms. precision: auto, 32, 16 or bf16. "
     "compile: the networks, which takes minutes, for faster steps.",
 )

@@ -7,8 +7,8 @@ import torch
 from clustercl.data.augment import contrastive_views
 from clustercl.data.prepare import Prepared, to_float
 from clustercl.models.autoencoder import AutoEncoder
-from clustercl.training.config import PretrainSettings
 from clustercl.training.context import Context
+from clustercl.training.settings import PretrainSettings
 
 REPEATS = 4  # draws of views: one alone would let chance choose the checkpoint
 
@@ -22,18 +22,15 @@ def reconstruction_loss(model: AutoEncoder, images: torch.Tensor, batch_size: in
     return total / len(images)
 
 
-def contrastive_loss(
-    model: torch.nn.Module, images: torch.Tensor, settings: PretrainSettings, context: Context
-) -> float:
-    """The method's loss among held-out units (b, c, *s), the same views each time; their pseudo-class is unknown."""
+def held_out_loss(model: torch.nn.Module, images: torch.Tensor, settings: PretrainSettings, context: Context) -> float:
+    """The method's loss among held-out units (b, c, *s), the same views each time; their labels are unknown."""
     batches = [part for part in images.split(settings.batch_size) if len(part) > 1]
     total = 0.0
     for repeat in range(REPEATS):
         for number, part in enumerate(batches):
             seeds = torch.arange(len(part)) + settings.batch_size * (number + len(batches) * repeat)
             views = contrastive_views(context.to_device(part), seeds, settings.views, context.colour)
-            unknown = torch.full((len(part),), -1, device=views.device)
-            total += float(model(views, unknown)) * len(part)
+            total += float(model(views, None, seeds)) * len(part)
     return total / (REPEATS * sum(len(part) for part in batches))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from clustercl.cli.main import run
 from clustercl.progress import say
-from clustercl.training import pipeline
+from clustercl.training import evaluate
 
 
 def measure(value):
@@ -32,7 +32,7 @@ def calls(monkeypatch):
         say("progress")
         return METRICS
 
-    monkeypatch.setattr(pipeline, "evaluate_run", evaluate_run)
+    monkeypatch.setattr(evaluate, "evaluate_run", evaluate_run)
     return made
 
 

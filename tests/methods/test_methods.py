@@ -1,14 +1,22 @@
-"""Pre-training methods: their losses fall, reach the encoder, and use pseudo-classes as they say."""
+"""Pre-training methods: their losses fall, their gradients are those of their definitions, and they use labels as they
+say."""
 
+import numpy as np
 import pytest
 import torch
 
-from clustercl.methods import METHODS
+from clustercl.cluster import linkage
+from clustercl.cut import cut_tree
+from clustercl.methods import METHODS, Known
+from clustercl.methods.base import Contrastive
 from clustercl.models.encoder import Encoder
-from clustercl.training.config import PretrainSettings
+from clustercl.reference import pseudo_class_nt_xent as reference
+from clustercl.training.settings import PretrainSettings
 
-SETTINGS = PretrainSettings(batch_size=6, temperature=0.2)
+SETTINGS = PretrainSettings(batch_size=6, temperature=0.2, mask_cell=4, tree_cuts=(1.0, 2.0), tree_weights=(0.5, 0.0))
 TRAINED = [name for name, kind in METHODS.items() if kind.pretrains]
+CONTRASTIVE = [name for name in TRAINED if issubclass(METHODS[name], Contrastive)]
+SEEDS = torch.arange(6) * 1000 + 7
 
 
 def build(name):
@@ -26,54 +34,151 @@ def views():
 PSEUDO = torch.tensor([0, 0, 0, 1, 1, -1])
 
 
+def labels(name):
+    """Of the six units, as the method would have them."""
+    if name == "pseudo-class-tree":
+        return torch.stack([PSEUDO, torch.tensor([0, 0, 1, 2, 2, -1])], dim=1)
+    return PSEUDO if METHODS[name].label.__func__ is not METHODS["simclr"].label.__func__ else torch.full((6,), -1)
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_loss_falls_and_reaches_every_parameter(name):
     method = build(name)
     optimizer = torch.optim.AdamW(method.parameters(), lr=3e-3)
     losses = []
-    for _ in range(25):
+    for step in range(40):
         optimizer.zero_grad()
-        loss = method(views(), PSEUDO)
+        loss = method(views(), labels(name), SEEDS)
         loss.backward()
         optimizer.step()
+        method.after_step(step + 1, 40)
         losses.append(loss.item())
-    assert losses[-1] < losses[0] - 0.05
+    # Of one cell in four of noise, which mae rebuilds, there is little to learn but its mean.
+    assert losses[-1] < (0.95 * losses[0] if name == "mae" else losses[0] - 0.05)
     # Convolutions before a group norm have biases that move nothing within a group of one value; weights all do.
-    silent = [key for key, value in method.named_parameters() if value.grad is None or not value.grad.abs().sum()]
+    trained = [(key, value) for key, value in method.named_parameters() if value.requires_grad]
+    silent = [key for key, value in trained if value.grad is None or not value.grad.abs().sum()]
     assert not [key for key in silent if key.endswith("weight")]
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_value_is_the_definition(name):
-    method, same_class = build(name), METHODS[name].same_class
-    both = views()
+def gradients(method, loss):
+    method.zero_grad()
+    loss.backward()
+    return {key: value.grad.clone() for key, value in method.named_parameters() if value.grad is not None}
+
+
+def assert_same_step(method, found, wanted):
+    # float64 throughout; only the order of sums differs.
+    torch.testing.assert_close(found.detach(), wanted.detach(), rtol=1e-10, atol=1e-12)
+    one, other = gradients(method, found), gradients(method, wanted)
+    assert one.keys() == other.keys() and any(key.startswith("encoder.") for key in one)
+    for key, grad in one.items():
+        torch.testing.assert_close(grad, other[key], rtol=1e-8, atol=1e-10, msg=key)
+
+
+@pytest.mark.parametrize("name", CONTRASTIVE)
+def test_contrastive_gradients_are_those_of_the_reference(name):
+    method, both = build(name).double(), views().double()
+    embeddings = method.head(method.encoder(both.flatten(0, 1))[-1])
+    options = {"same_class": method.same_class, "level_weight": method.level_weight()}
+    wanted = reference(embeddings, labels(name), 2, SETTINGS.temperature, **options).mean()
+    assert_same_step(method, method(both, labels(name), SEEDS), wanted)
+
+
+def test_byol_gradients_are_those_of_the_definition():
+    method, both = build("byol").double(), views().double()
+    for value in method.target.parameters():
+        value.add_(0.01)  # as after some steps
+    z = [method.predictor(method.head(method.encoder(both.flatten(0, 1))[-1]))]
     with torch.no_grad():
-        z = torch.nn.functional.normalize(method.head(method.encoder(both.flatten(0, 1))[-1]).double(), dim=1)
-        image, label = torch.arange(6).repeat(2), PSEUDO.repeat(2)
-        expected = []
-        for i in range(12):
-            positives, candidates = [], []
-            for j in range(12):
-                if j == i:
-                    continue
-                own = bool(image[i] == image[j])
-                mates = not own and bool(label[i] == label[j]) and int(label[i]) >= 0
-                similarity = float(z[i] @ z[j]) / SETTINGS.temperature
-                if own or (mates and same_class == "attract"):
-                    positives.append(similarity)
-                if own or not (mates and same_class == "exclude"):
-                    candidates.append(similarity)
-            expected.append(torch.tensor(candidates).logsumexp(0) - torch.tensor(positives).mean())
-        # float32 embeddings of norm 1, divided by the temperature: errors of a few 1e-7 / 0.2.
-        torch.testing.assert_close(float(method(both, PSEUDO)), float(torch.stack(expected).mean()), atol=1e-5, rtol=0)
+        t = method.target["head"](method.target["encoder"](both.flatten(0, 1))[-1])
+    terms = []
+    for i in range(12):
+        cosine = z[0][i] @ t[(i + 6) % 12] / (z[0][i].norm() * t[(i + 6) % 12].norm())
+        terms.append(2 - 2 * cosine)
+    assert_same_step(method, method(both, labels("byol"), SEEDS), torch.stack(terms).mean())
 
 
-def test_pseudo_classes_matter_where_they_should():
-    both, other = views(), torch.tensor([0, 1, 2, 0, 1, 2])
+def test_byols_copy_follows_slower_and_slower():
+    method = build("byol")
+    name, own = next(iter(method.encoder.named_parameters()))
+    copy = dict(method.target["encoder"].named_parameters())[name]
+    with torch.no_grad():
+        own.add_(1.0)
+    before = copy.clone()
+    method.after_step(0, 10)
+    torch.testing.assert_close(copy, before + 0.004)  # momentum 0.996 at the beginning
+    method.after_step(10, 10)
+    torch.testing.assert_close(copy, before + 0.004)  # and 1 at the end
+
+
+def test_mae_gradients_are_those_of_the_definition():
+    method, both = build("mae").double(), views().double()
+    wanted = []
+    for view in range(2):
+        hidden = method._hidden(torch.Size([16, 16]), SEEDS, view)
+        assert (hidden.flatten(1).sum(dim=1) == 12 * 16).all()  # 12 of 16 cells of 4 x 4
+        for image, mask in zip(both[view], hidden):
+            shown = image.clone()
+            shown[mask] = image.mean()
+            rebuilt = method.network(shown[None])[0]
+            wanted.append((rebuilt - image)[mask].square().mean())
+    assert_same_step(method, method(both, labels("mae"), SEEDS), torch.stack(wanted).mean())
+
+
+def test_mae_hides_by_the_seeds_of_the_units_alone():
+    method = build("mae")
+    together = method._hidden(torch.Size([16, 12]), SEEDS, 0)
+    alone = method._hidden(torch.Size([16, 12]), SEEDS[3:4], 0)
+    assert together.shape == (6, 1, 16, 12) and torch.equal(together[3:4], alone)
+    assert not torch.equal(together, method._hidden(torch.Size([16, 12]), SEEDS, 1))
+    assert not torch.equal(together[0], together[1])
+
+
+def test_labels_matter_where_they_should():
+    both = views()
     for name in TRAINED:
-        method = build(name)
-        changed = float(method(both, PSEUDO).detach()) != float(method(both, other).detach())
-        assert changed == METHODS[name].needs_clusters, name
+        method, other = build(name), torch.tensor([0, 1, 2, 0, 1, 2])
+        if name == "pseudo-class-tree":
+            other = torch.stack([other, other], dim=1)
+        changed = float(method(both, labels(name), SEEDS).detach()) != float(method(both, other, SEEDS).detach())
+        uses = {"pseudo-class", "pseudo-class-tree", "pseudo-class-attract", "random-class", "oracle-class"}
+        assert changed == (name in uses), name
+
+
+def known(n=60):
+    draw = np.random.default_rng(3)
+    features = draw.normal(size=(4, 5))[np.arange(n) % 4] * 3 + draw.normal(size=(n, 5))
+    tree = linkage(features)
+    groups = torch.arange(n) % 3 - 1
+    return Known(n, 7, features.astype(np.float32), tree, torch.from_numpy(cut_tree(tree, n_clusters=4)), groups)
+
+
+def test_labels_come_from_where_each_method_says():
+    have = known()
+    assert torch.equal(METHODS["pseudo-class"].label(have, SETTINGS), have.pseudo_class)
+    assert torch.equal(METHODS["pseudo-class-attract"].label(have, SETTINGS), have.pseudo_class)
+    assert torch.equal(METHODS["oracle-class"].label(have, SETTINGS), have.groups)
+    shuffled = METHODS["random-class"].label(have, SETTINGS)
+    assert torch.equal(torch.bincount(shuffled), torch.bincount(have.pseudo_class))
+    assert not torch.equal(shuffled, have.pseudo_class)
+    assert torch.equal(shuffled, METHODS["random-class"].label(have, SETTINGS))  # by the seed
+    for name in ("simclr", "byol", "mae"):
+        assert (METHODS[name].label(have, SETTINGS) == -1).all()
+
+
+def test_the_tree_gives_nested_cuts():
+    have = known()
+    levels = METHODS["pseudo-class-tree"].label(have, SETTINGS)
+    assert levels.shape == (60, 2) and torch.equal(levels[:, 0], have.pseudo_class)
+    assert levels[:, 1].max() == 7
+    for fine in range(8):  # each of the finer classes lies in one of the coarser
+        assert len(levels[levels[:, 1] == fine, 0].unique()) == 1
+
+
+def test_g_simclr_makes_as_many_groups_as_a_batch_holds():
+    groups = METHODS["g-simclr"].label(known(), SETTINGS)
+    assert len(groups.unique()) == 6 and METHODS["g-simclr"].one_of_a_class
 
 
 def test_baselines_do_not_pretrain():

@@ -13,10 +13,10 @@ from clustercl.errors import RunError
 from clustercl.files import write_text
 from clustercl.models.checkpoint import read_checkpoint
 from clustercl.models.projection import embedding_spread
-from clustercl.training.config import FinetuneSettings
 from clustercl.training.guards import NORMS_KEPT
 from clustercl.training.loop import Work, fit
 from clustercl.training.record import read_rows
+from clustercl.training.settings import FinetuneSettings
 
 SETTINGS = FinetuneSettings(steps=24, batch_size=8, lr=1e-2, validate_every=0, log_every=4, save_seconds=0)
 
@@ -168,11 +168,11 @@ def test_the_spread_of_embeddings():
 
 def test_a_collapse_is_warned_of_once(tmp_path, capsys):
     settings = replace(SETTINGS, warmup=0.3)
-    train(tmp_path / "alike", settings=settings, quiet=False, spread=lambda model: torch.tensor(0.03))
+    train(tmp_path / "alike", settings=settings, quiet=False, numbers=lambda: {"embedding_spread": torch.tensor(0.03)})
     said = capsys.readouterr().err
     assert said.count("warning: finetune: the embeddings are nearly all alike at step 8 (spread 0.030;") == 1
     assert said.count("warning") == 1, "once, and not in the warm-up"
     rows = read_rows(tmp_path / "alike/metrics.jsonl")
     assert [row["embedding_spread"] for row in rows] == pytest.approx([0.03] * 6)
-    train(tmp_path / "apart", settings=settings, quiet=False, spread=lambda model: torch.tensor(0.8))
+    train(tmp_path / "apart", settings=settings, quiet=False, numbers=lambda: {"embedding_spread": torch.tensor(0.8)})
     assert "warning" not in capsys.readouterr().err

@@ -21,10 +21,11 @@ from clustercl.models.checkpoint import read_checkpoint
 from clustercl.training.config import resolve
 from clustercl.training.context import Context
 from clustercl.training.devices import DeviceRequest
+from clustercl.training.evaluate import evaluate_run
 from clustercl.training.interrupt import Stopped
 from clustercl.training.launch import start_fabric
 from clustercl.training.lock import RunLock
-from clustercl.training.pipeline import evaluate_run, run_stage, train
+from clustercl.training.pipeline import run_stage, train
 from clustercl.training.run import TRAINING, RunFolder, Source
 
 CPU = DeviceRequest("cpu")

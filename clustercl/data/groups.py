@@ -1,0 +1,43 @@
+"""True groups of images, such as a diagnosis, from a table: what `oracle-class` takes instead of pseudo-classes."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from clustercl.data.layouts import stem
+from clustercl.errors import DataError
+
+IDS, GROUPS = ("id", "image_id", "image", "case"), ("group", "kind", "class")
+
+
+def read_groups(path: Path, cases: Sequence[str]) -> torch.Tensor:
+    """Groups (n,) int64 of these n ids of cases, numbered in the order of their names; -1 of those not in the table.
+
+    A CSV with a header: ids are in the column id, image_id, image or case (or the first), groups in the column group,
+    kind or class (or the second), an empty one means not known. DataError where no case is found.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            header, *rows = csv.reader(file)
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise DataError(f"{path}: wanted a CSV file with the columns id,group ({error})") from error
+    if len(header) < 2:
+        raise DataError(f"{path}: line 1 must name the columns id and group, it says {','.join(header)[:80]!r}")
+    names = [name.strip().lower() for name in header]
+    ids, groups = _column(names, IDS, 0), _column(names, GROUPS, 1)
+    known: dict[str, str] = {}
+    for row in rows:
+        if len(row) > max(ids, groups):
+            name, group = row[ids].strip(), row[groups].strip()
+            known |= {name.lower(): group, stem(Path(name)).lower(): group}  # an id, or the name of its file
+    numbers = {name: number for number, name in enumerate(sorted({*known.values()} - {""}))}
+    found = torch.tensor([numbers.get(known.get(case.lower(), ""), -1) for case in cases])
+    if not len(found) or found.max() < 0:
+        raise DataError(f"{path}: names none of the {len(cases)} images that are trained on, such as {cases[0]}")
+    return found
+
+
+def _column(names: Sequence[str], wanted: Sequence[str], otherwise: int) -> int:
+    return next((names.index(name) for name in wanted if name in names), otherwise)

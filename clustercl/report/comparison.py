@@ -1,0 +1,73 @@
+"""What `clustercl compare` leaves: results.csv, a table in Markdown, a figure."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from clustercl.evaluation.comparison import COLUMNS, Line, collect, summarise
+from clustercl.files import atomic, write_csv, write_text
+from clustercl.report.style import group_colour, new_figure, plain_axes, png
+
+HEADER = ("labels", "method", "cases", "seeds", "Dice", "95 % interval", "sd of seeds", "to {}", "p", "Jaccard", "HD95")
+NOTE = """
+Means over test cases, each averaged over seeds first; the interval is a bootstrap over cases. sd of seeds: of the means
+of single seeds. To {baseline}: the mean difference on the same cases; p: Wilcoxon's signed-rank test of it, corrected
+by Holm for all of this table. HD95 in mm, in pixels for photographs.
+"""
+SIDE_BY_SIDE = 1.02  # factor between the places of two methods on the axis of label shares
+
+
+def write_comparison(out: Path, baseline: str, folder: str = "evaluation", suffix: str = "") -> str | None:
+    """results.csv, table.md and figure.png of all finished cells below out/runs, and the table.
+
+    None, and no table, before the baseline has a finished cell.
+    """
+    rows = collect(out, folder)
+    if not rows:
+        return None
+    write_csv(Path(out) / f"results{suffix}.csv", COLUMNS, [[getattr(row, name) for name in COLUMNS] for row in rows])
+    if baseline not in {row.method for row in rows}:
+        return None
+    lines = summarise(rows, baseline)
+    table = markdown(lines, baseline)
+    write_text(Path(out) / f"table{suffix}.md", table)
+    with atomic(Path(out) / f"figure{suffix}.png") as aside:
+        aside.write_bytes(figure(lines))
+    return table
+
+
+def markdown(lines: Sequence[Line], baseline: str) -> str:
+    """A line per label fraction and method, the best Dice of each fraction in bold."""
+    cells = [[name.format(baseline) for name in HEADER], ["---"] * len(HEADER)]
+    for line in lines:
+        best = max(other.dice for other in lines if other.label_fraction == line.label_fraction)
+        cells.append([
+            f"{line.label_fraction:g}", line.method, str(line.cases), str(line.seeds),
+            f"**{line.dice:.3f}**" if line.dice == best else f"{line.dice:.3f}",
+            f"{line.interval[0]:.3f} to {line.interval[1]:.3f}", _shown(line.over_seeds, ".3f"),
+            _shown(line.difference, "+.3f"), _shown(line.p, ".2g"), f"{line.jaccard:.3f}", f"{line.hd95:.1f}",
+        ])  # fmt: skip
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells) + "\n" + NOTE.format(baseline=baseline)
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def figure(lines: Sequence[Line]) -> bytes:
+    """Dice against the share of labels, with its intervals, a curve per method: PNG."""
+    methods = list(dict.fromkeys(line.method for line in lines))
+    drawing = new_figure(6.6, 4.3)
+    axes = drawing.subplots()
+    for number, name in enumerate(methods):
+        own = [line for line in lines if line.method == name]
+        place = SIDE_BY_SIDE ** (number - (len(methods) - 1) / 2)
+        reach = [[line.dice - line.interval[0] for line in own], [line.interval[1] - line.dice for line in own]]
+        axes.errorbar([line.label_fraction * place for line in own], [line.dice for line in own], reach, marker="o",
+                      markersize=4, capsize=2, linewidth=1.2, color=group_colour(number), label=name)  # fmt: skip
+    plain_axes(axes, "", "share of the training labels", "Dice: mean over test cases, 95 % interval")
+    shares = sorted({line.label_fraction for line in lines})
+    axes.set_xscale("log")
+    axes.set_xticks(shares, [f"{share:g}" for share in shares])
+    axes.minorticks_off()
+    axes.legend(fontsize=7.5, frameon=False)
+    return png(drawing)
