@@ -74,7 +74,7 @@ def clustered_again(context: Context, known: Known, encoder: Encoder, feed: Unit
 def weight_left_out(labels: torch.Tensor, level_weight: Sequence[float] = (0.0,)) -> float:
     """The share of the weight of all negatives that labels (n,) or (n, levels) take away, on average over pairs of two
     different units, of 2,000 units or so where there are more."""
-    labels = labels[:: max(1, len(labels) // 2000)]
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))[:2000]]
     n, levels = len(labels), labels.reshape(len(labels), -1)
     weight = torch.ones(n, n)
     for column, factor in zip(levels.T, level_weight, strict=True):

@@ -55,7 +55,7 @@ def pretrain_work(context: Context) -> Work:
     labels = Labels(context, kind, feed)
     # In the checkpoints, as clustering again changes them: a run that was killed goes on with those it had.
     model.register_buffer("labels", labels.first())
-    model.register_buffer("agreement", torch.tensor(torch.nan))
+    model.register_buffer("agreement", torch.tensor(1.0))
     if kind.one_of_a_class:
         feed.take_one_of_each(model.labels.numpy())
     if model.masks:
@@ -94,7 +94,7 @@ def pretrain_work(context: Context) -> Work:
 def _numbers(model: Method) -> dict[str, torch.Tensor]:
     """What a row of metrics.jsonl tells of a pre-training beside its loss."""
     found = {} if model.spread is None else {"embedding_spread": model.spread}
-    return found if model.agreement.isnan() else found | {"class_agreement": model.agreement}
+    return found | {"class_agreement": model.agreement} if model.settings.recluster_epochs else found
 
 
 def finetune_work(context: Context) -> Work:

@@ -72,7 +72,7 @@ def test_the_share_of_negatives_that_labels_take_away():
     levels = torch.tensor([[0, 0], [0, 1], [0, 1], [1, 2]])  # 6 pairs share the first level, 2 of them both
     assert weight_left_out(levels, (0.5, 0.2)) == pytest.approx((4 * 0.5 + 2 * 0.9) / 12)
     many = torch.arange(9000) % 4
-    assert weight_left_out(many) == pytest.approx(0.25, abs=0.01)
+    assert weight_left_out(many) == pytest.approx(0.25, abs=0.02)  # 2,000 drawn of them
 
 
 RECLUSTER = ("pretrain.recluster_epochs=1", "pretrain.steps=9", "pretrain.log_every=1")
@@ -85,7 +85,7 @@ def test_clustering_again_changes_labels_and_logs_how_many(tiny, skin, tmp_path,
     told = capsys.readouterr().err
     found = rows(run)
     epoch = (5 + 4) // 4  # train and unlabelled units, batches of 4
-    assert "class_agreement" not in found[epoch - 1] and "class_agreement" in found[epoch]
+    assert {row["class_agreement"] for row in found[:epoch]} == {1.0}
     assert all(-0.5 <= row["class_agreement"] <= 1 for row in found[epoch:])
     assert told.count("clustered again after step") == 8 // epoch
     assert f"clustered again after step {epoch}: adjusted Rand index" in told
@@ -112,7 +112,7 @@ def test_clustering_again_is_resumed_exactly(tiny, skin, tmp_path, monkeypatch, 
     assert rows(cut) == rows(whole)
     one, other = (torch.load(run / "pretrain" / "last.pt", weights_only=True)["model"] for run in (whole, cut))
     for key, value in one.items():
-        assert torch.equal(value, other[key]) or (value.isnan().all() and other[key].isnan().all()), key
+        assert torch.equal(value, other[key]), key
 
 
 def test_methods_without_pseudo_classes_are_not_clustered_again(tiny, skin, tmp_path, capsys):
