@@ -33,63 +33,95 @@ struct ContrastivePrepared {
   typename E::Sum* inverse_norm;    // 1 / |x|, 0 for rows of norm 0, 1 where rows are taken as they are
 };
 
-// kLabels: 1, or kMaxLevels where levels have weights.
-template <int kLabels>
 struct RowMarks {
-  std::int64_t image, label[kLabels];
+  std::int64_t image, label;
 };
 
+__device__ inline RowMarks row_marks(const ContrastiveIds& ids, std::int64_t i) {
+  return {ids.image[i], ids.label != nullptr ? ids.label[i] : ids.ignore_label};
+}
+
+// The marks of a tile in shared memory. kLabels: 1, or kMaxLevels where levels have weights; then the labels of the tile's rows
+// lie behind those of its columns, since registers hold no more than one of them beside the products.
 template <int kLabels>
-__device__ inline RowMarks<kLabels> row_marks(const ContrastiveIds& ids, std::int64_t i) {
-  RowMarks<kLabels> out{ids.image[i], {}};
-#pragma unroll
-  for (int l = 0; l < kLabels; ++l) {
-    const bool known = kLabels == 1 ? ids.label != nullptr : l < ids.levels;
-    out.label[l] = known ? ids.label[l * ids.n + i] : ids.ignore_label;
+struct TileMarks {
+  std::int64_t* at;  // (1 + kLabels, kTile), (kLabels, kTile)
+  static constexpr int kLines = 1 + kLabels + (kLabels > 1 ? kLabels : 0);
+  static constexpr std::size_t kBytes = kLines * kTile * sizeof(std::int64_t);
+
+  __device__ void* end() const { return at + kLines * kTile; }
+  __device__ std::int64_t& image(int column) const { return at[column]; }
+  __device__ std::int64_t& label(int l, int column) const { return at[(1 + l) * kTile + column]; }
+  __device__ std::int64_t& row_label(int l, int row) const { return at[(1 + kLabels + l) * kTile + row]; }
+
+  // Row j of all rows as a column of the tile; columns that are not there match what they like, since nobody asks.
+  __device__ void set_column(const ContrastiveIds& ids, int column, std::int64_t j) const {
+    const bool there = j < ids.n;
+    image(column) = there ? ids.image[j] : 0;
+    for (int l = 0; l < kLabels; ++l) label(l, column) = there ? label_of(ids, l, j) : ids.ignore_label;
   }
+  // Row i of all rows as row `row` of the tile.
+  __device__ void set_row(const ContrastiveIds& ids, int row, std::int64_t i) const {
+    for (int l = 0; l < kLabels; ++l) row_label(l, row) = i < ids.n ? label_of(ids, l, i) : ids.ignore_label;
+  }
+
+ private:
+  __device__ static std::int64_t label_of(const ContrastiveIds& ids, int l, std::int64_t i) {
+    return ids.label != nullptr && l < (kLabels > 1 ? ids.levels : 1) ? ids.label[l * ids.n + i] : ids.ignore_label;
+  }
+};
+
+struct Relation {
+  bool candidate, positive;
+};
+
+// Of two different rows, without levels.
+__device__ inline Relation relation(const ContrastiveIds& ids, const RowMarks& i, const RowMarks& j) {
+  const bool same_image = i.image == j.image;
+  const bool same_label = i.label == j.label && i.label != ids.ignore_label;
+  if (ids.same_class == SameClass::exclude) return {same_image || !same_label, same_image};
+  return {true, same_image || (ids.same_class == SameClass::attract && same_label)};
+}
+
+// Where the product s[c][2 h + e] of a lane stands in the bits of same_images.
+__device__ inline int bit_of(int h, int c, int e) { return 16 * h + 2 * c + e; }
+
+// A bit for each product of the lane: are its row and column of one image?
+template <int kLabels>
+__device__ inline std::uint32_t same_images(const std::int64_t (&image)[2], const TileMarks<kLabels>& marks, int t) {
+  std::uint32_t out = 0;
+#pragma unroll
+  for (int c = 0; c < kGroups; ++c)
+#pragma unroll
+    for (int e = 0; e < 2; ++e) {
+      const std::int64_t theirs = marks.image(8 * c + 2 * t + e);
+      for (int h = 0; h < 2; ++h) out |= static_cast<std::uint32_t>(image[h] == theirs) << bit_of(h, c, e);
+    }
   return out;
 }
 
-// The marks of a tile's columns, in shared memory.
-template <int kLabels>
-struct TileMarks {
-  std::int64_t* at;  // (1 + kLabels, kTile)
-  static constexpr std::size_t kBytes = (1 + kLabels) * kTile * sizeof(std::int64_t);
-
-  __device__ void* end() const { return at + (1 + kLabels) * kTile; }
-  __device__ void set(int column, const RowMarks<kLabels>& marks) const {
-    at[column] = marks.image;
-#pragma unroll
-    for (int l = 0; l < kLabels; ++l) at[(1 + l) * kTile + column] = marks.label[l];
-  }
-  __device__ RowMarks<kLabels> get(int column) const {
-    RowMarks<kLabels> out{at[column], {}};
-#pragma unroll
-    for (int l = 0; l < kLabels; ++l) out.label[l] = at[(1 + l) * kTile + column];
-    return out;
-  }
-};
-
-template <class Sum>
-struct Relation {
-  bool candidate, positive;
-  Sum shift;  // log2 of the pair's weight
-};
-
-// Of two different rows.
+// Adds the log2 of their weights to products of other images, s in base 2; -inf is no candidate. Level by level, for few
+// registers. row: of the tile, the lane's first.
 template <class Sum, int kLabels>
-__device__ inline Relation<Sum> relation(const ContrastiveIds& ids, const RowMarks<kLabels>& i, const RowMarks<kLabels>& j) {
-  const bool same_image = i.image == j.image;
-  if constexpr (kLabels > 1) {
-    Sum shift = 0;
+__device__ inline void shift_by_levels(Sum (&s)[kGroups][4], std::uint32_t same_image, const ContrastiveIds& ids,
+                                       const TileMarks<kLabels>& marks, int row, int t) {
+#pragma unroll 1
+  for (int l = 0; l < ids.levels; ++l) {
+    const Sum shift = static_cast<Sum>(ids.level_shift[l]);
+    const std::int64_t own[2] = {marks.row_label(l, row), marks.row_label(l, row + 8)};
 #pragma unroll
-    for (int l = 0; l < kLabels; ++l)
-      if (!same_image && i.label[l] == j.label[l] && i.label[l] != ids.ignore_label) shift += static_cast<Sum>(ids.level_shift[l]);
-    return {shift > -INFINITY, same_image, shift};
+    for (int c = 0; c < kGroups; ++c)
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const std::int64_t theirs = marks.label(l, 8 * c + 2 * t + e);
+        for (int h = 0; h < 2; ++h) {
+          const bool weighed = own[h] == theirs && theirs != ids.ignore_label && (same_image >> bit_of(h, c, e) & 1) == 0;
+          Sum& x = s[c][2 * h + e];
+          // Not a sum where nothing is left: it would carry on what is not finite.
+          if (weighed) x = shift == -INFINITY ? shift : x + shift;
+        }
+      }
   }
-  const bool same_label = i.label[0] == j.label[0] && i.label[0] != ids.ignore_label;
-  if (ids.same_class == SameClass::exclude) return {same_image || !same_label, same_image, 0};
-  return {true, same_image || (ids.same_class == SameClass::attract && same_label), 0};
 }
 
 inline ContrastiveIds ids_of(const ContrastiveCuda& in) {

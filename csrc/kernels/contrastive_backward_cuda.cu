@@ -19,17 +19,17 @@ __global__ void __launch_bounds__(kTileThreads)
   std::int64_t* const image = shared_memory<std::int64_t>();
   std::int64_t* const label = image + kTileThreads;
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kTileThreads + threadIdx.x;
-  const RowMarks<1> own = i < sizes.n ? row_marks<1>(ids, i) : RowMarks<1>{};
+  const RowMarks own = i < sizes.n ? row_marks(ids, i) : RowMarks{};
   std::int32_t count = -1;  // itself
   for (std::int64_t j0 = 0; j0 < sizes.n; j0 += kTileThreads) {
     __syncthreads();
     const std::int64_t j = j0 + threadIdx.x;
-    const RowMarks<1> id = j < sizes.n ? row_marks<1>(ids, j) : RowMarks<1>{};
+    const RowMarks id = j < sizes.n ? row_marks(ids, j) : RowMarks{};
     image[threadIdx.x] = id.image;
-    label[threadIdx.x] = id.label[0];
+    label[threadIdx.x] = id.label;
     __syncthreads();
     const int there = static_cast<int>(sizes.n - j0 < kTileThreads ? sizes.n - j0 : kTileThreads);
-    for (int k = 0; k < there; ++k) count += relation<float>(ids, own, RowMarks<1>{image[k], {label[k]}}).positive;
+    for (int k = 0; k < there; ++k) count += relation(ids, own, {image[k], label[k]}).positive;
   }
   if (i < sizes.n) positives[i] = count;
 }
@@ -46,11 +46,12 @@ __device__ Weight<Sum> weight_of(const ContrastiveSizes& sizes, const Sum* lse, 
   return {static_cast<Sum>(static_cast<double>(lse[i - sizes.first]) * kLog2E), grad_loss[i - sizes.first]};
 }
 
+// Two blocks a multiprocessor are named since the assembler, left alone, spills registers to fit a third.
 template <class E, int kLabels>
-__global__ void __launch_bounds__(kTileThreads)
-    contrastive_backward_kernel(ContrastiveSizes sizes, ContrastiveIds ids, ContrastivePrepared<E> rows,
-                                const double* temperature, const typename E::Sum* lse, const typename E::Sum* grad_loss,
-                                const std::int32_t* positives, typename E::Sum* pull) {
+__global__ void __launch_bounds__(kTileThreads, 2)
+    contrastive_backward_kernel(ContrastiveSizes sizes, const __grid_constant__ ContrastiveIds ids,
+                                ContrastivePrepared<E> rows, const double* temperature, const typename E::Sum* lse,
+                                const typename E::Sum* grad_loss, const std::int32_t* positives, typename E::Sum* pull) {
   using Element = typename E::Element;
   using Sum = typename E::Sum;
   Element* const buffer = shared_memory<Element>();
@@ -62,13 +63,15 @@ __global__ void __launch_bounds__(kTileThreads)
   const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
   const std::int64_t from = static_cast<std::int64_t>(blockIdx.x) * kTile, feature = static_cast<std::int64_t>(blockIdx.y) * E::kOut;
   std::int64_t row[2];
-  RowMarks<kLabels> own[2];
+  std::int64_t image[2], label[2];
   Weight<Sum> weight[2];
   Sum scale[2], share[2];
   for (int h = 0; h < 2; ++h) {
     row[h] = from + threadIdx.x / kWarp * 16 + g + 8 * h;
     const bool there = row[h] < sizes.n;
-    own[h] = there ? row_marks<kLabels>(ids, row[h]) : RowMarks<kLabels>{};
+    const RowMarks own = there ? row_marks(ids, row[h]) : RowMarks{};
+    image[h] = own.image;
+    label[h] = own.label;
     weight[h] = there ? weight_of(sizes, lse, grad_loss, row[h]) : Weight<Sum>{INFINITY, 0};
     share[h] = there ? Sum{1} / static_cast<Sum>(positives[row[h]]) : Sum{0};
     scale[h] = static_cast<Sum>(static_cast<double>(rows.inverse[row[h]]) * kLog2E / *temperature);
@@ -79,6 +82,7 @@ __global__ void __launch_bounds__(kTileThreads)
 #pragma unroll
     for (int e = 0; e < 4; ++e) out[c][e] = 0;
 
+  if (kLabels > 1 && threadIdx.x < kTile) marks.set_row(ids, static_cast<int>(threadIdx.x), from + threadIdx.x);
   for (std::int64_t j0 = 0; j0 < sizes.n; j0 += kTile) {
     Sum s[kGroups][4];
     tile_product<E>(s, rows.units + from * sizes.pitch, rows.units + j0 * sizes.pitch, sizes.width, sizes.pitch, buffer);
@@ -88,12 +92,21 @@ __global__ void __launch_bounds__(kTileThreads)
       const std::int64_t j = j0 + threadIdx.x;
       const bool there = j < sizes.n;
       const Weight<Sum> theirs = there ? weight_of(sizes, lse, grad_loss, j) : Weight<Sum>{INFINITY, 0};
-      marks.set(static_cast<int>(threadIdx.x), there ? row_marks<kLabels>(ids, j) : RowMarks<kLabels>{});
+      marks.set_column(ids, static_cast<int>(threadIdx.x), j);
       inverse[threadIdx.x] = rows.inverse[j];
       their_lse[threadIdx.x] = theirs.lse;
       their_grad[threadIdx.x] = theirs.grad;
     }
     __syncthreads();
+#pragma unroll
+    for (int c = 0; c < kGroups; ++c)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) s[c][e] *= scale[e / 2] * inverse[8 * c + 2 * t + e % 2];
+    std::uint32_t same_image = 0;
+    if constexpr (kLabels > 1) {
+      same_image = same_images(image, marks, t);
+      shift_by_levels(s, same_image, ids, marks, static_cast<int>(row[0] - from), t);
+    }
 #pragma unroll
     for (int h = 0; h < 2; ++h)
 #pragma unroll
@@ -101,14 +114,17 @@ __global__ void __launch_bounds__(kTileThreads)
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
           const int column = 8 * c + 2 * t + e;
-          const Sum x = s[c][2 * h + e] * scale[h] * inverse[column];
+          const Sum x = s[c][2 * h + e];
           const bool there = j0 + column < sizes.n && j0 + column != row[h];
-          const Relation<Sum> to = relation<Sum>(ids, own[h], marks.get(column));
-          Sum w = 0;
-          if (there && to.candidate) {
-            const Sum shifted = x + to.shift;
-            w = weight[h].grad * exp2(shifted - weight[h].lse) + their_grad[column] * exp2(shifted - their_lse[column]);
+          Relation to;
+          if constexpr (kLabels > 1) {
+            to = {x != -INFINITY, (same_image >> bit_of(h, c, e) & 1) != 0};
+          } else {
+            to = relation(ids, {image[h], label[h]}, {marks.image(column), marks.label(0, column)});
           }
+          Sum w = 0;
+          if (there && to.candidate)
+            w = weight[h].grad * exp2(x - weight[h].lse) + their_grad[column] * exp2(x - their_lse[column]);
           if (there && to.positive) w -= (weight[h].grad + their_grad[column]) * share[h];
           s[c][2 * h + e] = w * inverse[column];
         }

@@ -12,8 +12,9 @@ namespace {
 
 template <class E, int kLabels>
 __global__ void __launch_bounds__(kTileThreads)
-    contrastive_forward_kernel(ContrastiveSizes sizes, ContrastiveIds ids, ContrastivePrepared<E> rows, const double* temperature,
-                               typename E::Sum* loss, typename E::Sum* lse) {
+    contrastive_forward_kernel(ContrastiveSizes sizes, const __grid_constant__ ContrastiveIds ids,
+                               ContrastivePrepared<E> rows, const double* temperature, typename E::Sum* loss,
+                               typename E::Sum* lse) {
   using Element = typename E::Element;
   using Sum = typename E::Sum;
   constexpr double kLog2E = 1.4426950408889634;
@@ -26,29 +27,41 @@ __global__ void __launch_bounds__(kTileThreads)
   // Anchors need not begin at a whole tile: rows behind the last prepared one are read from there.
   const std::int64_t last = (sizes.n_tiles - 1) * kTile, from = begin < last ? begin : last;
   std::int64_t row[2];
-  RowMarks<kLabels> own[2];
+  std::int64_t image[2], label[2];
   Sum scale[2];
   bool anchor[2];
   for (int h = 0; h < 2; ++h) {
     row[h] = from + threadIdx.x / kWarp * 16 + g + 8 * h;
     anchor[h] = begin <= row[h] && row[h] < sizes.first + sizes.count;
-    own[h] = anchor[h] ? row_marks<kLabels>(ids, row[h]) : RowMarks<kLabels>{};
+    const RowMarks own = anchor[h] ? row_marks(ids, row[h]) : RowMarks{};
+    image[h] = own.image;
+    label[h] = own.label;
     scale[h] = static_cast<Sum>(static_cast<double>(rows.inverse[row[h]]) * kLog2E / *temperature);
   }
   Sum largest[2] = {-INFINITY, -INFINITY};
   double sum[2] = {0, 0}, pull[2] = {0, 0};
   std::int64_t positives[2] = {0, 0};
 
+  if (kLabels > 1 && threadIdx.x < kTile) marks.set_row(ids, static_cast<int>(threadIdx.x), from + threadIdx.x);
   for (std::int64_t j0 = 0; j0 < sizes.n; j0 += kTile) {
     Sum s[kGroups][4];
     tile_product<E>(s, rows.units + from * sizes.pitch, rows.units + j0 * sizes.pitch, sizes.width, sizes.pitch, buffer);
     __syncthreads();
     if (threadIdx.x < kTile) {
       const std::int64_t j = j0 + threadIdx.x;
-      marks.set(static_cast<int>(threadIdx.x), j < sizes.n ? row_marks<kLabels>(ids, j) : RowMarks<kLabels>{});
+      marks.set_column(ids, static_cast<int>(threadIdx.x), j);
       inverse[threadIdx.x] = rows.inverse[j];
     }
     __syncthreads();
+#pragma unroll
+    for (int c = 0; c < kGroups; ++c)
+#pragma unroll
+      for (int e = 0; e < 4; ++e) s[c][e] *= scale[e / 2] * inverse[8 * c + 2 * t + e % 2];
+    std::uint32_t same_image = 0;
+    if constexpr (kLabels > 1) {
+      same_image = same_images(image, marks, t);
+      shift_by_levels(s, same_image, ids, marks, static_cast<int>(row[0] - from), t);
+    }
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       Sum most = largest[h], near = 0;
@@ -58,14 +71,18 @@ __global__ void __launch_bounds__(kTileThreads)
         for (int e = 0; e < 2; ++e) {
           const int column = 8 * c + 2 * t + e;
           Sum& x = s[c][2 * h + e];
-          x *= scale[h] * inverse[column];
           const bool there = j0 + column < sizes.n && j0 + column != row[h];
-          const Relation<Sum> to = relation<Sum>(ids, own[h], marks.get(column));
+          Relation to;
+          if constexpr (kLabels > 1) {
+            to = {x != -INFINITY, (same_image >> bit_of(h, c, e) & 1) != 0};
+          } else {
+            to = relation(ids, {image[h], label[h]}, {marks.image(column), marks.label(0, column)});
+          }
           if (there && to.positive) {
             near += x;
             ++positives[h];
           }
-          x = there && to.candidate ? x + to.shift : static_cast<Sum>(-INFINITY);
+          if (!there || !to.candidate) x = static_cast<Sum>(-INFINITY);
           most = x > most ? x : most;
         }
       pull[h] += static_cast<double>(near);
