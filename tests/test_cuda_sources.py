@@ -45,8 +45,8 @@ def test_compiles_without_spills(root, tmp_path, architecture):
     for source in sorted((root / "csrc/kernels").glob("*_cuda.cu")):
         found |= report(source, architecture, tmp_path)
     hot = {name: kernel for name, kernel in found.items() if HOT.search(name)}
-    # Loss: two passes in bfloat16, TF32 and three of TF32, with and without levels; linkage: by rows, and of a matrix in
-    # two types; distances.
+    # Loss: two passes in bfloat16, TF32 and three of TF32, with and without levels; linkage: by rows, and of a matrix
+    # in two types; distances.
     assert len(hot) == 2 * 6 + (2 + 2 * 2) + 1
     assert {name: kernel for name, kernel in hot.items() if kernel["spilled"]} == {}
     for name, kernel in found.items():

@@ -6,6 +6,7 @@ it shows beyond the image is the image mirrored, for labels as well. Intensity c
 spread, so that they suit photographs in 0..1, windowed CT and z-scored MR alike.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn.functional import affine_grid, grid_sample
 from clustercl.data import intensity
 from clustercl.data.draw import Draw
 from clustercl.data.seeds import mix
+from clustercl.data.settings import view_shape
 
 
 @dataclass(frozen=True)
@@ -61,17 +63,23 @@ PAIR_VOLUMES = Recipe(crop=0.15, zoom_out=0.15, aspect=0.1, shift=0.05, rotation
 
 
 def contrastive_views(
-    images: torch.Tensor, seeds: torch.Tensor, views: int = 2, colour: bool = False, recipe: Recipe | None = None
+    images: torch.Tensor,
+    seeds: torch.Tensor,
+    views: int = 2,
+    colour: bool = False,
+    recipe: Recipe | None = None,
+    scale: float = 1.0,
 ) -> torch.Tensor:
-    """`views` independent random views of each image: (b, c, *s) float and seeds (b,) to (views, b, c, *s).
+    """`views` independent random views of each image: (b, c, *s) float and seeds (b,) to (views, b, c, *v).
 
     `recipe` defaults to the one for images or for volumes; `colour` says that the channels are red, green and blue.
+    `scale`: sides of a view as a share of the image's; what is seen stays the same, in larger pixels.
     """
     recipe = recipe or (CONTRAST_IMAGES if images.ndim == 4 else CONTRAST_VOLUMES)
     own = [torch.from_numpy(mix(seeds.cpu().numpy(), view)) for view in range(views)]
     repeated = images.expand(views, *images.shape).reshape(-1, *images.shape[1:])
-    changed, _ = _augment(repeated, None, torch.cat(own), colour, recipe)
-    return changed.reshape(views, *images.shape)
+    changed, _ = _augment(repeated, None, torch.cat(own), colour, recipe, view_shape(images.shape[2:], scale))
+    return changed.unflatten(0, (views, len(images)))
 
 
 def augment_pair(
@@ -83,12 +91,21 @@ def augment_pair(
 
 
 def _augment(
-    images: torch.Tensor, labels: torch.Tensor | None, seeds: torch.Tensor, colour: bool, recipe: Recipe
+    images: torch.Tensor,
+    labels: torch.Tensor | None,
+    seeds: torch.Tensor,
+    colour: bool,
+    recipe: Recipe,
+    shape: Sequence[int] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """`shape`: spatial, of the results; by default that of the images."""
     draw = Draw(seeds, images.device)
     matrix = random_affine(draw, images.shape[2:], recipe)
+    shape = tuple(shape or images.shape[2:])
+    if matrix is None and shape != images.shape[2:]:
+        matrix = torch.eye(len(shape), len(shape) + 1).expand(len(images), -1, -1)
     if matrix is not None:
-        grid = affine_grid(matrix.to(images), images.shape, align_corners=False)
+        grid = affine_grid(matrix.to(images), [*images.shape[:2], *shape], align_corners=False)
         images = grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
         if labels is not None:
             stored = labels[:, None].to(images.dtype)

@@ -1,5 +1,6 @@
 """How images are brought to the form that the network sees."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from clustercl.data.task import Task
@@ -44,3 +45,8 @@ class DataSettings:
     def spatial_shape(self, task: Task) -> tuple[int, ...]:
         """Spatial shape of the network's input: (size, size) or the patch."""
         return (self.size, self.size) if task.spatial_dims == 2 else self.patch
+
+
+def view_shape(shape: Sequence[int], scale: float) -> tuple[int, ...]:
+    """Sides of a random view of an image with this spatial shape; `scale` is `pretrain.view_scale`."""
+    return tuple(max(1, round(side * scale)) for side in shape)

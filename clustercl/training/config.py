@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from clustercl.data.settings import DataSettings
+from clustercl.data.settings import DataSettings, view_shape
 from clustercl.data.split import parse_fold
 from clustercl.data.task import Task
 from clustercl.errors import UsageError
@@ -75,10 +75,11 @@ class Config:
 def require_fitting(config: Config, task: Task) -> None:
     """UsageError where images are too small for the levels of the network, each half as fine as the one before."""
     shape, levels = config.data.spatial_shape(task), len(config.model.features)
-    if min(shape) < 2 ** (levels - 1):
-        key = "data.size" if task.spatial_dims == 2 else "data.patch"
-        raise UsageError(f"{key}: wanted {2 ** (levels - 1)} or more per axis for a network of {levels} levels "
-                         f"(model.features), got {min(shape)}")  # fmt: skip
+    views = view_shape(shape, config.pretrain.view_scale)
+    for key, got in (("data.size" if task.spatial_dims == 2 else "data.patch", shape), ("pretrain.view_scale", views)):
+        if min(got) < 2 ** (levels - 1):
+            raise UsageError(f"{key}: wanted {2 ** (levels - 1)} or more pixels per axis for a network of {levels} "
+                             f"levels (model.features), got {min(got)}")  # fmt: skip
 
 
 def resolve(

@@ -66,15 +66,17 @@ class AutoencoderSettings(StageSettings):
 
 @dataclass(frozen=True)
 class PretrainSettings(StageSettings):
-    """Stage 3. batch_size: in units. views: random views of each. temperature: of the contrastive loss. start: the
-    encoder begins with "random" weights or with those of stage 1, "autoencoder". recluster_epochs: after every so many
-    epochs the units are clustered again by what the encoder makes of them then, 0 for never; only with methods whose
-    loss uses pseudo-classes. tree_cuts: of pseudo-class-tree, up to 4, in multiples of the number of pseudo-classes.
-    tree_weights: of a negative that shares the anchor's class on that cut, 0 to 1. momentum: of byol's slow copy, at
-    the start. mask_share: of the image that mae hides. mask_cell: side of a hidden cell in pixels or voxels."""
+    """Stage 3. batch_size: in units. views: random views of each. view_scale: sides of a view as a share of the
+    image's, for cheaper steps. temperature: of the contrastive loss. start: the encoder begins with "random" weights or
+    with those of stage 1, "autoencoder". recluster_epochs: after every so many epochs the units are clustered again by
+    what the encoder makes of them then, 0 for never; only with methods whose loss uses pseudo-classes. tree_cuts: of
+    pseudo-class-tree, up to 4, in multiples of the number of pseudo-classes. tree_weights: of a negative that shares
+    the anchor's class on that cut, 0 to 1. momentum: of byol's slow copy, at the start. mask_share: of the image that
+    mae hides. mask_cell: side of a hidden cell in pixels or voxels."""
 
     temperature: float = 0.1
     views: int = 2
+    view_scale: float = 1.0
     start: str = "random"
     recluster_epochs: int = 0
     tree_cuts: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
@@ -87,6 +89,8 @@ class PretrainSettings(StageSettings):
         super().__post_init__()
         _at_least_two("pretrain.batch_size", self.batch_size, "units: one alone has no negative")
         _at_least_two("pretrain.views", self.views, "views, which attract each other")
+        if not 0 < self.view_scale <= 1:
+            raise UsageError(f"pretrain.view_scale: wanted a share above 0 and up to 1, got {self.view_scale:g}")
         if not self.temperature > 0:
             raise UsageError(f"pretrain.temperature: wanted a number above 0, got {self.temperature:g}")
         if self.start not in ("random", "autoencoder"):

@@ -64,7 +64,8 @@ def pretrain_work(context: Context) -> Work:
     held_out = _validation_images(context)
 
     def loss(model: torch.nn.Module, batch: UnitBatch) -> torch.Tensor:
-        views = contrastive_views(context.to_device(batch.images), batch.seeds, settings.views, context.colour)
+        images = context.to_device(batch.images)
+        views = contrastive_views(images, batch.seeds, settings.views, context.colour, scale=settings.view_scale)
         return model(views, model.labels[batch.units.to(views.device)], batch.seeds)
 
     def validate(model: torch.nn.Module) -> float:

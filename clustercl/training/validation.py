@@ -29,7 +29,8 @@ def held_out_loss(model: torch.nn.Module, images: torch.Tensor, settings: Pretra
     for repeat in range(REPEATS):
         for number, part in enumerate(batches):
             seeds = torch.arange(len(part)) + settings.batch_size * (number + len(batches) * repeat)
-            views = contrastive_views(context.to_device(part), seeds, settings.views, context.colour)
+            images = context.to_device(part)
+            views = contrastive_views(images, seeds, settings.views, context.colour, scale=settings.view_scale)
             total += float(model(views, None, seeds)) * len(part)
     return total / (REPEATS * sum(len(part) for part in batches))
 

@@ -69,6 +69,21 @@ def test_zero_strength_is_the_identity(kind):
     assert torch.equal(moved, images) and torch.equal(targets, labels)
 
 
+@pytest.mark.parametrize("kind", SHAPES)
+def test_smaller_views_show_the_same_in_larger_pixels(kind):
+    images, seeds, colour = batch(kind)
+    half = tuple(side // 2 for side in images.shape[2:])
+    views = contrastive_views(images, seeds, 2, colour, Recipe(), scale=0.5)
+    assert views.shape == (2, *images.shape[:2], *half)
+    # Half way between two pixels a linear interpolation is their mean, on every axis.
+    pooled = torch.nn.functional.adaptive_avg_pool2d if colour else torch.nn.functional.adaptive_avg_pool3d
+    torch.testing.assert_close(views[0], pooled(images, half), rtol=0, atol=1e-5)  # float32 coordinates
+    drawn = contrastive_views(images, seeds, 2, colour, scale=0.5)
+    assert drawn.shape == views.shape and not torch.equal(drawn[0], drawn[1])
+    alone = contrastive_views(images[1:2], seeds[1:2], 2, colour, scale=0.5)
+    torch.testing.assert_close(alone[:, 0], drawn[:, 1], rtol=0, atol=1e-5)
+
+
 STRENGTHS = {
     "crop": 0.4, "zoom_out": 0.3, "aspect": 0.3, "shift": 0.2, "rotation": 30, "flip": 1, "blur": 1, "noise": 1,
     "gamma": 0.5, "brightness": 0.5, "contrast": 0.5, "colour": 0.3, "saturation": 0.5, "cutout": 1,

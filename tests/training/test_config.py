@@ -4,8 +4,9 @@ import json
 
 import pytest
 
+from clustercl.data.task import get_task
 from clustercl.errors import UsageError
-from clustercl.training.config import Config, resolve
+from clustercl.training.config import Config, require_fitting, resolve
 from clustercl.training.presets import PRESETS
 from clustercl.training.toml import to_toml
 
@@ -58,6 +59,7 @@ def test_set_reads_numbers_and_words(text, key, value):
         ("pretrain.batch_size=1", "pretrain.batch_size"),
         ("autoencoder.batch_size=1", "autoencoder.batch_size"),
         ("pretrain.temperature=0", "pretrain.temperature"),
+        ("pretrain.view_scale=0", "pretrain.view_scale: wanted a share above 0"),
         ("pretrain.start=zero", "pretrain.start"),
         ("finetune.steps=0", "finetune.steps: wanted at least 1"),
         ("autoencoder.warmup=2", "autoencoder.warmup"),
@@ -70,6 +72,13 @@ def test_wrong_settings_are_refused(assignment, sentence):
     with pytest.raises(UsageError) as caught:
         resolve("skin", "tiny", sets=[assignment])
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("sets", [["data.size=8"], ["data.size=64", "pretrain.view_scale=0.2"]])
+def test_images_and_views_too_small_for_the_network_are_refused(sets):
+    config = resolve("skin", "tiny", sets=sets)
+    with pytest.raises(UsageError, match=sets[-1].partition("=")[0] + ": wanted 16 or more pixels per axis"):
+        require_fitting(config, get_task("skin"))
 
 
 def test_wrong_files_and_presets_are_refused(tmp_path):
