@@ -13,6 +13,7 @@ from clustercl.data.check import Report, check_data
 from clustercl.data.copies import with_copies_together
 from clustercl.data.split import Split, make_split
 from clustercl.data.task import Task, get_task
+from clustercl.data.units import make_units
 from clustercl.errors import ClusterclError, DataError
 from clustercl.files import save_torch
 from clustercl.models.encoder import Encoder
@@ -22,7 +23,7 @@ from clustercl.training.config import Config
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.graph import needed
 from clustercl.training.interrupt import Interrupt
-from clustercl.training.launch import start_fabric
+from clustercl.training.launch import contrastive_batch, start_fabric
 from clustercl.training.lock import RunLock
 from clustercl.training.loop import stage_seed
 from clustercl.training.peers import Peers
@@ -94,6 +95,10 @@ class Context:
                             "or use --method scratch")  # fmt: skip
         if not self.source.is_demo:
             self.prepared(self.training_ids + self.split.validation)
+        if "pretrain" in needed(config) and self.fabric.world_size > 1:
+            # What its batches need of the processes is told before hours of the stages that come first.
+            units = make_units(self.prepared(self.training_ids), self.task, config.data)
+            contrastive_batch(config, len(units), self.fabric.world_size)
         self.lock.take()
         if match is not None:
             save_torch(self.run.encoder, match.weights)  # the run never depends on their file again

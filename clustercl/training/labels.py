@@ -15,6 +15,7 @@ from clustercl.methods import Known, Method
 from clustercl.models.encoder import Encoder
 from clustercl.training.clusters import cut, encoded, grow_tree, read_pseudo_classes
 from clustercl.training.context import Context
+from clustercl.training.launch import contrastive_batch
 from clustercl.training.loop import stage_seed
 from clustercl.training.run import RunFolder
 
@@ -25,13 +26,17 @@ class Labels:
     def __init__(self, context: Context, kind: type[Method], feed: UnitFeed):
         self.context, self.kind, self.feed = context, kind, feed
         self._known: Known | None = None
+        self.settings = context.config.pretrain
+        if kind.one_of_a_class:  # it makes as many classes as a batch holds units, which few units make fewer
+            batch = contrastive_batch(context.config, len(feed.units), context.fabric.world_size)
+            self.settings = replace(self.settings, batch_size=batch)
 
     def first(self) -> torch.Tensor:
         """Labels (n,) or (n, levels) int64 at the beginning of the stage."""
 
         def find() -> torch.Tensor:
             self._known = known_units(self.context, self.kind, self.feed.units)
-            return self.kind.label(self._known, self.context.config.pretrain)
+            return self.kind.label(self._known, self.settings)
 
         return self.context.from_the_first(find)
 
@@ -40,7 +45,7 @@ class Labels:
 
         def find() -> torch.Tensor:
             again = clustered_again(self.context, self._known, encoder, self.feed)
-            return self.kind.label(again, self.context.config.pretrain)
+            return self.kind.label(again, self.settings)
 
         return self.context.from_the_first(find)
 

@@ -13,6 +13,7 @@ from clustercl.training.peers import PATIENCE
 
 FABRIC_NAMES = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 STAGES = ("autoencoder", "pretrain", "finetune")
+SHARED_BY = 8  # processes at most, for which batches that are as large as the data allow are made to fit
 
 
 def start_fabric(request: DeviceRequest, config: Config):
@@ -41,6 +42,26 @@ def require_shareable(config: Config, world: int) -> None:
             fits = -(-batch // world) * world
             raise UsageError(f"{stage}.batch_size: {batch} cannot be shared evenly by {world} processes: pass --set "
                              f"{stage}.batch_size={fits}")  # fmt: skip
+
+
+def contrastive_batch(config: Config, units: int, world: int) -> int:
+    """Units in a batch of pre-training: pretrain.batch_size, or what fewer units allow, as one that is twice in a batch
+    would be its own negative.
+
+    That is a multiple of 8, of 4 or 2 where there are not so many, whatever `world` is: 1, 2, 4 or 8 processes have the
+    same batches, so that a run goes on with another number of them. UsageError where `world` cannot share them evenly.
+    """
+    wanted = config.pretrain.batch_size
+    if units >= wanted:
+        return wanted
+    part = min(SHARED_BY, 1 << max(1, units).bit_length() - 1)
+    batch = units // part * part
+    if batch % world:
+        fits = units // world * world
+        other = f", or a new run with --set pretrain.batch_size={fits}" if fits else ""
+        raise UsageError(f"pretrain.batch_size: batches of {batch}, as there are only {units} units, cannot be shared "
+                         f"evenly by {world} processes: start as many as divide {batch}{other}")  # fmt: skip
+    return batch
 
 
 def precision(config: Config, accelerator: str) -> str:

@@ -17,6 +17,7 @@ from clustercl.models.unet import UNet
 from clustercl.training.context import Context
 from clustercl.training.graph import parents
 from clustercl.training.labels import Labels, agreement, weight_left_out
+from clustercl.training.launch import contrastive_batch
 from clustercl.training.loop import Work, fit, stage_seed
 from clustercl.training.validation import held_out_loss, mean_dice, reconstruction_loss
 
@@ -168,9 +169,7 @@ def _unit_feed(context: Context, stage: str) -> UnitFeed:
     units = make_units(prepared, context.task, config.data)
     batch_size = getattr(config, stage).batch_size
     if stage == "pretrain" and batch_size > len(units):
-        # A unit twice in a batch would be its own negative.
-        world = context.fabric.world_size
-        batch_size = max(world, len(units) // world * world)
+        batch_size = contrastive_batch(config, len(units), context.fabric.world_size)
         context.say(f"pretrain: batches of {batch_size}, as there are only {len(units)} units")
     return UnitFeed(prepared, units, config.data, context.task, batch_size, stage_seed(config.seed, stage))
 

@@ -18,6 +18,7 @@ from clustercl.data.demo import write_demo
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.files import read_json
 from clustercl.models.checkpoint import read_checkpoint
+from clustercl.training import stages
 from clustercl.training.config import resolve
 from clustercl.training.context import Context
 from clustercl.training.devices import DeviceRequest
@@ -200,11 +201,20 @@ def test_only_files_of_dead_processes_are_swept(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [f".{os.getppid()}.last.pt"]
 
 
-def test_no_unit_is_twice_in_a_contrastive_batch(skin, tiny, tmp_path, capsys):
-    train(tiny("pretrain.batch_size=64", method="simclr"), tmp_path / "run", skin, devices=CPU)
-    split = read_json(tmp_path / "run/split.json")
+@pytest.mark.parametrize("method", ["simclr", "g-simclr"])
+def test_no_unit_is_twice_in_a_contrastive_batch(skin, tiny, tmp_path, capsys, monkeypatch, method):
+    """Where there are fewer than a batch; each has its turn all the same."""
+    feeds, make = [], stages._unit_feed
+    monkeypatch.setattr(stages, "_unit_feed", lambda *given: feeds.append(make(*given)) or feeds[-1])
+    out = tmp_path / "run"
+    train(tiny("pretrain.batch_size=64", method=method), out, skin, [skin / "unlabelled"], devices=CPU)
+    split = read_json(out / "split.json")
     units = len(split["train"] + split["unlabelled"])
-    assert f"pretrain: batches of {units}, as there are only {units} units" in capsys.readouterr().err
+    assert 8 < units < 16
+    assert f"pretrain: batches of 8, as there are only {units} units" in capsys.readouterr().err
+    drawn = [feeds[-1].batch(step).units.tolist() for step in range(40)]
+    assert {len({*batch}) for batch in drawn} == {8}
+    assert set().union(*drawn) == {*range(units)}
 
 
 PROGRAM = """
@@ -345,3 +355,21 @@ def test_other_processes_leave_the_check_to_the_first(tmp_path, monkeypatch):
     monkeypatch.setattr(second, "_begin", lambda *given: pytest.fail("not its work"))
     second.open()
     assert second.split == first.split and len(second.prepared(second.split.labelled)) == len(first.split.labelled)
+
+
+def test_a_batch_that_the_processes_cannot_share_is_told_before_anything_is_written(skin, tiny, tmp_path):
+    """Of fewer units than a batch: how many there are is known from the data alone."""
+
+    class OfThree(Second):
+        is_global_zero, world_size = True, 3
+
+        def broadcast(self, value):
+            return value
+
+    config, source = tiny("pretrain.batch_size=60", method="simclr"), Source.of(skin, (), None, None)
+    context = Context(RunFolder(tmp_path / "run"), config, source, OfThree(), quiet=True)
+    with pytest.raises(
+        UsageError, match=r"pretrain.batch_size: batches of 8, as there are only 9 units, cannot be sh"
+    ):
+        context.open()
+    assert not (tmp_path / "run").exists()

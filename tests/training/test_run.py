@@ -7,7 +7,7 @@ from clustercl.errors import DataError, RunError, UsageError
 from clustercl.training.config import resolve
 from clustercl.training.devices import DeviceRequest, Placement
 from clustercl.training.graph import dependents, needed
-from clustercl.training.launch import start_fabric
+from clustercl.training.launch import contrastive_batch, start_fabric
 from clustercl.training.run import RunFolder, Source
 
 ALL = ["autoencoder", "clusters", "pretrain", "finetune", "evaluation"]
@@ -141,3 +141,29 @@ def test_a_batch_must_be_shared_evenly(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     with pytest.raises(UsageError, match="cannot be shared evenly by 5 processes"):
         start_fabric(DeviceRequest(gpus=5), resolve("skin", "tiny", sets=["autoencoder.batch_size=16"]))
+
+
+@pytest.mark.parametrize(
+    ("units", "batch"), [(500, 128), (128, 128), (127, 120), (57, 56), (9, 8), (7, 4), (3, 2), (2, 2), (1, 1)]
+)
+def test_few_units_give_the_same_batch_to_any_number_of_processes(units, batch):
+    config = resolve("skin", "default")
+    assert config.pretrain.batch_size == 128
+    for world in (1, 2, 4, 8):
+        if batch % world == 0:
+            assert contrastive_batch(config, units, world) == batch
+
+
+@pytest.mark.parametrize(
+    ("units", "world", "sentence"),
+    [
+        (57, 3, "batches of 56, as there are only 57 units, cannot be shared evenly by 3 processes: start as many as "
+         "divide 56, or a new run with --set pretrain.batch_size=57"),
+        (3, 4, "batches of 2, as there are only 3 units, cannot be shared evenly by 4 processes: start as many as "
+         "divide 2"),
+    ],
+)  # fmt: skip
+def test_few_units_that_cannot_be_shared_evenly_are_refused(units, world, sentence):
+    with pytest.raises(UsageError) as caught:
+        contrastive_batch(resolve("skin", "default"), units, world)
+    assert str(caught.value) == f"pretrain.batch_size: {sentence}"
