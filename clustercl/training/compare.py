@@ -119,6 +119,18 @@ def parse_shard(text: str) -> tuple[int, int]:
     return number, parts
 
 
+def part_of(cells: Sequence[Cell], shard: str) -> list[Cell]:
+    """The cells of one of several processes. Those that differ in labels alone, and so share all stages before the
+    last, stay together where there is enough for everybody: else one process would wait while another pre-trains."""
+    number, parts = parse_shard(shard)
+    alike: dict[tuple, list[Cell]] = {}
+    for cell in cells:
+        alike.setdefault((cell.name, cell.fold, cell.seed), []).append(cell)
+    if len(alike) < parts:
+        return list(cells[number - 1 :: parts])
+    return [cell for group in list(alike.values())[number - 1 :: parts] for cell in group]
+
+
 def compare(
     grid: Grid,
     out: Path,
@@ -139,15 +151,15 @@ def compare(
     folder. `test_data`: a folder on whose labelled images each network is evaluated too. `after` is called when a cell
     is finished. Errors as `train`; wrong settings of any cell are told before the first one starts.
     """
-    number, parts = parse_shard(shard)
     cells, began = grid.cells(), time.monotonic()
+    own = part_of(cells, shard)
     for cell in cells:
         grid.config(cell)
         if METHODS[cell.method].needs_groups and groups is None and (data or list_csv):
             raise UsageError(
                 f"method {cell.method} compares with true groups: name a table of them with --groups F.csv"
             )
-    store, own = StageStore(Path(out) / "stages"), cells[number - 1 :: parts]
+    store = StageStore(Path(out) / "stages")
     if data is None and list_csv is None:
         data, unlabelled, groups = _demo(out, grid.task)
     for count, cell in enumerate(own, 1):

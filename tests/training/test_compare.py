@@ -9,7 +9,7 @@ import pytest
 from clustercl.errors import DataError, UsageError
 from clustercl.report.comparison import write_comparison
 from clustercl.training import pipeline
-from clustercl.training.compare import Cell, Grid, compare, parse_shard, parse_vary
+from clustercl.training.compare import Cell, Grid, compare, parse_shard, parse_vary, part_of
 from clustercl.training.config import resolve
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.overrides import flatten
@@ -126,6 +126,19 @@ def test_it_goes_on_and_grows(grid, skin, tmp_path, monkeypatch, capsys):
     assert "scratch, label fraction 1, seed 0\nfinished before, skipped" in capsys.readouterr().err
     with pytest.raises(UsageError, match=r"holds a run with other settings .finetune.lr was"):
         compare(grid(("scratch",), (1.0,), sets=("finetune.lr=0.5",)), out, skin, devices=CPU)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 4, 5, 8, 13])
+def test_every_cell_is_in_one_part_and_shared_stages_are_not_separated(grid, parts):
+    cells = grid(("scratch", "simclr"), (0.4, 0.7, 1.0), seeds=(0, 1)).cells()
+    own = [part_of(cells, f"{number}/{parts}") for number in range(1, parts + 1)]
+    assert sorted(str(cell) for part in own for cell in part) == sorted(map(str, cells))
+    sizes = [len(part) for part in own]
+    if parts <= 4:  # four pairs of method and seed
+        assert all(len({(cell.method, cell.seed) for cell in part}) * 3 == len(part) for part in own)
+        assert max(sizes) - min(sizes) <= 3
+    else:
+        assert max(sizes) - min(sizes) <= 1
 
 
 def test_parts_meet_in_one_folder(grid, skin, tmp_path):
