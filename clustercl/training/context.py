@@ -241,5 +241,5 @@ class Context:
 def new_context(run: RunFolder, config: Config, source: Source, devices: DeviceRequest | None, quiet: bool) -> Context:
     """With its process started, and those beside it."""
     devices = devices or DeviceRequest()
-    fabric = start_fabric(devices, config)
+    fabric = start_fabric(devices, config, quiet)
     return Context(run, config, source, fabric, quiet or not fabric.is_global_zero, devices.workers)

@@ -10,13 +10,14 @@ from clustercl.errors import UsageError
 from clustercl.training.config import Config
 from clustercl.training.devices import DeviceRequest, Placement
 from clustercl.training.peers import PATIENCE
+from clustercl.training.rendezvous import rendezvous
 
 FABRIC_NAMES = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 STAGES = ("autoencoder", "pretrain", "finetune")
 SHARED_BY = 8  # processes at most, for which batches that are as large as the data allow are made to fit
 
 
-def start_fabric(request: DeviceRequest, config: Config):
+def start_fabric(request: DeviceRequest, config: Config, quiet: bool = False):
     """A launched Fabric. Where neither torchrun nor srun started the processes, the command line is started again once
     for each other process. UsageError where the request does not fit this machine or the configuration."""
     place = request.resolved()
@@ -28,7 +29,12 @@ def start_fabric(request: DeviceRequest, config: Config):
     # CUDA has no deterministic backward of 3D max pooling and trilinear upsampling: there torch warns, naming it.
     torch.use_deterministic_algorithms(config.deterministic, warn_only=place.accelerator == "cuda")
     fabric = _fabric(place, number)
-    fabric.launch()
+    if place.world > 1:
+        node, local = fabric.strategy.node_rank, fabric.strategy.local_rank
+        with rendezvous(place.world, not node and not local and not quiet, bool(local) and not place.launcher):
+            fabric.launch()
+    else:
+        fabric.launch()
     if not fabric.is_global_zero:
         warnings.simplefilter("ignore")  # the first process tells them
     return fabric
