@@ -14,7 +14,8 @@ SILENT_SECONDS = 600.0  # without a beat, a process on another machine counts as
 
 
 class RunLock:
-    """`folder`/.lock while it is held. Of this machine's processes it is known whether they live; others' must beat."""
+    """`folder`/.lock while it is held. Of this machine's processes it is known whether they live; others' must beat,
+    but for those of the same SLURM job before it was requeued, which SLURM has ended."""
 
     def __init__(self, folder: Path):
         self.path = folder / ".lock"
@@ -26,7 +27,8 @@ class RunLock:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         aside = self.path.with_name(f".lock.{socket.gethostname()}.{os.getpid()}")
-        aside.write_text(json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())}))
+        own = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()), "job": _job()}
+        aside.write_text(json.dumps(own))
         try:
             while True:
                 try:
@@ -48,13 +50,13 @@ class RunLock:
     def _remove_stale(self) -> None:
         try:
             holder, silent = json.loads(self.path.read_text()), time.time() - self.path.stat().st_mtime
-            host, pid, born = holder["host"], holder["pid"], holder["born"]
+            host, pid, born, job = holder["host"], holder["pid"], holder["born"], holder.get("job")
         except FileNotFoundError:
             return
         except (ValueError, KeyError, TypeError):  # a disk that was full
-            host, pid, born, silent = "an unknown machine", 0, None, SILENT_SECONDS + 1
+            host, pid, born, job, silent = "an unknown machine", 0, None, None, SILENT_SECONDS + 1
         here = host == socket.gethostname()
-        if _born(pid) == born is not None if here else silent < SILENT_SECONDS:
+        if _born(pid) == born is not None if here else silent < SILENT_SECONDS and not _requeued(job):
             raise RunError(f"{self.path.parent}: process {pid} on {host} is at work in this run folder: wait for it, "
                            "stop it, or choose another --out")  # fmt: skip
         gone = self.path.with_name(f".lock.{os.getpid()}.stale")
@@ -70,6 +72,18 @@ class RunLock:
                 os.utime(self.path)
             except OSError:
                 return
+
+
+def _job() -> list[str] | None:
+    """Number of the SLURM job that this process is of, and how often SLURM had started it before; None in no job."""
+    number = os.environ.get("SLURM_JOB_ID")
+    return None if number is None else [number, os.environ.get("SLURM_RESTART_COUNT", "0")]
+
+
+def _requeued(job: list[str] | None) -> bool:
+    """Whether that is this process' own job at an earlier start. Of the same start it may be another step, at work."""
+    own = _job()
+    return None not in (own, job) and own[0] == job[0] and own[1] != job[1]
 
 
 def _born(process: int) -> str | None:

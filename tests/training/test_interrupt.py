@@ -78,8 +78,18 @@ def stale_pid() -> dict:
     return {"host": socket.gethostname(), "pid": int(done.stdout), "born": "1"}
 
 
-@pytest.mark.parametrize("content", ["dead", "number used again", "other machine", "cut short"])
-def test_stale_locks_are_taken_over(tmp_path, content):
+def slurm(monkeypatch, job: str | None, restarts: str | None) -> None:
+    """The variables of a SLURM job, of none where they are None."""
+    for name, value in (("SLURM_JOB_ID", job), ("SLURM_RESTART_COUNT", restarts)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(
+    "content", ["dead", "number used again", "other machine", "requeued", "first start requeued", "cut short"]
+)
+def test_stale_locks_are_taken_over(tmp_path, content, monkeypatch):
     path = tmp_path / ".lock"
     if content == "dead":
         path.write_text(json.dumps(stale_pid()))
@@ -91,6 +101,23 @@ def test_stale_locks_are_taken_over(tmp_path, content):
             RunLock(tmp_path).take()  # it may well be alive
         old = time.time() - SILENT_SECONDS - 1
         os.utime(path, (old, old))
+    elif content == "requeued":
+        before = {"host": "elsewhere", "pid": 1, "born": "1", "job": ["77", "1"]}
+        path.write_text(json.dumps(before))
+        # Another job; none; and another step of this very start, which may well be alive.
+        for job, restarts in (("78", "2"), (None, None), ("77", "1")):
+            slurm(monkeypatch, job, restarts)
+            with pytest.raises(RunError, match=r"process 1 on elsewhere is at work"):
+                RunLock(tmp_path).take()
+        slurm(monkeypatch, "77", "2")
+    elif content == "first start requeued":  # as the lock itself has written it, before there was a count
+        slurm(monkeypatch, "77", None)
+        lock = RunLock(tmp_path)
+        lock.take()
+        before = json.loads(path.read_text())
+        lock.release()
+        path.write_text(json.dumps(before | {"host": "elsewhere"}))
+        slurm(monkeypatch, "77", "1")
     else:
         path.write_text('{"host": "a')
     lock = RunLock(tmp_path)

@@ -368,8 +368,6 @@ def test_a_batch_that_the_processes_cannot_share_is_told_before_anything_is_writ
 
     config, source = tiny("pretrain.batch_size=60", method="simclr"), Source.of(skin, (), None, None)
     context = Context(RunFolder(tmp_path / "run"), config, source, OfThree(), quiet=True)
-    with pytest.raises(
-        UsageError, match=r"pretrain.batch_size: batches of 8, as there are only 9 units, cannot be sh"
-    ):
+    with pytest.raises(UsageError, match=r"pretrain.batch_size: batches of 8, as there are only 9 units, cannot be sh"):
         context.open()
     assert not (tmp_path / "run").exists()
