@@ -167,12 +167,16 @@ class RunFolder:
                 path.unlink()
 
     def discard(self, stage: str) -> bool:
-        """Remove what a stage left, in one rename so that a kill leaves all of it or nothing; whether there was any."""
+        """Remove what a stage left, in one rename so that a kill leaves all of it or nothing; whether there was any.
+
+        The report goes with it: it shows what is no longer so.
+        """
         folder = self.path / stage
         aside = self.path / f".discarded.{stage}"
         shutil.rmtree(aside, ignore_errors=True)
         if not folder.exists():
             return False
+        self.report.unlink(missing_ok=True)
         os.replace(folder, aside)
         shutil.rmtree(aside)
         return True

@@ -65,6 +65,7 @@ def test_discarding_leaves_nothing(tmp_path):
     assert not run.discard("pretrain")
     (tmp_path / "pretrain").mkdir()
     (tmp_path / "pretrain/last.pt").write_text("x")
+    run.report.write_text("of the network that was")
     assert run.discard("pretrain")
     assert not [*tmp_path.iterdir()]
 
