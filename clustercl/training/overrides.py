@@ -3,6 +3,7 @@
 import difflib
 import tomllib
 import types
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -59,20 +60,26 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     return key, value
 
 
-def rebuild(kind: type[T], content: dict, prefix: str = "") -> T:
-    """A dataclass from plain values. UsageError naming the dotted key, and for an unknown one the nearest known."""
-    hints = get_type_hints(kind)
+def rebuild(kind: type[T], content: dict, prefix: str = "", known: Sequence[str] = ()) -> T:
+    """A dataclass from plain values. UsageError naming the dotted key, and for an unknown one the nearest of `known`,
+    by default those of this dataclass."""
+    hints, known = get_type_hints(kind), known or known_keys(kind, prefix)
     values = {}
     for key, value in content.items():
         if key not in hints:
-            known = known_keys(kind, prefix)
-            near = difflib.get_close_matches(prefix + key, known, n=1, cutoff=0.4)
-            # A key given without its section, or in the wrong one, is nearer than any misspelling.
-            near = [name for name in known if name.split(".")[-1] == key.split(".")[-1]] or near
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            raise UsageError(f"there is no setting {prefix}{key}: {hint}")
-        values[key] = coerce(value, hints[key], prefix + key)
+            # Of a section that does not exist its first key, as that tells which one was meant.
+            raise _unknown(next(iter(flatten({prefix + key: value})), prefix + key), known)
+        values[key] = coerce(value, hints[key], prefix + key, known)
     return kind(**values)
+
+
+def _unknown(key: str, known: Sequence[str]) -> UsageError:
+    # A key given without its section, or in the wrong one, is nearer than any misspelling.
+    called_so = [name for name in known if name.split(".")[-1] == key.split(".")[-1]]
+    near = difflib.get_close_matches(key, called_so or known, n=1, cutoff=0.0 if called_so else 0.4)
+    section = [name for name in known if name.startswith(key.rpartition(".")[0] + ".")]
+    hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(section or known)}"
+    return UsageError(f"there is no setting {key}: {hint}")
 
 
 def known_keys(kind: type, prefix: str = "") -> list[str]:
@@ -84,12 +91,12 @@ def known_keys(kind: type, prefix: str = "") -> list[str]:
     return names
 
 
-def coerce(value, hint, key: str):
+def coerce(value, hint, key: str, known: Sequence[str] = ()):
     """`value` as the kind that `hint` asks for. UsageError where it is of another."""
     if is_dataclass(hint):
         if not isinstance(value, dict):
             raise UsageError(f"{key}: is a section, set one of its keys: {', '.join(known_keys(hint, key + '.'))}")
-        return rebuild(hint, value, key + ".")
+        return rebuild(hint, value, key + ".", known)
     if get_origin(hint) in (Union, types.UnionType):
         for option in get_args(hint):
             try:
