@@ -49,8 +49,11 @@ def test_set_reads_numbers_and_words(text, key, value):
         ("pretrian.lr=0.2", "no setting pretrian.lr: did you mean pretrain.lr?"),
         ("pretrian.temprature=0.2", "no setting pretrian.temprature: did you mean pretrain.temperature?"),
         ("finetune.temperature=0.2", "no setting finetune.temperature: did you mean pretrain.temperature?"),
-        ("nothing.alike=1", "no setting nothing.alike: known are task, preset, seed"),
-        ("model.xyz=1", "no setting model.xyz: known are model.features, model.code_dim, model.projection_dim, "),
+        ("foo.qqqq=1", "no setting foo.qqqq: known are task, preset, seed"),
+        (
+            "model.zzzzzzzzzzzzzzz=1",
+            "no setting model.zzzzzzzzzzzzzzz: known are model.features, model.code_dim, model.projection_dim, ",
+        ),
         ("data=3", "data: is a section"),
         ("data.size.x=3", "size is a value, not a section"),
         ("data.size=big", "data.size: wanted a whole number, got 'big'"),
