@@ -9,10 +9,11 @@ Other files (super-pixels, attributes, region masks, tables) are none of these n
 import filecmp
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from clustercl.data.challenge import given_splits, images_with_truth
 from clustercl.data.dicom import holds_series
 from clustercl.errors import DataError
 
@@ -30,12 +31,6 @@ LABEL_NAME = {
 EXAMPLE = {"skin": "ISIC_0000000.jpg or IMD002.bmp", "heart": "ct_train_1001_image.nii.gz"}
 # What lies beside images under a name that says it is none.
 NO_IMAGE = re.compile(r"_(label|labels|seg|segmentation|mask|lesion|superpixels|attribute_\w+|r\d+_label\d+)$", re.I)
-
-
-# ISIC-2017_Validation_Data, ISIC2018_Task1-2_Test_Input, ISBI2016_ISIC_Part1_Training_Data.
-CHALLENGE_FOLDER = re.compile(
-    r"^is(?:ic|bi)[-_]?20\d\d.*_(training|validation|test)(?:_v2)?_(?:data|input)$", re.IGNORECASE
-)
 
 
 class Found(NamedTuple):
@@ -97,9 +92,9 @@ def find_layout(task: str, folder: Path) -> tuple[list[Found], list[Fault]]:
             f"{folder}: no file is named as those of task {task} are ({EXAMPLE[task]}): check the folder, or list your "
             "own names in a CSV with the columns image,label and pass it with --list"
         )
-    due = _folders_with_truth(folders, images, labels) if task == "skin" else set()
+    due = images_with_truth(folders, images, labels, folder) if task == "skin" else set()
     for key, image in images.items():
-        if key not in labels and image.parent in due:
+        if key in due and key not in labels:
             faults.append(Fault(image, f"{image}: the mask {stem(image)}_segmentation.png is missing from the "
                                        "GroundTruth folder: add it, or move the image to another folder"))  # fmt: skip
     for key, label in labels.items():
@@ -107,21 +102,39 @@ def find_layout(task: str, folder: Path) -> tuple[list[Found], list[Fault]]:
             faults.append(
                 Fault(label, f"{label}: has no image and is left out: look whether one is missing", "warning")
             )
-    splits = _challenge_splits({key: image for key, image in images.items() if key in labels})
+    labelled = {key: image for key, image in images.items() if key in labels}
+    splits = given_splits(labelled, folder)
+    beside = {key: "train" for key in labelled if splits and key not in splits}
+    # First what concerns the whole: of many warnings training says the first.
+    faults = [*_beside_a_challenge([images[key] for key in beside]), *_without_label(images, labels), *faults]
+    splits |= beside
     return [Found(stem(image), image, labels.get(key), split=splits.get(key)) for key, image in images.items()], faults
 
 
-def _challenge_splits(labelled: dict[str, Path]) -> dict[str, str]:
-    """The split of each labelled image, by a challenge's folders (ISIC2018_Task1-2_Validation_Input and the like).
+def _beside_a_challenge(others: Sequence[Path]) -> list[Fault]:
+    """Labelled images beside a challenge's folders, whose splits they must not undo."""
+    if not others:
+        return []
+    more = f" (and {len(others) - 1} more)" if others[1:] else ""
+    sentence = (
+        f"{others[0]}: has a mask and lies outside the challenge's training, validation and test folders, whose splits "
+        f"are kept, so it trains{more}: to split otherwise, use a list with the column split"
+    )
+    return [Fault(others[0], sentence, "warning")]
 
-    Nothing where those hold training images alone, or some images lie elsewhere.
-    """
-    splits = {}
-    for key, image in labelled.items():
-        match = CHALLENGE_FOLDER.match(image.parent.name)
-        if match:
-            splits[key] = match[1].lower().replace("training", "train")
-    return splits if set(splits.values()) - {"train"} and len(splits) == len(labelled) else {}
+
+def _without_label(images: dict[str, Path], labels: dict[str, Path]) -> list[Fault]:
+    """Volumes of MM-WHS's training set that lack the label which others of it have."""
+    training = [key for key in images if key.startswith("ct_train_")]
+    missing = [key for key in training if key not in labels]
+    if len(missing) == len(training):
+        return []
+    faults = []
+    for image in (images[key] for key in missing):
+        label = re.sub(r"_image(?=\.nii(\.gz)?$)", "_label", image.name, flags=re.IGNORECASE)
+        sentence = f"{image}: its label {label} is missing, while others have theirs: it is used as unlabelled"
+        faults.append(Fault(image, sentence, "warning"))
+    return faults
 
 
 def find_unlabelled(task: str, folder: Path) -> list[Found]:
@@ -164,21 +177,3 @@ def is_copy(first: Path, second: Path) -> bool:
 
 def copy_fault(first: Path, second: Path) -> Fault:
     return Fault(second, f"{second}: is a copy of {first} and is left out", "warning")
-
-
-def _folders_with_truth(folders: list[Path], images: dict[str, Path], labels: dict[str, Path]) -> set[Path]:
-    """Image folders that have a GroundTruth folder of their own: by its name, or as it holds one of their masks."""
-    other_tasks = re.compile(r"part[23]|task[23]")
-    truths = {
-        path for path in folders if "groundtruth" in path.name.lower() and not other_tasks.search(path.name.lower())
-    }
-    keys = {_challenge_part(path.name) for path in truths}
-    due = {image.parent for image in images.values() if _challenge_part(image.parent.name) in keys}
-    due |= {image.parent for key, image in images.items() if key in labels and labels[key].parent in truths}
-    return due - truths
-
-
-def _challenge_part(folder: str) -> tuple[str, ...]:
-    """ISIC2018_Task1-2_Training_Input and ISIC2018_Task1_Training_GroundTruth both give (isic2018, training)."""
-    words = re.split(r"[_\-\s]+", folder.lower())
-    return tuple(word for word in words if word not in ("data", "input", "groundtruth", "part1", "task1", "2"))

@@ -89,6 +89,20 @@ def test_heart_label_may_be_missing(heart_folder):
         "ct_test_2001", "ct_train_1002"]  # fmt: skip
 
 
+def test_a_training_volume_without_its_label_is_told(heart_folder):
+    assert discover(HEART, heart_folder)[1] == []
+    (heart_folder / "ct_train" / "ct_train_1002_label.nii.gz").unlink()
+    _, (fault,) = discover(HEART, heart_folder)
+    assert fault.severity == "warning" and fault.file.name == "ct_train_1002_image.nii.gz"
+    assert fault.sentence.endswith(
+        "ct_train_1002_image.nii.gz: its label ct_train_1002_label.nii.gz is missing, while others have theirs: it is "
+        "used as unlabelled"
+    )
+    for label in heart_folder.rglob("*_label.nii.gz"):  # a folder of images alone is as meant
+        label.unlink()
+    assert discover(HEART, heart_folder)[1] == []
+
+
 def test_missing_empty_and_foreign_folders(tmp_path, files):
     with pytest.raises(DataError, match=r"nowhere: no such folder"):
         find_cases(SKIN, tmp_path / "nowhere")
@@ -232,11 +246,53 @@ def test_the_challenges_own_folders_are_its_splits(tmp_path, files):
     assert {case.split for case in alone} == {None}
 
 
-def test_photographs_beside_the_challenges_folders_leave_the_split_to_the_seed(tmp_path, files):
+@pytest.mark.parametrize("added", [" (1)", "(2)", "-copy", " - Copy (2)", "_1", " 2", "-20240131T101500Z-001"])
+def test_what_unzip_tools_make_of_the_challenges_folders(added, tmp_path, files):
+    root = challenge(tmp_path / "all", files)
+    wanted = {case.id: case.split for case in find_cases(SKIN, root)}
+    for folder in list(root.iterdir()):
+        inner = folder.rename(root / "images")
+        (root / f"{folder.name}{added}").mkdir()
+        inner.rename(root / f"{folder.name}{added}" / "images")
+    assert {case.id: case.split for case in find_cases(SKIN, root)} == wanted
+    for mask in (root / f"ISIC2018_Task1_Test_GroundTruth{added}/images").iterdir():
+        cases, faults = discover(SKIN, root)
+        mask.unlink()
+        assert len(discover(SKIN, root)[1]) == len(faults) + 1 and len(cases) == 6
+    with pytest.raises(DataError, match=r"ISIC_0000005.jpg: the mask ISIC_0000005_segmentation.png is missing"):
+        find_cases(SKIN, root)
+
+
+def test_folders_that_are_no_challenges_keep_their_names(tmp_path, files):
+    """data_2 is not the data_1 that groundtruth_1 is for."""
+    for number in (1, 2):
+        files.save_picture(tmp_path / f"data_{number}/ISIC_000000{number}.jpg", files.photograph(seed=number))
+    files.save_picture(tmp_path / "groundtruth_1/ISIC_0000001_segmentation.png", files.mask())
+    assert [case.label is None for case in find_cases(SKIN, tmp_path)] == [False, True]
+
+
+def test_photographs_beside_the_challenges_folders_train_and_it_is_told(tmp_path, files):
     root = challenge(tmp_path, files)
-    files.save_picture(root / "mine/ISIC_0000008.jpg", files.photograph())
+    wanted = {case.id: case.split for case in find_cases(SKIN, root)}
+    for number in (7, 8):
+        files.save_picture(root / f"mine/ISIC_000000{number}.jpg", files.photograph(seed=number))
+        files.save_picture(root / f"mine/ISIC_000000{number}_segmentation.png", files.mask())
+    cases, (fault,) = discover(SKIN, root)
+    assert {case.id: case.split for case in cases} == wanted | {"ISIC_0000007": "train", "ISIC_0000008": "train"}
+    assert fault.severity == "warning" and fault.file.name == "ISIC_0000007.jpg"
+    assert "splits are kept, so it trains (and 1 more): " in fault.sentence
+    (root / "mine/ISIC_0000008_segmentation.png").unlink()
+    assert "splits are kept, so it trains: " in discover(SKIN, root)[1][0].sentence
+    split = make_split(cases, SKIN)
+    assert (len(split.train), len(split.validation), len(split.test)) == (5, 1, 2)
+
+
+def test_photographs_beside_training_folders_alone_leave_the_split_to_the_seed(tmp_path, files):
+    root = challenge(tmp_path, files, parts=("Training",))
+    files.save_picture(root / "mine/ISIC_0000008.jpg", files.photograph(seed=8))
     files.save_picture(root / "mine/ISIC_0000008_segmentation.png", files.mask())
-    assert {case.split for case in find_cases(SKIN, root)} == {None}
+    cases, faults = discover(SKIN, root)
+    assert {case.split for case in cases} == {None} and faults == []
 
 
 def test_json_lists(skin_folder, tmp_path):
