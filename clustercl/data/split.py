@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from clustercl.data.cases import Case
@@ -56,9 +56,10 @@ def make_split(
     - One labelled group serves as train, validation and test; of two, one trains and validates, the other tests. `note`
       says so. From three on nothing is shared.
     - `label_fraction` (0 < f <= 1) of the training cases keep their labels, rounded; of the published heart split it is
-      a fraction of all 16, so that 0.5, 0.25, 0.125 are the 8, 4, 2 of the papers. Sets are nested: those of a small
-      fraction are among those of a larger one. With `extents`, the foreground of each case by id, every such set has
-      small and large ones in their proportion. Validation and test do not depend on any of it.
+      a fraction of all 16, so that 0.5, 0.25, 0.125 are the 8, 4, 2 of the papers; 2 of them validate, so 1 means 14,
+      as `note` says, and what lies between is an error. Sets are nested: those of a small fraction are among those of
+      a larger one. With `extents`, the foreground of each case by id, every such set has small and large ones in their
+      proportion. Validation and test do not depend on any of it.
     - `label_seed`: of that draw alone, by default `seed`.
     - Unlabelled cases of a group that validates or tests are left out, and `note` says how many.
     """
@@ -67,7 +68,8 @@ def make_split(
     labelled = [case for case in cases if case.label is not None]
     if not labelled:
         raise DataError(f"none of the {len(cases)} cases has a label: fine-tuning and evaluation need at least one")
-    _check_list(cases)
+    for _, sentence in faults_of_splits(cases):
+        raise DataError(sentence)
     notes: list[str] = []
     by_split: dict[str, set[str]] = {"train": set(), "validation": set(), "test": set()}
     for case in labelled:
@@ -82,11 +84,7 @@ def make_split(
         by_split["train"] -= published
     shares = _draw(labelled, by_split, seed, notes, given)
     names = {part: [case.id for case in labelled if case.group in groups] for part, groups in shares.items()}
-    pool = len(names["train"]) + (len(names["validation"]) if published else 0)
-    count = min(len(names["train"]), round(label_fraction * pool))
-    if count < 1:
-        raise UsageError(f"--label-fraction {label_fraction:g}: of {pool} labelled training cases this is less than "
-                         f"one, wanted at least {1 / pool:.2g}")  # fmt: skip
+    count = _labelled_count(names, label_fraction, bool(published), notes)
     kept = sorted(_label_order(names["train"], seed if label_seed is None else label_seed, extents)[:count])
     held_out = (shares["validation"] | shares["test"]) - shares["train"]
     unlabelled = [case for case in cases if case.label is None]
@@ -101,6 +99,24 @@ def make_split(
         unlabelled=[case.id for case in unlabelled if case.group not in held_out],
         note="; ".join(notes) or None,
     )
+
+
+def _labelled_count(names: Mapping[str, Sequence[str]], fraction: float, published: bool, notes: list[str]) -> int:
+    """How many of the training cases keep their labels. UsageError where there are none, or not so many."""
+    train = len(names["train"])
+    pool = len({*names["train"], *names["validation"]}) if published else train
+    count = round(fraction * pool)
+    if count < 1:
+        raise UsageError(f"--label-fraction {fraction:g}: of {pool} labelled training cases this is less than "
+                         f"one, wanted at least {1 / pool:.2g}")  # fmt: skip
+    if count <= train:
+        return count
+    short = f"{train} of the {pool} labelled training cases train, as {pool - train} validate"
+    if fraction < 1:
+        raise UsageError(f"--label-fraction {fraction:g}: this is {count} cases, but {short}: wanted at most "
+                         f"{train / pool:.3g}, or 1 for all {train}")  # fmt: skip
+    notes.append(short)
+    return train
 
 
 def _draw(
@@ -203,19 +219,20 @@ def _published_test(labelled: Sequence[Case], task: Task) -> set[str] | None:
     return None
 
 
-def _check_list(cases: Iterable[Case]) -> None:
-    """No group in two splits of a list; no case to validate or test with that has no label."""
+def faults_of_splits(cases: Iterable[Case]) -> Iterator[tuple[Case, str]]:
+    """What is wrong with splits that are given, case by case, each in a sentence: a group in two of them, or a case to
+    validate or test with that has no label."""
     place: dict[str, Case] = {}
     for case in cases:
-        if case.split in ("validation", "test") and case.label is None:
-            raise DataError(f"{case.image}: the list puts it in split {case.split}, but names no label: add the label "
-                            "or leave the split empty")  # fmt: skip
         if case.label is None:
+            if case.split in ("validation", "test"):
+                yield case, (f"{case.image}: the list puts it in split {case.split}, but names no label: add the label "
+                             "or leave the split empty")  # fmt: skip
             continue
         other = place.setdefault(case.group, case)
         if other.split != case.split:
-            raise DataError(f"{case.image}: group {case.group} is in split {case.split or '(none)'} here and in "
-                            f"{other.split or '(none)'} for {other.image}: give a group one split")  # fmt: skip
+            yield case, (f"{case.image}: group {case.group} is in split {case.split or '(none)'} here and in "
+                         f"{other.split or '(none)'} for {other.image}: give a group one split")  # fmt: skip
 
 
 def _rank(seed: int, name: str) -> bytes:

@@ -127,7 +127,19 @@ def test_published_heart_split():
         assert len(split.validation) == 2 and len(split.train) == 14 and len(split.unlabelled) == 40
         assert not set(split.validation) & set(split.train)
         counts[fraction] = len(split.labelled)
+        assert split.note == ("14 of the 16 labelled training cases train, as 2 validate" if fraction == 1 else None)
     assert counts == {1: 14, 0.5: 8, 0.25: 4, 0.125: 2}
+    assert len(make_split(mmwhs(), HEART, 0, 0.875).labelled) == 14
+    with pytest.raises(UsageError, match=r"--label-fraction 0.95: this is 15 cases, but 14 of the 16 .* train, as 2 "
+                                         r"validate: wanted at most 0.875, or 1 for all 14"):  # fmt: skip
+        make_split(mmwhs(), HEART, 0, 0.95)
+
+
+def test_a_published_split_of_one_more_case_shares_it_and_counts_it_once():
+    cases = [case(f"ct_train_{number}") for number in (1001, 1003, 1006, 1012, 1015)]
+    split = make_split(cases, HEART)
+    assert split.train == split.labelled == split.validation == ["ct_train_1001"]
+    assert "also validates it" in split.note and " of the " not in split.note
 
 
 def test_published_split_needs_all_four_and_the_task():
