@@ -3,7 +3,7 @@
 import gzip
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from clustercl.data.task import Task
 from clustercl.errors import DataError
 
 AFFINE_TOLERANCE_MM = 1e-3
+STRIP = 256  # rows of a picture that are copied at a time
 
 
 @dataclass
@@ -38,10 +39,10 @@ def read_image(path: Path) -> np.ndarray:
         from PIL import Image
 
         if picture.mode.startswith("I"):  # Pillow would cut its values off at 255
-            return np.asarray(Image.fromarray(_eight_bits(np.asarray(picture), path)).convert("RGB"))
+            picture = Image.fromarray(_eight_bits(_pixels(picture), path))
         if picture.mode == "F":
             raise DataError(f"{path}: the image holds fractions, wanted 8 or 16 bits per channel: convert it")
-        return np.asarray(picture.convert("RGB"))
+        return _pixels(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
     return _picture(path, convert)
 
@@ -57,7 +58,7 @@ def read_mask(path: Path, indices: bool = False) -> np.ndarray:
         if picture.mode == "F":
             raise DataError(f"{path}: the mask holds fractions, wanted whole numbers: convert it")
         as_stored = picture.mode.startswith("I") or (indices and picture.mode in ("P", "1"))
-        stored = np.asarray(picture if as_stored else picture.convert("L"))
+        stored = _pixels(picture if as_stored or picture.mode == "L" else picture.convert("L"))
         return stored.astype(np.int64) if as_stored else stored
 
     return _picture(path, convert)
@@ -72,13 +73,24 @@ def _eight_bits(values: np.ndarray, path: Path) -> np.ndarray:
     return (values // step).astype(np.uint8)
 
 
+def _pixels(picture) -> np.ndarray:
+    """A writable array of a picture, strip by strip: in one piece Pillow would hold its bytes twice more meanwhile."""
+    width, height = picture.size
+    first = np.asarray(picture.crop((0, 0, width, 1)))
+    array = np.empty((height, *first.shape[1:]), first.dtype)
+    for top in range(0, height, STRIP):
+        array[top : top + STRIP] = np.asarray(picture.crop((0, top, width, min(top + STRIP, height))))
+    return array
+
+
 def _picture(path: Path, convert: Callable) -> np.ndarray:
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     _must_exist(path)
     try:
         with Image.open(path) as picture:
-            return convert(ImageOps.exif_transpose(picture))
+            ImageOps.exif_transpose(picture, in_place=True)  # no second copy of what need not be turned
+            return convert(picture)
     except UnidentifiedImageError:
         raise DataError(f"{path}: this is no image that can be read (JPEG, PNG, BMP, TIFF): replace the file") from None
     except Image.DecompressionBombError as error:
@@ -121,13 +133,34 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
         if not (image.header["sform_code"] or image.header["qform_code"]):
             raise DataError(f"{path}: the header holds no affine (sform and qform codes are 0), so orientation and "
                             "spacing are unknown: write it again with its affine")  # fmt: skip
-        return np.asarray(image.dataobj), np.asarray(image.affine, np.float64)
+        return _voxels(path, image.dataobj), np.asarray(image.affine, np.float64)
     except nibabel.filebasedimages.ImageFileError:
         raise DataError(f"{path}: this is no NIfTI file although it is named as one: replace the file") from None
     except (gzip.BadGzipFile, nibabel.spatialimages.HeaderDataError) as error:
         raise DataError(f"{path}: the file is no valid NIfTI ({error}): replace it") from None
     except (OSError, EOFError, zlib.error, ValueError, TypeError, OverflowError, struct.error) as error:
         raise DataError(f"{path}: the volume is broken or cut short ({error}): copy or download it again") from None
+
+
+def _voxels(path: Path, stored) -> np.ndarray:
+    """What nibabel's array proxy `stored` stands for, its scale factor applied.
+
+    A compressed file is read to its very end, where gzip keeps the checksum and the length: the voxels alone would not
+    tell of a file that lost its tail or a bit on its way. By Python's gzip, as indexed_gzip checks neither.
+    """
+    if not path.name.lower().endswith(".gz"):
+        return np.asarray(stored)
+    from nibabel.arrayproxy import ArrayProxy
+
+    try:
+        with gzip.open(path) as stream:
+            about = (stored.shape, stored.dtype, stored.offset, stored.slope, stored.inter)
+            array = np.asarray(ArrayProxy(stream, about, mmap=False))
+            while stream.read(1 << 20):
+                pass
+        return array
+    except gzip.BadGzipFile as error:  # its header was in order: no file of another kind, but a broken one
+        raise EOFError(str(error)) from None
 
 
 def read_source(case: Case, task: Task) -> np.ndarray | Volume:
@@ -140,30 +173,41 @@ def read_label(case: Case, task: Task, shape: tuple[int, ...], affine: np.ndarra
 
     DataError where they differ from the image in size, or in affine by more than 1e-3 mm, or where a value is no class.
     """
-    return task.to_index(read_stored_label(case, task, shape, affine), case.label)
+    stored, own = read_stored_label(case, task)
+    for sentence in misfits(case, (stored.shape, own), (shape, affine)):
+        raise DataError(sentence)
+    return task.to_index(stored, case.label)
 
 
-def read_stored_label(case: Case, task: Task, shape: tuple[int, ...], affine: np.ndarray | None) -> np.ndarray:
-    """As `read_label`, but the values as they are stored."""
+def read_stored_label(case: Case, task: Task) -> tuple[np.ndarray, np.ndarray | None]:
+    """The label of a case as it is stored, whether it fits the image or not; and, of a volume, its affine."""
     if task.spatial_dims == 2:
-        stored = read_mask(case.label, indices=task.threshold is None)
-        sizes = f"{stored.shape[1]} x {stored.shape[0]} pixels", f"{shape[1]} x {shape[0]}"
-    else:
-        label = read_volume(case.label)
-        stored = label.array
-        sizes = "x".join(map(str, stored.shape)) + " voxels", "x".join(map(str, shape))
-    if stored.shape != tuple(shape):
+        return read_mask(case.label, indices=task.threshold is None), None
+    label = read_volume(case.label)
+    return label.array, label.affine
+
+
+Extent = tuple[tuple[int, ...], np.ndarray | None]  # spatial shape and, of a volume, affine
+
+
+def misfits(case: Case, label: Extent, image: Extent) -> Iterator[str]:
+    """A sentence for each way in which a label lies on another grid than its image: size, affine."""
+    (shape, affine), (wanted, wanted_affine) = label, image
+    if shape != tuple(wanted):
         why = "replace the mask by one of the image's size"
-        if task.spatial_dims == 2 and stored.shape == tuple(shape)[::-1] and is_turned(case.image):
-            why = "the image is turned by its EXIF tag and its mask was drawn on the unturned one: store it turned"
-        raise DataError(f"{case.label}: the mask has {sizes[0]}, its image {case.image} has {sizes[1]}: {why}")
-    if affine is not None:
-        apart = float(np.abs(label.affine - affine).max())
+        sizes = "x".join(map(str, shape)) + " voxels", "x".join(map(str, wanted))
+        if len(wanted) == 2:
+            sizes = f"{shape[1]} x {shape[0]} pixels", f"{wanted[1]} x {wanted[0]}"
+            if shape == tuple(wanted)[::-1] and is_turned(case.image):
+                why = "the image is turned by its EXIF tag and its mask was drawn on the unturned one: store it turned"
+        yield f"{case.label}: the mask has {sizes[0]}, its image {case.image} has {sizes[1]}: {why}"
+    if wanted_affine is not None:
+        apart = float(np.abs(affine - wanted_affine).max())
         if apart > AFFINE_TOLERANCE_MM:
-            raise DataError(f"{case.label}: its affine differs from that of {case.image} by {apart:.3g} mm (at most "
-                            f"{AFFINE_TOLERANCE_MM:g}): resample the label onto the image, or correct its "
-                            "header")  # fmt: skip
-    return stored
+            yield (
+                f"{case.label}: its affine differs from that of {case.image} by {apart:.3g} mm (at most "
+                f"{AFFINE_TOLERANCE_MM:g}): resample the label onto the image, or correct its header"
+            )
 
 
 def is_turned(path: Path) -> bool:
@@ -182,7 +226,7 @@ def read_pair(case: Case, task: Task) -> tuple[np.ndarray | Volume, np.ndarray |
     return image, read_label(case, task, *extent(image))
 
 
-def extent(image: np.ndarray | Volume) -> tuple[tuple[int, ...], np.ndarray | None]:
+def extent(image: np.ndarray | Volume) -> Extent:
     """Spatial shape and, of a volume, affine."""
     return (image.array.shape, image.affine) if isinstance(image, Volume) else (image.shape[:2], None)
 

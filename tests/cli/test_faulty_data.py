@@ -317,6 +317,56 @@ def one_slice_alone(folder):
     return "ct_train_1001_image.nii.gz", "(20, 20)"
 
 
+def without_the_tail(path: Path) -> Path:
+    """All voxels are there; of gzip's checksum and length the last six bytes are not."""
+    path.write_bytes(path.read_bytes()[:-6])
+    return path
+
+
+def with_another_byte(path: Path) -> Path:
+    """One byte within the voxels is another, and the stream is stored so that it unpacks all the same."""
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    packed = bytearray(gzip.compress(content, compresslevel=0))
+    packed[-2000] ^= 1
+    path.write_bytes(packed)
+    return path
+
+
+def with_another_checksum(path: Path) -> Path:
+    packed = bytearray(path.read_bytes())
+    packed[-8] ^= 1
+    path.write_bytes(packed)
+    return path
+
+
+def image_without_its_tail(folder):
+    return without_the_tail(folder / "ct_train_1001_image.nii.gz").name, "broken or cut short", "end-of-stream"
+
+
+def label_without_its_tail(folder):
+    return without_the_tail(folder / "ct_train_1001_label.nii.gz").name, "broken or cut short", "end-of-stream"
+
+
+def image_with_another_byte(folder):
+    return with_another_byte(folder / "ct_train_1001_image.nii.gz").name, "broken or cut short (CRC check failed"
+
+
+def label_with_another_byte(folder):
+    return with_another_byte(folder / "ct_train_1001_label.nii.gz").name, "broken or cut short (CRC check failed"
+
+
+def image_with_another_checksum(folder):
+    return with_another_checksum(folder / "ct_train_1001_image.nii.gz").name, "broken or cut short (CRC check failed"
+
+
+def image_of_another_length(folder):
+    path = folder / "ct_train_1001_image.nii.gz"
+    packed = bytearray(path.read_bytes())
+    packed[-4] ^= 1
+    path.write_bytes(packed)
+    return path.name, "broken or cut short (Incorrect length of data"
+
+
 def volume_twice_by_two_endings(folder):
     image = nibabel.load(folder / "ct_train_1001_image.nii.gz")
     nibabel.save(image, folder / "ct_train_1001_image.nii")
@@ -344,6 +394,12 @@ HEART_FAULTS = [
     complex_voxels,
     flat_affine,
     one_slice_alone,
+    image_without_its_tail,
+    label_without_its_tail,
+    image_with_another_byte,
+    label_with_another_byte,
+    image_with_another_checksum,
+    image_of_another_length,
     volume_twice_by_two_endings,
 ]
 

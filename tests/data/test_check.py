@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from clustercl.data.cases import discover
+from clustercl.data.cases import Case, discover
 from clustercl.data.check import check_data
+from clustercl.data.check_case import check_case
 from clustercl.data.copies import with_copies_together
 from clustercl.data.task import get_task
 
@@ -45,11 +47,43 @@ def test_every_problem_is_listed_with_its_file(skin_folder, files):
         ("ISIC_0000002_segmentation.png", "warning"),
         ("ISIC_0000003.jpg", "error"),
         ("ISIC_0000009.jpg", "warning"),
-        (skin_folder.name, "warning"),  # no lesion in what could be read
     }
-    assert len(report.errors) == 3 and report.summary["unreadable"] == 2
-    assert all(problem.sentence.startswith(problem.file) for problem in report.problems[:-1])
+    assert len(report.errors) == 3 and report.summary["unreadable"] == 1
+    assert all(problem.sentence.startswith(problem.file) for problem in report.problems)
+    # A mask tells what it holds whatever is wrong with its image, and an image whatever is wrong with its mask.
+    assert report.rows[0].size is None and report.rows[0].counts["lesion"] == 7 * 12
+    assert report.rows[1].size == (30, 20) and report.rows[1].content
     assert report.to_text().count("error: ") == 3
+
+
+def test_a_label_may_have_several_faults(heart_folder, files):
+    label = files.hearts()[1][..., 1:]
+    label[0, 0, 0] = 7
+    path = files.save_volume(heart_folder / "ct_train/ct_train_1002_label.nii.gz", label, np.diag([1.0, 1, 1.5, 1]))
+    report = check_data(HEART, *discover(HEART, heart_folder), quiet=True)
+    assert {problem.file for problem in report.errors} == {str(path)}
+    size, affine, value = (problem.sentence for problem in report.errors)
+    assert "the mask has 12x14x9 voxels" in size and "by 0.5 mm" in affine and "label value 7 outside" in value
+    row = report.rows[2]
+    assert (row.size, row.orientation, row.counts) == ((12, 14, 10), "RAS", None) and row.low < row.high
+    assert report.summary["unreadable"] == 0
+    (heart_folder / "ct_train/ct_train_1002_image.nii.gz").write_bytes(b"")
+    report = check_data(HEART, *discover(HEART, heart_folder), quiet=True)
+    assert [problem.file[-12:] for problem in report.errors] == ["image.nii.gz", "label.nii.gz"]
+
+
+def test_stored_values_of_a_class_are_told(heart_folder, files):
+    report = check_data(HEART, *discover(HEART, heart_folder), quiet=True)
+    assert report.rows[0].values is None
+    values = report.rows[1].values
+    assert (values["500"], values["420"], values["421"]) == (12, 12, 12) and sum(values.values()) == 12 * 14 * 10
+    assert report.summary["stored values"] == {"LA": {"420": 36, "421": 36}}
+    assert "stored values: LA (420 36, 421 36)" in report.to_text()
+    for path in heart_folder.rglob("*_label.nii.gz"):
+        label = files.hearts()[1]
+        label[label == 421] = 0
+        files.save_volume(path, label)
+    assert "stored values" not in check_data(HEART, *discover(HEART, heart_folder), quiet=True).summary
 
 
 def test_a_class_that_never_occurs_is_a_warning(heart_folder, files):
@@ -77,6 +111,18 @@ def test_a_list_that_training_would_refuse_is_an_error(heart_folder, tmp_path):
     report = check_data(HEART, *discover(HEART, None, (), tmp_path / "list.csv"), quiet=True)
     (problem,) = report.errors
     assert "group p1 is in split" in problem.sentence and problem.file.endswith("_image.nii.gz")
+
+
+def test_every_fault_of_a_list_is_told(skin_folder):
+    image, mask = "ISIC-2017_Training_Data/ISIC_000000", "ISIC-2017_Training_Part1_GroundTruth/ISIC_000000"
+    parts = ("train", "test", "validation")
+    lines = [f"{image}{number}.jpg,{mask}{number}_segmentation.png,p,{part}" for number, part in enumerate(parts)]
+    lines.append("ISIC-2017_Test_v2_Data/ISIC_0000009.jpg,,q,test")
+    (skin_folder / "list.csv").write_text("\n".join(["image,mask,group,split", *lines]))
+    report = check_data(SKIN, *discover(SKIN, None, (), skin_folder / "list.csv"), quiet=True)
+    assert [problem.file[-16:-4] for problem in report.errors] == [f"ISIC_000000{number}" for number in (1, 2, 9)]
+    for problem, wanted in zip(report.errors, ("in split test here", "in split validation here", "names no label")):
+        assert problem.sentence.startswith(problem.file) and wanted in problem.sentence
 
 
 def test_odd_masks_are_told(skin_folder, files):
@@ -128,6 +174,21 @@ def test_copies_join_the_groups_of_their_patients(skin_folder, tmp_path):
     cases, faults = discover(SKIN, None, (), skin_folder / "list.csv")
     together = with_copies_together(cases, check_data(SKIN, cases, faults, quiet=True).rows)
     assert {case.group for case in together} == {"a"}
+
+
+def test_counting_makes_no_large_copies(tmp_path, files):
+    """Of 4 million pixels: the mask, its indices and a comparison or two, not eight bytes of each."""
+    mask = np.zeros((2000, 2000), np.uint8)
+    mask[500:900, 300:1500] = 255
+    image = files.save_picture(tmp_path / "i.png", np.zeros((2000, 2000, 3), np.uint8))
+    case = Case("i", image, files.save_picture(tmp_path / "m.png", mask))
+    check_case(case, SKIN)  # imports are no part of it
+    tracemalloc.start()
+    row, _ = check_case(case, SKIN)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert row.counts == {"background": 2000**2 - 400 * 1200, "lesion": 400 * 1200}
+    assert peak < 5 * mask.size
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

@@ -1,0 +1,101 @@
+"""What is wrong or odd with one case: its image, its label, and the two together."""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from clustercl.data.cases import Case
+from clustercl.data.findings import Problem, Row
+from clustercl.data.read import Extent, Volume, extent, misfits, read_source, read_stored_label
+from clustercl.data.task import Task
+from clustercl.errors import DataError
+
+
+def check_case(case: Case, task: Task) -> tuple[Row, list[Problem]]:
+    """The row of a case and all its problems; its label is looked at even where its image cannot be read."""
+    row, problems, grid = Row(case.id, str(case.image), case.group, case.split), [], None
+    try:
+        image = read_source(case, task)
+    except DataError as error:
+        problems.append(Problem(str(case.image), "error", str(error)))
+    else:
+        grid = extent(image)
+        _describe(image, row)
+        del image  # lest it lies beside its label
+        if row.low == row.high:
+            sentence = f"{case.image}: every value of the image is {row.low:g}: look whether the file is right"
+            problems.append(Problem(str(case.image), "warning", sentence))
+    if case.label is not None:
+        found = _check_label(case, task, grid, row)
+        problems += [Problem(str(case.label), severity, sentence) for severity, sentence in found]
+    return row, problems
+
+
+def _describe(image: np.ndarray | Volume, row: Row) -> None:
+    if isinstance(image, Volume):
+        from nibabel.orientations import aff2axcodes
+
+        array, row.size, row.spacing = image.array, image.array.shape, image.spacing
+        row.orientation = "".join(aff2axcodes(image.affine))
+    else:
+        array, row.size = image, (image.shape[1], image.shape[0])
+    row.content = _content(array)
+    row.low, row.high = float(array.min()), float(array.max())
+
+
+def _content(array: np.ndarray) -> str:
+    """A hash of values and shape, in the order of memory: no copy of a volume."""
+    digest = hashlib.blake2b(f"{array.shape} {array.strides} {array.dtype}".encode(), digest_size=16)
+    digest.update(array.ravel(order="K").data)
+    return digest.hexdigest()
+
+
+def _check_label(case: Case, task: Task, grid: Extent | None, row: Row) -> Iterator[tuple[str, str]]:
+    """Severity and sentence of each problem; counts go into the row. `grid`: of the image, None where it has none."""
+    try:
+        stored, affine = read_stored_label(case, task)
+    except DataError as error:
+        yield "error", str(error)
+        return
+    if grid is not None:
+        for sentence in misfits(case, (stored.shape, affine), grid):
+            yield "error", sentence
+    try:
+        index = task.to_index(stored, case.label)
+    except DataError as error:
+        yield "error", str(error)
+        return
+    # Class by class, as bincount would first make a copy of eight times the size.
+    counts = [int(np.count_nonzero(index == number)) for number in range(task.num_classes)]
+    row.counts = dict(zip(("background", *task.classes), counts, strict=True))
+    if task.threshold is None:
+        row.values = _of_each_value(task, stored, counts)
+    for sentence in _oddities(case, task, stored, counts[0]):
+        yield "warning", sentence
+
+
+def _of_each_value(task: Task, stored: np.ndarray, counts: list[int]) -> dict[str, int]:
+    """Pixels or voxels of each stored value that occurs; `counts` are those of background and classes."""
+    found = dict(zip((0, *task.values), counts, strict=True))
+    for alias, value in task.aliases.items():
+        found[alias] = int(np.count_nonzero(stored == alias))
+        found[value] -= found[alias]
+    return {str(value): count for value, count in sorted(found.items()) if count}
+
+
+def _oddities(case: Case, task: Task, stored: np.ndarray, background: int) -> Iterator[str]:
+    """What is odd about a label map that can be used."""
+    if background == stored.size:
+        yield f"{case.label}: the label map is empty: look whether nothing was to be outlined there"
+    elif not background:
+        yield f"{case.label}: the label map has no background: look whether it is the label of this image"
+    if task.threshold is None:
+        return
+    top = int(stored.max())
+    grey = int(np.count_nonzero((stored > 0) & (stored < top)))
+    if grey:
+        yield (
+            f"{case.label}: {grey} pixels ({100 * grey / stored.size:.2g}%) are neither 0 nor {top}: those above "
+            f"{task.threshold * (257 if top > 255 else 1)} count as {task.classes[0]}"
+        )
