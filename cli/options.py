@@ -10,7 +10,7 @@ PATH = click.Path(path_type=Path)
 
 def workers(function):
     """--workers."""
-    text = "Threads that read images; by default one per core, up to 8 (3 for volumes). 0 reads without threads."
+    text = "Threads that read images; by default one per core, up to 4 (3 for volumes). 0 reads without threads."
     return click.option("--workers", type=click.IntRange(min=0), help=text)(function)
 
 

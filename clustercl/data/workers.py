@@ -9,7 +9,7 @@ from clustercl.errors import ClusterclError, RunError
 from clustercl.progress import track
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
-MAX_THREADS = 8  # beyond that reading waits for the disk
+MAX_THREADS = 4  # a photograph of 6000 x 4000 pixels takes some 170 MB while it is read
 MAX_HEAVY = 3  # a CT of 512 x 512 x 360 takes some 1.5 GB while it is resampled
 
 
@@ -24,7 +24,7 @@ def in_threads(
 ) -> list[Result]:
     """[work(item) for item in items], several at a time; the first that fails, in order, raises and ends it.
 
-    workers: threads, 0 for none but the caller's; by default one per core, up to 8, or up to 3 of `heavy` work. What is
+    workers: threads, 0 for none but the caller's; by default one per core, up to 4, or up to 3 of `heavy` work. What is
     raised that is no error of ours comes as a RunError that names the item: the first message on the terminal.
     """
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from clustercl.data import prepare
 from clustercl.data.cases import Case
 from clustercl.data.prepare import (
     Geometry,
@@ -44,6 +45,19 @@ def one_hot(index: torch.Tensor, count: int) -> torch.Tensor:
 
 def dice(a, b) -> float:
     return 2 * np.logical_and(a, b).sum() / (a.sum() + b.sum())
+
+
+def test_photographs_are_not_copied_beside_the_one_that_was_read(monkeypatch):
+    seen = []
+    monkeypatch.setattr(prepare, "resample", lambda picture, shape: seen.append(picture) or resample(picture, shape))
+    source = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    image, _ = prepare_image_array(source, SKIN, DataSettings(size=32))
+    assert seen[0].data_ptr() == source.ctypes.data
+    source.flags.writeable = False  # as Pillow gives them
+    for same in (source, source[::-1, ::-1][::-1, ::-1]):
+        assert torch.equal(prepare_image_array(same, SKIN, DataSettings(size=32))[0], image)
+    turned, _ = prepare_image_array(source[::-1], SKIN, DataSettings(size=32))
+    assert torch.equal(turned, prepare_image_array(source[::-1].copy(), SKIN, DataSettings(size=32))[0])
 
 
 def test_there_are_48_orientations():

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from clustercl.data import workers as module
 from clustercl.data.cases import Case
 from clustercl.data.workers import in_threads
 from clustercl.errors import DataError, RunError
@@ -14,6 +15,23 @@ def test_results_keep_their_order(workers):
     assert in_threads(lambda number: number**2, range(50), "squares", quiet=True, workers=workers) == [
         number**2 for number in range(50)
     ]
+
+
+@pytest.mark.parametrize(("heavy", "wanted"), [(False, 4), (True, 3)])
+def test_many_cores_do_not_mean_much_memory(heavy, wanted, monkeypatch):
+    """Of photographs of 6000 x 4000 pixels, or of volumes, so many are in memory at once; --workers may want more."""
+    monkeypatch.setattr(module.os, "sched_getaffinity", lambda _: range(64), raising=False)
+    asked = []
+
+    class Pool(module.ThreadPoolExecutor):
+        def __init__(self, threads):
+            asked.append(threads)
+            super().__init__(threads)
+
+    monkeypatch.setattr(module, "ThreadPoolExecutor", Pool)
+    for given in (None, 9):
+        in_threads(str, range(3), "reading", quiet=True, workers=given, heavy=heavy)
+    assert asked == [wanted, 9]
 
 
 def test_no_workers_means_this_thread():
