@@ -20,10 +20,10 @@ COLUMNS = (
 )  # fmt: skip
 NOTES = (
     "MB: of the files; peak MB: memory beyond what importing takes, in a process of its own.",
-    "feed: samples in batches of the default preset, two augmented views of each; train: samples in steps of its",
-    "auto-encoder, and the share of their time that was spent waiting for data.",
+    "feed: samples in batches of the default preset, two augmented views of each; train, pretrain: samples in steps of",
+    "its auto-encoder and of its contrastive pre-training, and the share of their time spent waiting for data.",
 )
-PHASES = ("check", "prepare", "prepared before", "feed", "train")
+PHASES = ("check", "prepare", "prepared before", "feed", "train", "pretrain")
 
 
 def run(task: str, cases: int | None = None, data: Path | None = None, out: Path | None = None) -> dict:
@@ -31,8 +31,9 @@ def run(task: str, cases: int | None = None, data: Path | None = None, out: Path
 
     Returns what `out`/data.json holds: machine and rows. A row: task, phase, cases, megabytes (of the files), seconds,
     cases_per_second, megabytes_per_second, peak_megabytes beyond what the imports take, cache_megabytes. "feed" draws
-    batches of the default preset with two augmented views each, "train" a few steps of its auto-encoder, which have
-    waiting: the share of their time that was spent waiting for data.
+    batches of the default preset with two augmented views each, "train" and "pretrain" a few steps of its
+    auto-encoder and of its contrastive pre-training, which have waiting: the share of their time that was spent waiting
+    for data.
     """
     if out is not None:
         require_writable(out)

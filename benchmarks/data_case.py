@@ -39,9 +39,10 @@ def measure(name: str, phase: str, data: Path) -> dict:
         "prepare": lambda: (len(_prepared(task, config, cases)), None),
         "prepared before": lambda: (len(_prepared(task, config, cases)), None),
         "feed": lambda: _fed(task, config, cases),
-        "train": lambda: _trained(task, config, cases),
+        "train": lambda: _trained(task, config, cases, "autoencoder"),
+        "pretrain": lambda: _trained(task, config, cases, "pretrain"),
     }
-    if phase == "train":
+    if phase in ("train", "pretrain"):
         import lightning_fabric  # noqa: F401  imports are no part of the peak
     files = sum(path.stat().st_size for case in cases for path in (case.image, case.label) if path is not None)
     give_back()
@@ -82,10 +83,9 @@ def _fed(task: Task, config: Config, cases: list[Case]) -> tuple[int, None]:
     return FEED_SAMPLES, None
 
 
-def _trained(task: Task, config: Config, cases: list[Case]) -> tuple[int, float]:
+def _trained(task: Task, config: Config, cases: list[Case], stage: str) -> tuple[int, float]:
     from dataclasses import replace
 
-    from clustercl.models.autoencoder import AutoEncoder
     from clustercl.models.encoder import Encoder
     from clustercl.training.devices import DeviceRequest
     from clustercl.training.launch import start_fabric
@@ -94,19 +94,39 @@ def _trained(task: Task, config: Config, cases: list[Case]) -> tuple[int, float]
     steps, size = STEPS[task.name], BATCH[task.name]
     feed = _feed(task, config, cases, size)
     encoder = Encoder(task.spatial_dims, task.in_channels, config.model.features, config.model.dropout)
-    model = AutoEncoder(encoder, config.model.code_dim)
     layout = torch.channels_last if task.spatial_dims == 2 else torch.channels_last_3d
+    model, loss = {"autoencoder": _autoencoder, "pretrain": _contrastive}[stage](task, config, encoder, layout)
+    header = {"config": config.to_dict(), "task": task.to_dict()}
+    work = Work(stage, model.to(memory_format=layout), feed.batch, loss, None, "loss", False, header)
+    settings = replace(getattr(config, stage), steps=steps, batch_size=size, validate_every=steps, log_every=steps)
+    with tempfile.TemporaryDirectory() as folder:
+        waiting = fit(work, settings, start_fabric(DeviceRequest("cpu"), config), Path(folder), 0, quiet=True)
+    return steps * size, waiting
+
+
+def _autoencoder(task: Task, config: Config, encoder: torch.nn.Module, layout: torch.memory_format) -> tuple:
+    """The model of the stage and its loss of a batch."""
+    from clustercl.models.autoencoder import AutoEncoder
 
     def loss(model: torch.nn.Module, batch: UnitBatch) -> torch.Tensor:
         images = batch.images.to(memory_format=layout)
         return torch.nn.functional.mse_loss(model(images), images)
 
-    header = {"config": config.to_dict(), "task": task.to_dict()}
-    work = Work("autoencoder", model.to(memory_format=layout), feed.batch, loss, None, "loss", False, header)
-    settings = replace(config.autoencoder, steps=steps, batch_size=size, validate_every=steps, log_every=steps)
-    with tempfile.TemporaryDirectory() as folder:
-        waiting = fit(work, settings, start_fabric(DeviceRequest("cpu"), config), Path(folder), 0, quiet=True)
-    return steps * size, waiting
+    return AutoEncoder(encoder, config.model.code_dim), loss
+
+
+def _contrastive(task: Task, config: Config, encoder: torch.nn.Module, layout: torch.memory_format) -> tuple:
+    """As `_autoencoder`, of pre-training: without pseudo-classes, which cost no time worth telling."""
+    from clustercl.methods import METHODS
+
+    settings = config.pretrain
+
+    def loss(model: torch.nn.Module, batch: UnitBatch) -> torch.Tensor:
+        images = batch.images.to(memory_format=layout)
+        views = contrastive_views(images, batch.seeds, settings.views, task.in_channels == 3, scale=settings.view_scale)
+        return model(views, None, batch.seeds)
+
+    return METHODS["simclr"](encoder, settings, config.model.projection_dim), loss
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def skin(tmp_path_factory):
 
 
 def test_every_phase_but_training(skin, tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "PHASES", data.PHASES[:-1])
+    monkeypatch.setattr(data, "PHASES", data.PHASES[:-2])
     found = data.run("skin", data=skin, out=tmp_path)
     assert json.loads((tmp_path / "data.json").read_text()) == found
     rows = {row["phase"]: row for row in found["rows"]}
@@ -34,10 +34,11 @@ def test_every_phase_but_training(skin, tmp_path, monkeypatch):
     assert "prepared before" in text and "cases/s" in text
 
 
-def test_training_tells_its_waiting(skin, tmp_path, monkeypatch):
+@pytest.mark.parametrize("stage", ["autoencoder", "pretrain"])
+def test_training_tells_its_waiting(stage, skin, tmp_path, monkeypatch):
     monkeypatch.setenv("CLUSTERCL_CACHE", str(tmp_path))
     task = get_task("skin")
-    count, waiting = data_case._trained(task, resolve("skin", "tiny"), find_cases(task, skin))
+    count, waiting = data_case._trained(task, resolve("skin", "tiny"), find_cases(task, skin), stage)
     assert count == data_case.STEPS["skin"] * data_case.BATCH["skin"] and 0 <= waiting < 1
 
 
