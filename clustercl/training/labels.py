@@ -13,7 +13,7 @@ from clustercl.data.units import Unit
 from clustercl.errors import DataError, UsageError
 from clustercl.methods import Known, Method
 from clustercl.models.encoder import Encoder
-from clustercl.training.clusters import cut, encoded, grow_tree, read_pseudo_classes
+from clustercl.training.clusters import cut, encoded, grow_tree, read_pseudo_classes, whitened
 from clustercl.training.context import Context
 from clustercl.training.launch import contrastive_batch
 from clustercl.training.loop import stage_seed
@@ -72,6 +72,7 @@ def clustered_again(context: Context, known: Known, encoder: Encoder, feed: Unit
     encoder.eval()
     features = encoded(context, feed.prepared, feed.units, lambda images: encoder(images)[-1].flatten(2).mean(dim=2))
     encoder.train(training)
+    features = whitened(features, context.config.cluster.whiten)
     tree = grow_tree(context, features)
     return replace(known, features=features, tree=tree, pseudo_class=torch.from_numpy(cut(context, tree)))
 

@@ -121,13 +121,17 @@ class FinetuneSettings(StageSettings):
 class ClusterSettings:
     """Stage 2. linkage: ward, average, complete or single. n_clusters: pseudo-classes, or "auto" for the widest gap
     between merge heights. feature: what of the auto-encoder is clustered, its "code" or the space "mean" of its
-    coarsest map."""
+    coarsest map. whiten: w above 0 divides each principal direction of the features, of variance v, by the root of v +
+    w times the largest v, so that one strong direction such as brightness does not decide alone; 0 leaves them."""
 
     linkage: str = "ward"
     n_clusters: int | str = 20
     feature: str = "code"
+    whiten: float = 0.0
 
     def __post_init__(self):
+        if not self.whiten >= 0:
+            raise UsageError(f"cluster.whiten: wanted a number from 0 on, got {self.whiten:g}")
         if self.linkage not in ("ward", "average", "complete", "single"):
             raise UsageError(f"cluster.linkage: wanted ward, average, complete or single, got {self.linkage!r}")
         if self.n_clusters != "auto" and (isinstance(self.n_clusters, str) or self.n_clusters < 1):

@@ -73,6 +73,7 @@ def test_set_reads_numbers_and_words(text, key, value):
         ("finetune.steps=0", "finetune.steps: wanted at least 1"),
         ("autoencoder.warmup=2", "autoencoder.warmup"),
         ("cluster.n_clusters=0", "cluster.n_clusters"),
+        ("cluster.whiten=-1", "cluster.whiten: wanted a number from 0 on"),
         ("cluster.linkage=median", "cluster.linkage"),
         ("evaluation.overlap=1", "evaluation.overlap"),
     ],
