@@ -16,6 +16,7 @@ from clustercl.models.autoencoder import AutoEncoder
 from clustercl.models.checkpoint import read_checkpoint
 from clustercl.progress import Progress, track
 from clustercl.training.context import Context
+from clustercl.training.guards import SMALLER, memory_advice_untrained
 from clustercl.training.run import RunFolder
 
 HEADER = ("unit", "source", "pseudo_class")
@@ -91,7 +92,8 @@ def encode_units(context: Context, prepared: Sequence[Prepared], units: Sequence
     model = AutoEncoder(context.new_encoder("autoencoder"), config.model.code_dim)
     model.load_state_dict(read_checkpoint(context.run.best("autoencoder"), "autoencoder")["model"])
     model = context.layout(model).to(context.fabric.device).eval()
-    return encoded(context, prepared, units, model.encode if config.cluster.feature == "code" else model.pooled)
+    encode = model.encode if config.cluster.feature == "code" else model.pooled
+    return encoded(context, prepared, units, encode, on_host=f"clustercl cluster {context.run.path}")
 
 
 def encoded(
@@ -99,14 +101,19 @@ def encoded(
     prepared: Sequence[Prepared],
     units: Sequence[Unit],
     encode: Callable[[torch.Tensor], torch.Tensor],
+    on_host: str | None = None,
 ) -> np.ndarray:
-    """What `encode`, images (b, c, *s) to (b, d), makes of the units: (n, d) float32."""
+    """What `encode`, images (b, c, *s) to (b, d), makes of the units: (n, d) float32. `on_host`: a command that does it
+    on the CPU."""
     config, size, features = context.config, context.config.autoencoder.batch_size, []
-    for first in track(range(0, len(units), size), "encoding units", unit="batch", quiet=context.quiet):
-        batch = units[first : first + size]
-        images = context.to_device(torch.stack([unit_image(prepared, unit, config.data) for unit in batch]))
-        with context.fabric.autocast():
-            features.append(encode(images).float().cpu())
+    # A batch norm wants two units; fewer are not to be had.
+    smaller = f"--set autoencoder.batch_size={size // 2}" if size > 3 else SMALLER
+    with memory_advice_untrained(f"encoding units in batches of {size}", context.fabric.device, smaller, on_host):
+        for first in track(range(0, len(units), size), "encoding units", unit="batch", quiet=context.quiet):
+            batch = units[first : first + size]
+            images = context.to_device(torch.stack([unit_image(prepared, unit, config.data) for unit in batch]))
+            with context.fabric.autocast():
+                features.append(encode(images).float().cpu())
     return torch.cat(features).numpy()
 
 

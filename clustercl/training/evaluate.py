@@ -7,6 +7,7 @@ from clustercl.errors import RunError
 from clustercl.files import require_writable
 from clustercl.training.context import new_context
 from clustercl.training.devices import DeviceRequest
+from clustercl.training.guards import SMALLER, memory_advice_untrained
 from clustercl.training.run import RunFolder
 
 
@@ -48,8 +49,10 @@ def evaluate_run(
         cases = [case for case in find_cases(context.task, data, (), list_csv) if case.label is not None]
         if not cases:
             raise RunError(f"{data or list_csv}: holds no case with a label, so there is nothing to compare with")
-    network = context.layout(load_segmentation(run.best("finetune")).network).to(context.fabric.device)
-    return evaluate_cases(
-        network, cases, context.task, config.data, context.fabric.device, config.evaluation, result, note=note,
-        save_masks=save_masks, quiet=quiet,
-    )  # fmt: skip
+    device = context.fabric.device
+    with memory_advice_untrained("evaluation", device, SMALLER, "the same command with"):
+        network = context.layout(load_segmentation(run.best("finetune")).network).to(device)
+        return evaluate_cases(
+            network, cases, context.task, config.data, device, config.evaluation, result, note=note,
+            save_masks=save_masks, quiet=quiet,
+        )  # fmt: skip

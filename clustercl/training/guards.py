@@ -12,6 +12,7 @@ from clustercl.training.settings import StageSettings
 NORMS_KEPT = 5
 FILES_NAMED = 8
 COLLAPSED = 0.1  # of the spread that embeddings have which point everywhere alike, see `embedding_spread`
+SMALLER = "a smaller data.size or data.patch, a coarser data.spacing, or fewer model.features"
 NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
 
 
@@ -54,16 +55,36 @@ def all_finite(model: torch.nn.Module) -> bool:
 
 @contextmanager
 def memory_advice(stage: str, settings: StageSettings, world: int, device: torch.device) -> Iterator[None]:
-    """RunError with what helps, where memory runs out inside."""
+    """RunError with what helps, where memory runs out inside, in training."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        text = str(error)
-        full = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        if not full and not any(words in text.lower() for words in NO_MEMORY):
+        if not _is_full(error):
             raise
         raise RunError(f"{stage}: out of memory on {_place(device)} with batches of {settings.batch_size}"
                        f"{_advice(stage, settings, world, device)}") from error  # fmt: skip
+
+
+@contextmanager
+def memory_advice_untrained(
+    doing: str, device: torch.device, smaller: str, on_host: str | None = None
+) -> Iterator[None]:
+    """The same where nothing is trained. `smaller`: what a new run would set to fit; `on_host`: a command that does it
+    on the CPU, the better way where a GPU was too small."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not _is_full(error):
+            raise
+        helps = f"start a new run with {smaller}"
+        if on_host is not None and device.type == "cuda":
+            helps = f"{on_host} --device cpu needs none of it"
+        raise RunError(f"{doing}: out of memory on {_place(device)}: {helps}") from error
+
+
+def _is_full(error: Exception) -> bool:
+    full = isinstance(error, (torch.OutOfMemoryError, MemoryError))
+    return full or any(words in str(error).lower() for words in NO_MEMORY)
 
 
 def _place(device: torch.device) -> str:

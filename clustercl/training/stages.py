@@ -16,6 +16,7 @@ from clustercl.models.encoder import Encoder
 from clustercl.models.unet import UNet
 from clustercl.training.context import Context
 from clustercl.training.graph import parents
+from clustercl.training.guards import SMALLER, memory_advice_untrained
 from clustercl.training.labels import Labels, agreement, weight_left_out
 from clustercl.training.launch import contrastive_batch
 from clustercl.training.loop import Work, fit, stage_seed
@@ -154,12 +155,13 @@ def run_evaluate(context: Context) -> None:
     from clustercl.evaluation.evaluate import evaluate_cases
 
     if context.fabric.is_global_zero:
-        network = load_segmentation(context.run.best("finetune")).network
-        evaluate_cases(
-            context.layout(network).to(context.fabric.device), context.find(context.split.test), context.task,
-            context.config.data, context.fabric.device, context.config.evaluation, context.run.evaluation,
-            note=context.split.note, quiet=context.quiet,
-        )  # fmt: skip
+        network, device = load_segmentation(context.run.best("finetune")).network, context.fabric.device
+        with memory_advice_untrained("evaluation", device, SMALLER, f"clustercl evaluate {context.run.path}"):
+            evaluate_cases(
+                context.layout(network).to(device), context.find(context.split.test), context.task,
+                context.config.data, device, context.config.evaluation, context.run.evaluation,
+                note=context.split.note, quiet=context.quiet,
+            )  # fmt: skip
     context.fabric.barrier()
 
 

@@ -13,6 +13,9 @@ from clustercl.errors import RunError
 from clustercl.files import write_text
 from clustercl.models.checkpoint import read_checkpoint
 from clustercl.models.projection import embedding_spread
+from clustercl.training import clusters, guards, pipeline
+from clustercl.training.devices import DeviceRequest
+from clustercl.training.evaluate import evaluate_run
 from clustercl.training.guards import NORMS_KEPT
 from clustercl.training.loop import Work, fit
 from clustercl.training.record import read_rows
@@ -114,6 +117,46 @@ def test_out_of_memory_says_what_helps(tmp_path, full):
     assert train(tmp_path)["step"] == 24  # the checkpoint before is whole
     with pytest.raises(RunError, match=r"one sample at a time is too much, lower data.size or data.patch"):
         train(tmp_path / "single", at_step(1, full), replace(SETTINGS, batch_size=8, accumulate=8))
+
+
+def test_out_of_memory_where_nothing_is_trained(skin, tiny, tmp_path, monkeypatch):
+    """Encoding units and evaluation: the run is kept, and goes on where the memory is enough."""
+    run, cpu = tmp_path / "run", DeviceRequest("cpu")
+
+    def full(*ignored, **options):
+        torch.empty(1 << 52)
+
+    def trained(**options):
+        return pipeline.train(tiny(**options), run, skin, devices=cpu, quiet=True)
+
+    with monkeypatch.context() as patch, pytest.raises(RunError) as caught:
+        patch.setattr(clusters, "unit_image", full)
+        trained()
+    assert str(caught.value) == (
+        "encoding units in batches of 4: out of memory on the CPU: start a new run with --set autoencoder.batch_size=2"
+    )
+    sentence = "evaluation: out of memory on the CPU: start a new run with a smaller data.size or data.patch, a coarser"
+    with monkeypatch.context() as patch:
+        patch.setattr("clustercl.evaluation.evaluate.predict_probabilities", full)
+        with pytest.raises(RunError, match=sentence):
+            trained()
+        with pytest.raises(RunError, match=sentence):
+            evaluate_run(run, devices=cpu, quiet=True)
+    assert 0 <= trained()["dice"]["mean"] <= 1
+
+
+def test_a_gpu_that_is_too_small_is_not_needed_where_nothing_is_trained(monkeypatch):
+    monkeypatch.setattr(guards, "_place", lambda device: "a small GPU")
+    for on_host, helps in (("clustercl cluster run", "clustercl cluster run --device cpu needs none of it"),
+                           (None, "start a new run with --set autoencoder.batch_size=8")):  # fmt: skip
+        smaller = "--set autoencoder.batch_size=8"
+        advice = guards.memory_advice_untrained("encoding", torch.device("cuda"), smaller, on_host)
+        with pytest.raises(RunError) as caught, advice:
+            cuda_is_full(0)
+        assert str(caught.value) == f"encoding: out of memory on a small GPU: {helps}"
+    advice = guards.memory_advice_untrained("encoding", torch.device("cuda"), "less")
+    with pytest.raises(RuntimeError, match="something else"), advice:
+        raise RuntimeError("something else")
 
 
 def test_other_errors_keep_their_words(tmp_path):
