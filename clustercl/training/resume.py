@@ -8,6 +8,7 @@ from torch import nn
 from clustercl.errors import DataError, RunError
 from clustercl.files import keep_as
 from clustercl.models.checkpoint import read_checkpoint, read_last
+from clustercl.progress import say
 
 
 def restore(
@@ -29,6 +30,9 @@ def restore(
         return 0, None, []
     losses = content["losses"]
     _require_same(content, len(losses), folder, fabric)
+    if len(losses) != fabric.world_size and fabric.is_global_zero:
+        say(f"{stage}: the number of processes was {len(losses)}, is {fabric.world_size}: the batches stay the same, "
+            "but sums are rounded in another order, so that weights come to differ in their last digits")  # fmt: skip
     try:
         model.load_state_dict(content["model"])
         optimizer.load_state_dict(content["optimizer"])

@@ -166,6 +166,19 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_used(tmp_path, capsys, 
         run(tmp_path / "killed")
 
 
+def test_going_on_with_another_number_of_processes_is_said(tmp_path, capsys):
+    with pytest.raises(Killed):
+        run(tmp_path, kill_at=9)
+    content = torch.load(tmp_path / "last.pt", weights_only=True)
+    torch.save(content | {"losses": torch.zeros(2, 0)}, tmp_path / "last.pt")  # one row for each process
+    run(tmp_path)
+    assert (
+        capsys.readouterr().err.count("finetune: the number of processes was 2, is 1: the batches stay the same") == 1
+    )
+    run(tmp_path)
+    assert "number of processes" not in capsys.readouterr().err
+
+
 def test_rows_beyond_the_checkpoint_and_torn_rows_are_dropped(tmp_path):
     with pytest.raises(Killed):
         run(tmp_path, kill_at=9)
