@@ -32,8 +32,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Line:
-    """One method at one label fraction. Means over cases, each first averaged over seeds; p against the baseline,
-    corrected over all lines, None for the baseline itself and where they have no case in common."""
+    """One method at one label fraction. Means over cases, each first averaged over seeds.
+
+    Against the baseline, from the folds and seeds that both have, as another seed has other labelled cases: the mean
+    difference, in how many of so many of these runs it was above 0, and p, corrected over all lines. None for the
+    baseline itself and where they have no run in common.
+    """
 
     method: str
     label_fraction: float
@@ -43,6 +47,7 @@ class Line:
     interval: tuple[float, float]
     over_seeds: float | None  # standard deviation of the means of the seeds
     difference: float | None
+    won: tuple[int, int] | None
     p: float | None
     jaccard: float
     hd95: float
@@ -84,25 +89,38 @@ def summarise(rows: Sequence[Row], baseline: str) -> list[Line]:
         chosen = {
             name: [row for row in rows if (row.method, row.label_fraction) == (name, fraction)] for name in methods
         }
-        cases = {name: _by_case(found) for name, found in chosen.items() if found}
-        for name, values in cases.items():
+        for name in (name for name, found in chosen.items() if found):
+            values = _by_case(chosen[name])
             dice = [value[0] for value in values.values()]
             seeds = defaultdict(list)
             for row in chosen[name]:
                 seeds[row.seed].append(row.dice)
-            common = sorted(values.keys() & cases.get(baseline, {}).keys()) if name != baseline else []
-            pairs = [(values[key][0], cases[baseline][key][0]) for key in common]
+            difference, won, p = (None, None, None) if name == baseline else _against(chosen[name], chosen[baseline])
             lines.append(Line(
                 name, fraction, len(values), len(seeds), float(np.mean(dice)), bootstrap_interval(dice),
                 float(np.std([np.mean(part) for part in seeds.values()], ddof=1)) if len(seeds) > 1 else None,
-                float(np.mean([own - other for own, other in pairs])) if pairs else None,
-                paired_p(*zip(*pairs)) if pairs else None,
+                difference, won, p,
                 *(float(np.mean([value[place] for value in values.values()])) for place in (1, 2)),
             ))  # fmt: skip
     tested = [number for number, line in enumerate(lines) if line.p is not None]
     for number, p in zip(tested, holm([lines[number].p for number in tested])):
         lines[number] = replace(lines[number], p=p)
     return lines
+
+
+def _against(rows: Sequence[Row], others: Sequence[Row]) -> tuple[float | None, tuple[int, int] | None, float | None]:
+    """Mean difference, runs won of those in common, and p before correction. See `Line`."""
+    runs = {(row.fold, row.seed) for row in rows} & {(row.fold, row.seed) for row in others}
+    kept = [[row for row in part if (row.fold, row.seed) in runs] for part in (rows, others)]
+    own, other = (_by_case(part) for part in kept)
+    pairs = [(own[key][0], other[key][0]) for key in sorted(own.keys() & other.keys())]
+    if not pairs:
+        return None, None, None
+    means = [
+        [np.mean([row.dice for row in part if (row.fold, row.seed) == run]) for run in sorted(runs)] for part in kept
+    ]
+    won = sum(bool(mine > theirs) for mine, theirs in zip(*means))
+    return float(np.mean([mine - theirs for mine, theirs in pairs])), (won, len(runs)), paired_p(*zip(*pairs))
 
 
 def _by_case(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[float, ...]]:

@@ -41,15 +41,29 @@ def rows(method, values, fraction=0.5, seed=0):
 
 def test_lines_average_over_seeds_before_they_compare():
     many = [0.5 + 0.01 * n for n in range(20)]
-    table = rows("simclr", many) + rows("new", [v + 0.1 for v in many]) + rows("new", [v + 0.3 for v in many], seed=1)
+    table = rows("simclr", many) + rows("simclr", many, seed=1)
+    table += rows("new", [v + 0.1 for v in many]) + rows("new", [v + 0.3 for v in many], seed=1)
     simclr, new = summarise(table, "simclr")
-    assert (simclr.method, simclr.p, simclr.difference, simclr.over_seeds) == ("simclr", None, None, None)
-    assert (new.cases, new.seeds) == (20, 2)
+    assert (simclr.method, simclr.difference, simclr.won, simclr.p, simclr.over_seeds) == ("simclr", *3 * [None], 0)
+    assert (new.cases, new.seeds, new.won) == (20, 2, (2, 2))
     assert new.dice == pytest.approx(simclr.dice + 0.2) and new.difference == pytest.approx(0.2)
     assert new.over_seeds == pytest.approx(0.2 / 2**0.5)
     assert new.interval[0] < new.dice < new.interval[1]
     assert new.jaccard == pytest.approx(new.dice / 2) and new.hd95 == pytest.approx(10 * new.dice)
     assert new.p < 1e-4
+
+
+def test_only_seeds_that_both_have_are_compared():
+    """Another seed has other labelled cases: one that only the baseline has says nothing of the method."""
+    many = [0.5 + 0.01 * n for n in range(20)]
+    table = rows("simclr", many) + rows("simclr", [v - 0.4 for v in many], seed=1)
+    table += rows("simclr", [v + 0.2 for v in many], seed=2)
+    table += rows("new", [v - 0.1 for v in many]) + rows("new", [v + 0.24 for v in many], seed=2)
+    simclr, new = summarise(table, "simclr")
+    assert (simclr.seeds, new.seeds, new.won) == (3, 2, (1, 2))
+    assert new.difference == pytest.approx(-0.03)
+    apart = summarise(rows("simclr", many) + rows("new", many, seed=1), "simclr")[1]
+    assert (apart.difference, apart.won, apart.p) == (None, None, None)
 
 
 def test_p_is_corrected_for_all_lines_of_the_table():
