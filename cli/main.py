@@ -78,6 +78,14 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(1)
 
 
+def started_rank() -> int:
+    """Number of this process where torchrun or srun started several with the same command line, 0 for the first."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ.get("RANK", 0))
+    several = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
+    return int(os.environ.get("SLURM_PROCID", 0)) if several else 0
+
+
 def run(argv: list[str], debug: bool = False) -> int:
     """Run one command line and return its exit code; `debug` lets exceptions through."""
     from clustercl.errors import ClusterclError
@@ -95,15 +103,18 @@ def run(argv: list[str], debug: bool = False) -> int:
     except click.ClickException as error:
         if debug:
             raise
-        error.show()
+        if not started_rank():  # what is wrong with the command line, the first tells
+            error.show()
         return error.exit_code
     except BrokenPipeError:
         raise
     except ClusterclError as error:
         if debug:
             raise
-        if not error.told:
-            click.echo(f"clustercl: {error}", err=True)
+        rank = started_rank()
+        if not error.told and not (rank and error.joint):
+            # Its own view of files and devices: another may have found nothing wrong.
+            click.echo(f"clustercl: {f'process {rank}: ' * bool(rank)}{error}", err=True)
         return error.exit_code
     except Exception as error:
         if debug:

@@ -5,7 +5,7 @@ class ClusterclError(Exception):
     """Base of all errors that are reported as one sentence, without a traceback."""
 
     exit_code = 1
-    joint = False  # every process of a training raises it after the same step
+    joint = False  # every process of a training raises it: after the same step, or from the same command line
     told = False  # it stands in the log already, or another process tells it
 
 

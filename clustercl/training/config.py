@@ -98,13 +98,17 @@ def resolve(
     values = flatten({"task": task, "preset": preset} | PRESETS[task, preset])
     if toml_path is not None:
         values |= flatten(_read_toml(Path(toml_path), task, preset))
-    for assignment in sets:
-        key, value = parse_assignment(assignment)
-        if key in ("task", "preset"):
-            raise UsageError(f"--set {assignment}: {key} is chosen with --{key}")
-        values[key] = value
-    values |= {key: value for key, value in overrides.items() if value is not None}
-    return Config.from_dict(nested(values))
+    try:
+        for assignment in sets:
+            key, value = parse_assignment(assignment)
+            if key in ("task", "preset"):
+                raise UsageError(f"--set {assignment}: {key} is chosen with --{key}")
+            values[key] = value
+        values |= {key: value for key, value in overrides.items() if value is not None}
+        return Config.from_dict(nested(values))
+    except UsageError as error:
+        error.joint = toml_path is None  # a file may differ between machines
+        raise
 
 
 def _read_toml(path: Path, task: str, preset: str) -> dict:

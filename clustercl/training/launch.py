@@ -46,8 +46,10 @@ def require_shareable(config: Config, world: int) -> None:
         batch = getattr(config, stage).batch_size
         if batch % world:
             fits = -(-batch // world) * world
-            raise UsageError(f"{stage}.batch_size: {batch} cannot be shared evenly by {world} processes: pass --set "
-                             f"{stage}.batch_size={fits}")  # fmt: skip
+            error = UsageError(f"{stage}.batch_size: {batch} cannot be shared evenly by {world} processes: pass --set "
+                               f"{stage}.batch_size={fits}")  # fmt: skip
+            error.joint = True
+            raise error
 
 
 def contrastive_batch(config: Config, units: int, world: int) -> int:

@@ -62,6 +62,44 @@ def test_errors_are_one_sentence_without_traceback(monkeypatch, capsys):
         assert "Traceback" not in printed.err
 
 
+TORCHRUN, SRUN = {"TORCHELASTIC_RUN_ID": "none"}, {"SLURM_STEP_NUM_TASKS": "2"}
+
+
+@pytest.mark.parametrize(
+    "several", [TORCHRUN | {"RANK": "{}"}, SRUN | {"SLURM_PROCID": "{}"}], ids=["torchrun", "srun"]
+)
+def test_of_several_processes_the_first_tells_what_is_wrong_with_the_command_line(
+    several, monkeypatch, capsys, tmp_path
+):
+    """The others end alike, silent; of what they alone may have found they tell, and who they are."""
+    (tmp_path / "own.toml").write_text("size = = 3")
+    train = ["train", "--task", "skin", "--device", "cpu", "--out", str(tmp_path / "run")]
+    uneven = ["--preset", "tiny", "--set", "finetune.batch_size=3"]
+    for wrong, sentence, shared in (
+        (["--set", "pretrain.temprature=2"], "there is no setting pretrain.temprature", True),
+        (["--nonsense"], "--nonsense", True),
+        (uneven, "finetune.batch_size: 3 cannot be shared evenly by 2 processes", True),
+        (["--config", str(tmp_path / "own.toml")], "own.toml is not TOML", False),
+        (["--device", "cuda"], "--device cuda: no GPU is visible on this machine", False),
+    ):
+        for rank in (0, 1):
+            for name, value in {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", **several}.items():
+                monkeypatch.setenv(name, value.format(rank))
+            monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+            code, printed = exit_code([*train, *wrong], capsys)
+            assert code == 2
+            if rank == 0:
+                assert sentence in printed.err and not printed.err.startswith("clustercl: process ")
+            else:
+                assert printed.err == "" if shared else printed.err.startswith("clustercl: process 1: ")
+                assert shared or sentence in printed.err
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.delenv("SLURM_STEP_NUM_TASKS", raising=False)
+    monkeypatch.setenv("RANK", "1")  # left over in somebody's shell
+    code, printed = exit_code([*train, "--nonsense"], capsys)
+    assert code == 2 and "--nonsense" in printed.err
+
+
 def test_debug_lets_the_exception_through(monkeypatch):
     from clustercl.cli import info
 
