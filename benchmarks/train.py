@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from clustercl.benchmarks.record import machine
 from clustercl.data.demo import write_demo
 from clustercl.errors import RunError
@@ -20,25 +22,32 @@ NOTE = (
     "data: drawing a batch and its augmentation, which training does beside the network's work; forward and backward:\n"
     "the network; loss: its value and gradient. One step warms up."
 )
+MUCH = 0.05  # of a step, for the loss; at the default batch it must stay below
 
 
 def run(
     task: str,
     preset: str = "tiny",
-    processes: Sequence[int] = (1, 2),
+    processes: Sequence[int] | None = None,
     steps: int = STEPS,
-    device: str = "cpu",
+    device: str = "auto",
     data: Path | None = None,
     sets: Sequence[str] = (),
     out: Path | None = None,
 ) -> dict:
-    """Time some steps of every stage with each number of processes (GPUs with device "cuda"), on demo data or `data`.
+    """Time some steps of every stage with each number of processes, on demo data or `data`.
 
+    device: "cpu", "cuda", or "auto": cuda where a GPU is visible; there `processes` are GPUs. By default one and two,
+    or one where no second GPU is visible.
     Returns what `out`/train.json holds: machine and rows. A row: task, preset, stage, processes, batch_size (of all),
     steps, steps_per_second, samples_per_second, and share: of the time, by what it was spent on.
     """
     if out is not None:
         require_writable(out)
+    gpus = torch.cuda.device_count()
+    if device == "auto":
+        device = "cuda" if gpus else "cpu"
+    processes = processes or ((1,) if device == "cuda" and gpus < 2 else (1, 2))
     rows = []
     with tempfile.TemporaryDirectory(prefix="clustercl.") as folder:
         if data is None:
@@ -65,11 +74,13 @@ def table(found: dict) -> str:
     cells = [["task", "preset", "stage", "processes", "batch", "steps/s", "samples/s", *PARTS]]
     for row in found["rows"]:
         rates = [f"{row[key]:.3g}" for key in ("steps_per_second", "samples_per_second")]
-        shares = [f"{row['share'].get(part, 0.0):.1%}" for part in PARTS]
+        much = row["share"].get("loss", 0.0) > MUCH
+        shares = [f"{row['share'].get(part, 0.0):.1%}" + "*" * (part == "loss" and much) for part in PARTS]
         named = [str(row[key]) for key in ("task", "preset", "stage", "processes", "batch_size")]
         cells.append([*named, *rates, *shares])
     widths = [max(map(len, column)) for column in zip(*cells)]
     where = about["gpu"] or f"{about['cpu']}, {about['threads']} threads"
     lines = [f"{where}, commit {about['commit']}, {about['date']}", ""]
     lines += ["  ".join(cell.rjust(width) for cell, width in zip(line, widths)).rstrip() for line in cells]
-    return "\n".join([*lines, "", NOTE])
+    marked = any("*" in line for line in lines[2:])
+    return "\n".join([*lines, "", NOTE, *[f"*: the loss takes more than {MUCH:.0%} of a step."] * marked])

@@ -76,7 +76,8 @@ def measure(stage: str, context: Context, steps: int) -> dict:
             clock.seconds.clear()
             began = time.perf_counter()
         clock.start()
-        batch = share(work.batch(step), fabric.global_rank, fabric.world_size)
+        whole = work.batch(step)
+        batch = share(whole, fabric.global_rank, fabric.world_size)
         clock.mark("data")
         loss = backward(work, model, batch, fabric, step)
         clock.mark("backward")
@@ -91,8 +92,9 @@ def measure(stage: str, context: Context, steps: int) -> dict:
         header = {"format": FORMAT, "stage": stage, "step": steps, "best": None} | work.header
         save_torch(context.run.best(stage), header | {"model": work.model.state_dict()})
     fabric.barrier()
-    row = {"stage": stage, "processes": fabric.world_size, "batch_size": settings.batch_size, "steps": steps}
-    row |= {"steps_per_second": steps / total, "samples_per_second": steps * settings.batch_size / total}
+    size = len(whole.seeds)  # less than the setting where there are fewer units
+    row = {"stage": stage, "processes": fabric.world_size, "batch_size": size, "steps": steps}
+    row |= {"steps_per_second": steps / total, "samples_per_second": steps * size / total}
     spent = sum(clock.seconds.values())
     return row | {"share": {name: seconds / spent for name, seconds in sorted(clock.seconds.items())}}
 

@@ -108,9 +108,9 @@ def data(task: str, cases: int | None, data: Path | None, out: Path | None, as_j
 @command.command()
 @options.task
 @click.option("--preset", default="tiny", show_default=True, help="tiny, default or full.")
-@click.option("--processes", help="Numbers of processes, or of GPUs with --device cuda, as 1,2 (the default).")
+@click.option("--processes", help="Numbers of processes, or of GPUs where they are used, as 1,2 (the default).")
 @click.option("--steps", type=click.IntRange(min=1), default=5, show_default=True, help="Timed steps of each stage.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Default: a GPU if any.")
 @click.option("--data", type=options.PATH, help="Folder of a data set, instead of small demo data.")
 @click.option("--out", type=options.PATH, help="Folder for the row file, with machine, versions and commit.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON, and nothing else.")
@@ -131,7 +131,7 @@ def train(
     \b
     Examples:
       clustercl bench train --task skin
-      clustercl bench train --task heart --preset default --device cuda --processes 1,4
+      clustercl bench train --task heart --preset default --processes 1,4
     """
     from clustercl.benchmarks.train import run, table
 
