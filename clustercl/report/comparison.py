@@ -61,15 +61,17 @@ def _shown(value: float | None, form: str) -> str:
 
 def figure(lines: Sequence[Line]) -> bytes:
     """Dice against the share of labels, with its intervals, a curve per method: PNG."""
-    methods = list(dict.fromkeys(line.method for line in lines))
+    methods, most = list(dict.fromkeys(line.method for line in lines)), max(line.seeds for line in lines)
     drawing = new_figure(6.6, 4.3)
     axes = drawing.subplots()
     for number, name in enumerate(methods):
         own = [line for line in lines if line.method == name]
         place = SIDE_BY_SIDE ** (number - (len(methods) - 1) / 2)
+        dashed = max(line.seeds for line in own) < most  # of fewer seeds, so by chance the more
         reach = [[line.dice - line.interval[0] for line in own], [line.interval[1] - line.dice for line in own]]
         axes.errorbar([line.label_fraction * place for line in own], [line.dice for line in own], reach, marker="o",
-                      markersize=4, capsize=2, linewidth=1.2, color=group_colour(number), label=name)  # fmt: skip
+                      markersize=4, capsize=2, linewidth=1.2, color=group_colour(number), label=name,
+                      linestyle="--" if dashed else "-")  # fmt: skip
     plain_axes(axes, "", "share of the training labels", "Dice: mean over test cases, 95 % interval")
     shares = sorted({line.label_fraction for line in lines})
     axes.set_xscale("log")
