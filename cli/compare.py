@@ -73,8 +73,8 @@ def command(
 
     def write() -> str | None:
         if test_data is not None:
-            write_comparison(out, baseline, "evaluation_test_data", "_test_data")
-        return write_comparison(out, baseline)
+            write_comparison(out, baseline, "evaluation_test_data", "_test_data", compared)
+        return write_comparison(out, baseline, order=compared)
 
     compare(grid, out, data, unlabelled, list_csv, labels, groups, test_data, shard, devices,
             options.seconds(time_limit), write)  # fmt: skip

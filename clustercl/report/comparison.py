@@ -19,12 +19,16 @@ columns before it show. HD95 in mm, in pixels for photographs.
 SIDE_BY_SIDE = 1.02  # factor between the places of two methods on the axis of label shares
 
 
-def write_comparison(out: Path, baseline: str, folder: str = "evaluation", suffix: str = "") -> str | None:
-    """results.csv, table.md and figure.png of all finished cells below out/runs, and the table.
+def write_comparison(
+    out: Path, baseline: str, folder: str = "evaluation", suffix: str = "", order: Sequence[str] = ()
+) -> str | None:
+    """results.csv, table.md and figure.png of all finished cells below out/runs, and the table; methods in `order`,
+    then those that it does not name.
 
     None, and no table, before the baseline has a finished cell.
     """
-    rows = collect(out, folder)
+    place = {name: number for number, name in enumerate(order)}
+    rows = sorted(collect(out, folder), key=lambda row: place.get(row.method, len(place)))
     if not rows:
         return None
     write_csv(Path(out) / f"results{suffix}.csv", COLUMNS, [[getattr(row, name) for name in COLUMNS] for row in rows])

@@ -48,4 +48,8 @@ def test_files_grow_with_the_cells_that_are_finished(tmp_path):
         rows = list(csv.reader(file))
     assert rows[0] == ["method", "label_fraction", "fold", "seed", "case", "dice", "jaccard", "hd95"]
     assert rows[1:] == [[name, "1.0", "1/2", "0", "a", "0.5", "0.4", "3.0"] for name in ("mae", "simclr")]
-    assert (tmp_path / "table.md").read_text() == table and (tmp_path / "figure.png").stat().st_size > 1000
+    write_comparison(tmp_path, "simclr", order=["simclr", "scratch"])
+    with open(tmp_path / "results.csv", newline="") as file:
+        assert [row[0] for row in csv.reader(file)] == ["method", "simclr", "mae"]
+    table = (tmp_path / "table.md").read_text()
+    assert table.index("| simclr |") < table.index("| mae |") and (tmp_path / "figure.png").stat().st_size > 1000
