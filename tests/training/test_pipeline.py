@@ -243,23 +243,33 @@ def ended(work):
 
 @pytest.mark.slow
 def test_sigkill_in_every_stage(skin, tiny, tmp_path):
-    """Killed once in each stage, as soon as it has left its first file; the end equals a run that never stopped."""
-    saves = [f"{stage}.{key}" for stage in TRAINING for key in ("save_seconds=0", "log_every=1")]
+    """Killed twice in each stage, behind its first file and some steps later; the end equals a run never stopped."""
+    saves = [f"{stage}.{key}" for stage in TRAINING for key in ("save_seconds=0", "log_every=1", "steps=40")]
     config = tiny(*saves)
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     train(config, whole, skin, [skin / "unlabelled"], devices=CPU, quiet=True)
     arguments = [sys.executable, "-c", PROGRAM, json.dumps(config.to_dict()), str(killed), str(skin)]
     environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
     seen = []
-    for first in ("autoencoder/last.pt", "clusters", "pretrain/last.pt", "finetune/last.pt"):
+    for name, times in (
+        ("autoencoder/last.pt", 1), ("autoencoder/last.pt", 3), ("clusters/features.npy", 1),
+        ("clusters/linkage.npy", 1), ("pretrain/last.pt", 1), ("pretrain/last.pt", 3), ("finetune/last.pt", 1),
+        ("finetune/last.pt", 3),
+    ):  # fmt: skip
+        path = killed / name
+        if path.name == "linkage.npy":  # else clustering may have been quicker than the signal before, and is over
+            (killed / "clusters/units.csv").unlink(missing_ok=True)
+        written = {path.stat().st_mtime_ns} if path.exists() else {0}
         process = subprocess.Popen(arguments, env=environment, stderr=subprocess.DEVNULL)
         try:
-            while process.poll() is None and not (killed / first).exists():
+            while process.poll() is None and len(written) <= times:
+                if path.exists():
+                    written.add(path.stat().st_mtime_ns)
                 time.sleep(0.002)
         finally:
             process.send_signal(signal.SIGKILL)
         seen.append(process.wait())
-    assert seen.count(-signal.SIGKILL) >= 3, "the stages were over before the signal came: make them longer"
+    assert seen.count(-signal.SIGKILL) >= 6, f"stages were over before the signal came: make them longer ({seen})"
     train(config, killed, skin, [skin / "unlabelled"], devices=CPU, quiet=True)
     assert_same_weights(whole, killed)
     assert read_json(whole / "evaluation/metrics.json") == read_json(killed / "evaluation/metrics.json")
