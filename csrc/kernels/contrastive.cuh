@@ -124,6 +124,36 @@ __device__ inline void shift_by_levels(Sum (&s)[kGroups][4], std::uint32_t same_
   }
 }
 
+// A lane's products of a tile to similarities in base 2, levels weighed: scale of its two rows, inverse of the tile's columns.
+// Returns the bits of same_images, 0 without levels.
+template <class Sum, int kLabels>
+__device__ inline std::uint32_t to_similarities(Sum (&s)[kGroups][4], const Sum (&scale)[2], const Sum* inverse,
+                                                const ContrastiveIds& ids, const std::int64_t (&image)[2],
+                                                const TileMarks<kLabels>& marks, int row, int t) {
+#pragma unroll
+  for (int c = 0; c < kGroups; ++c)
+#pragma unroll
+    for (int e = 0; e < 4; ++e) s[c][e] *= scale[e / 2] * inverse[8 * c + 2 * t + e % 2];
+  if constexpr (kLabels > 1) {
+    const std::uint32_t out = same_images(image, marks, t);
+    shift_by_levels(s, out, ids, marks, row, t);
+    return out;
+  } else {
+    return 0;
+  }
+}
+
+// Of two different rows, one a column of the tile, that to_similarities has been at: x is their similarity.
+template <class Sum, int kLabels>
+__device__ inline Relation relation(Sum x, std::uint32_t same_image, int bit, const ContrastiveIds& ids, const RowMarks& i,
+                                    const TileMarks<kLabels>& marks, int column) {
+  if constexpr (kLabels > 1) {
+    return {x != -INFINITY, (same_image >> bit & 1) != 0};
+  } else {
+    return relation(ids, i, {marks.image(column), marks.label(0, column)});
+  }
+}
+
 inline ContrastiveIds ids_of(const ContrastiveCuda& in) {
   ContrastiveIds out{in.image, in.label, in.ignore_label, in.same_class, in.n, in.levels, {}};
   for (int l = 0; l < in.levels; ++l) out.level_shift[l] = std::log2(in.level_weight[l]);

@@ -98,15 +98,7 @@ __global__ void __launch_bounds__(kTileThreads, 2)
       their_grad[threadIdx.x] = theirs.grad;
     }
     __syncthreads();
-#pragma unroll
-    for (int c = 0; c < kGroups; ++c)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) s[c][e] *= scale[e / 2] * inverse[8 * c + 2 * t + e % 2];
-    std::uint32_t same_image = 0;
-    if constexpr (kLabels > 1) {
-      same_image = same_images(image, marks, t);
-      shift_by_levels(s, same_image, ids, marks, static_cast<int>(row[0] - from), t);
-    }
+    const std::uint32_t same_image = to_similarities(s, scale, inverse, ids, image, marks, static_cast<int>(row[0] - from), t);
 #pragma unroll
     for (int h = 0; h < 2; ++h)
 #pragma unroll
@@ -116,12 +108,7 @@ __global__ void __launch_bounds__(kTileThreads, 2)
           const int column = 8 * c + 2 * t + e;
           const Sum x = s[c][2 * h + e];
           const bool there = j0 + column < sizes.n && j0 + column != row[h];
-          Relation to;
-          if constexpr (kLabels > 1) {
-            to = {x != -INFINITY, (same_image >> bit_of(h, c, e) & 1) != 0};
-          } else {
-            to = relation(ids, {image[h], label[h]}, {marks.image(column), marks.label(0, column)});
-          }
+          const Relation to = relation(x, same_image, bit_of(h, c, e), ids, {image[h], label[h]}, marks, column);
           Sum w = 0;
           if (there && to.candidate)
             w = weight[h].grad * exp2(x - weight[h].lse) + their_grad[column] * exp2(x - their_lse[column]);
