@@ -4,15 +4,14 @@
 // Clusters keep their order in the matrix, so that a place tells the smaller id; a dead cluster has weight 0, whatever its
 // entries hold, and the matrix is closed up in place when half of it is dead. A scan tells each cluster's nearest few, so that
 // most find their next without another, and a merge, which passes over all distances of the new cluster, tells its nearest
-// few as well. When many clusters look, one pass over the matrix, row by row in memory, serves them all; when few do, each
-// reads its own row and column.
+// few as well (condensed_scan.h has the scans).
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <type_traits>
 
 #include "aligned.h"
 #include "condensed.h"
+#include "condensed_scan.h"
 #include "linkage_join.h"
 #include "linkage_parts.h"
 
@@ -23,7 +22,6 @@ namespace {
 constexpr std::int64_t kRows = 64;         // that a thread takes at a time when pairs merge
 constexpr std::int64_t kAhead = 48;        // pairs that a row's entries are fetched ahead
 constexpr std::int64_t kDense = 16;        // where fewer than one in so many clusters merges, entries are fetched ahead
-constexpr std::int64_t kRowsPerSweep = 12;  // one scanned row costs about this many rows of a pass, its column being strided
 
 template <class T>
 class Condensed final : public Space {
@@ -31,17 +29,16 @@ class Condensed final : public Space {
   // entries: n (n - 1) / 2 distances times unit, a power of two; overwritten.
   Condensed(T* entries, std::int64_t n, double unit, Linkage method, const Parallel& parallel)
       : m_(n), method_(method), unit_(unit), parallel_(parallel), entries_(entries), weights_(n, 1.0), sizes_(n, 1.0),
-        staying_(n, 1.0), id_(n), place_(n) {
+        staying_(n, 1.0), id_(n), place_(n), scan_(parallel) {
     for (std::int64_t i = 0; i < n; ++i) id_[i] = place_[i] = i;
   }
 
   bool scan(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, std::vector<Nearest>& nearest,
             std::vector<Candidates>& candidates, const Monitor& monitor, std::int64_t merges) override {
     if (static_cast<std::int64_t>(active.size()) * 2 < m_ && !close_up(active, monitor, merges)) return false;
-    const std::int64_t count = static_cast<std::int64_t>(rows.size());
-    const bool all = count * kRowsPerSweep > m_;
-    if (!(all ? sweep(rows, monitor, merges) : scan_each(rows, active, monitor, merges))) return false;
-    for (std::int64_t r = 0; r < count; ++r) tell(lists_[all ? place_[rows[r]] : r], nearest[r], candidates[r]);
+    const std::vector<std::int64_t> looking = places(rows);
+    if (!scan_.run(entries_, m_, weights_.data(), looking, places(active), monitor, merges)) return false;
+    for (std::size_t r = 0; r < rows.size(); ++r) tell(scan_.list(r, looking[r]), nearest[r], candidates[r]);
     return true;
   }
 
@@ -80,6 +77,13 @@ class Condensed final : public Space {
     }
   };
 
+  std::vector<std::int64_t> places(const std::vector<std::int64_t>& ids) const {
+    std::vector<std::int64_t> out;
+    out.reserve(ids.size());
+    for (const std::int64_t id : ids) out.push_back(place_[id]);
+    return out;
+  }
+
   T* row(std::int64_t i) const { return entries_ + condensed_offset(i, m_); }
   T& entry(std::int64_t i, std::int64_t j) const { return i < j ? row(i)[j] : row(j)[i]; }
 
@@ -114,7 +118,7 @@ class Condensed final : public Space {
       pairs.share[p] = sizes_[j] / size;
       staying_[i] = staying_[j] = 0;
     }
-    lists_.assign(parallel.threads * count, nothing());
+    lists_.assign(parallel.threads * count, empty_list());
     shared(parallel, blocks, [&](std::int64_t block, std::int64_t thread) {
       if (go_on())
         join_rows(pairs.of_thread(thread, lists_.data()), count, block * kRows, std::min(m_, (block + 1) * kRows));
@@ -184,15 +188,6 @@ class Condensed final : public Space {
     }
   }
 
-  // task(t, thread) for 0 <= t < count, whichever thread is free next.
-  template <class F>
-  static void shared(const Parallel& parallel, std::int64_t count, const F& task) {
-    std::atomic<std::int64_t> next{0};
-    parallel.for_each(0, parallel.threads, 1, [&](std::int64_t thread, std::int64_t) {
-      for (std::int64_t t; (t = next.fetch_add(1, std::memory_order_relaxed)) < count;) task(t, thread);
-    });
-  }
-
   // Order is kept, so every entry moves towards the front, past none that is still wanted.
   bool close_up(const std::vector<std::int64_t>& active, const Monitor& monitor, std::int64_t merges) {
     const std::int64_t m = static_cast<std::int64_t>(active.size());
@@ -211,83 +206,6 @@ class Condensed final : public Space {
     for (std::int64_t p = 0; p < m; ++p) place_[active[p]] = p;
     m_ = m;
     return true;
-  }
-
-  static Listed nothing() {
-    Listed list;
-    std::fill_n(list.distance, kCandidates, kInfinity);
-    std::fill_n(list.place, kCandidates, -1);
-    return list;
-  }
-
-  // lists_[r] of rows[r], each from its own row and column, by threads that take parts of them.
-  bool scan_each(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, const Monitor& monitor,
-                 std::int64_t merges) {
-    const auto nearest_of = CLUSTERCL_PICK(condensed_nearest_of<T>);
-    const std::int64_t count = static_cast<std::int64_t>(rows.size()), columns = static_cast<std::int64_t>(active.size());
-    const bool little = count * columns < (1 << 14);
-    const Parallel parallel = little ? Parallel::alone() : parallel_;
-    const std::int64_t parts = little ? 1 : std::max<std::int64_t>(1, 4 * parallel.threads / count);
-    lists_.assign(parts * count, nothing());
-    places_.clear();
-    for (const std::int64_t id : active) places_.push_back(place_[id]);
-    const GoOn go_on(monitor, merges);
-    shared(parallel, parts * count, [&](std::int64_t task, std::int64_t) {
-      const std::int64_t r = task % count, part = task / count;
-      const std::int64_t from = columns * part / parts, to = columns * (part + 1) / parts;
-      if (go_on()) nearest_of(entries_, m_, weights_.data(), place_[rows[r]], places_.data() + from, to - from, lists_[task]);
-    });
-    for (std::int64_t part = 1; part < parts; ++part)
-      for (std::int64_t r = 0; r < count; ++r) put_together(lists_[r], lists_[part * count + r]);
-    return go_on();
-  }
-
-  // lists_[place] of each of `rows`, all from one pass.
-  bool sweep(const std::vector<std::int64_t>& rows, const Monitor& monitor, std::int64_t merges) {
-    const auto nearest = CLUSTERCL_PICK(condensed_nearest<T>);
-    const std::int64_t chunks = m_ < 1024 ? 1 : parallel_.threads;
-    lists_.assign(chunks * m_, nothing());
-    limit_.assign(chunks * m_, -1.0);
-    for (std::int64_t c = 0; c < chunks; ++c)
-      for (const std::int64_t id : rows) limit_[c * m_ + place_[id]] = kInfinity;
-    for (std::int64_t from = 0; from < m_;) {
-      if (!monitor(merges)) return false;
-      std::int64_t to = from;  // rows [from, to) hold about a slice of entries
-      for (std::int64_t work = 0; to < m_ && work < kWorkPerSlice; ++to) work += m_ - to;
-      parallel_.for_each(0, chunks, 1, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t c = begin; c < end; ++c)
-          nearest(entries_, m_, weights_.data(), cut(from, to, c, chunks), cut(from, to, c + 1, chunks),
-                  limit_.data() + c * m_, lists_.data() + c * m_);
-      });
-      from = to;
-    }
-    for (const std::int64_t id : rows)
-      for (std::int64_t c = 1; c < chunks; ++c) put_together(lists_[place_[id]], lists_[c * m_ + place_[id]]);
-    return true;
-  }
-
-  static void put_together(Listed& list, const Listed& other) {
-    Listed both;
-    for (int k = 0, x = 0, y = 0; k < kCandidates; ++k) {
-      const bool first = list.distance[x] < other.distance[y] ||
-                         (list.distance[x] == other.distance[y] && list.place[x] < other.place[y]);
-      both.distance[k] = first ? list.distance[x] : other.distance[y];
-      both.place[k] = first ? list.place[x++] : other.place[y++];
-    }
-    list = both;
-  }
-
-  // Rows [from, to) cut into `chunks` of about equal area.
-  std::int64_t cut(std::int64_t from, std::int64_t to, std::int64_t c, std::int64_t chunks) const {
-    if (c == 0) return from;
-    const auto area = [&](std::int64_t row) { return (2 * m_ - from - row - 1) * (row - from); };
-    std::int64_t low = from, high = to;
-    while (low < high) {
-      const std::int64_t middle = low + (high - low) / 2;
-      if (area(middle) * chunks < area(to) * c) low = middle + 1;
-      else high = middle;
-    }
-    return low;
   }
 
   // The last of a full list is only how far everything else is at least.
@@ -312,9 +230,8 @@ class Condensed final : public Space {
   std::vector<double> sizes_;          // by place, in rows
   std::vector<double> staying_;        // by place: the weight, 0 for those that merge just now as well
   std::vector<std::int64_t> id_, place_;  // of a place; of an id
-  std::vector<Listed> lists_;
-  std::vector<double> limit_;
-  std::vector<std::int64_t> places_;
+  CondensedScan<T> scan_;
+  std::vector<Listed> lists_;  // of the unions of a round, by thread
 };
 
 }  // namespace
