@@ -89,7 +89,8 @@ def _trained(task: Task, config: Config, cases: list[Case], stage: str) -> tuple
     from clustercl.models.encoder import Encoder
     from clustercl.training.devices import DeviceRequest
     from clustercl.training.launch import start_fabric
-    from clustercl.training.loop import Work, fit
+    from clustercl.training.loop import fit
+    from clustercl.training.work import Work
 
     steps, size = STEPS[task.name], BATCH[task.name]
     feed = _feed(task, config, cases, size)

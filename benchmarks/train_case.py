@@ -19,10 +19,11 @@ from clustercl.training.context import Context
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.guards import memory_advice
 from clustercl.training.launch import start_fabric
-from clustercl.training.loop import Work, backward, share
+from clustercl.training.loop import backward, share
 from clustercl.training.peers import together
 from clustercl.training.run import TRAINING, RunFolder, Source
 from clustercl.training.stages import new_work
+from clustercl.training.work import Work
 
 WARM_UP = 1
 

@@ -25,9 +25,9 @@ from clustercl.training.graph import needed
 from clustercl.training.interrupt import Interrupt
 from clustercl.training.launch import contrastive_batch, start_fabric
 from clustercl.training.lock import RunLock
-from clustercl.training.loop import stage_seed
 from clustercl.training.peers import Peers
 from clustercl.training.run import RunFolder, Source
+from clustercl.training.work import stage_seed
 
 WARNINGS_SHOWN = 5
 T = TypeVar("T")

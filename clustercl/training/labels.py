@@ -16,8 +16,8 @@ from clustercl.models.encoder import Encoder
 from clustercl.training.clusters import cut, encoded, grow_tree, read_pseudo_classes, whitened
 from clustercl.training.context import Context
 from clustercl.training.launch import contrastive_batch
-from clustercl.training.loop import stage_seed
 from clustercl.training.run import RunFolder
+from clustercl.training.work import stage_seed
 
 
 class Labels:

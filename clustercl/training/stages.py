@@ -19,8 +19,9 @@ from clustercl.training.graph import parents
 from clustercl.training.guards import SMALLER, memory_advice_untrained
 from clustercl.training.labels import Labels, agreement, weight_left_out
 from clustercl.training.launch import contrastive_batch
-from clustercl.training.loop import Work, fit, stage_seed
+from clustercl.training.loop import fit
 from clustercl.training.validation import held_out_loss, mean_dice, reconstruction_loss
+from clustercl.training.work import Work, stage_seed
 
 BACKGROUND_WEIGHT = 0.2  # in the cross-entropy of volumes
 VALIDATION_UNITS = 64  # as many held-out units choose the best checkpoint of stages 1 and 3

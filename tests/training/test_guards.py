@@ -17,9 +17,10 @@ from clustercl.training import clusters, guards, pipeline
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.evaluate import evaluate_run
 from clustercl.training.guards import NORMS_KEPT
-from clustercl.training.loop import Work, fit
+from clustercl.training.loop import fit
 from clustercl.training.record import read_rows
 from clustercl.training.settings import FinetuneSettings
+from clustercl.training.work import Work
 
 SETTINGS = FinetuneSettings(steps=24, batch_size=8, lr=1e-2, validate_every=0, log_every=4, save_seconds=0)
 

@@ -12,10 +12,11 @@ from lightning_fabric import Fabric
 from clustercl.errors import DataError, RunError
 from clustercl.models.checkpoint import read_checkpoint
 from clustercl.training.interrupt import Interrupt, Stopped
-from clustercl.training.loop import Work, fit
+from clustercl.training.loop import fit
 from clustercl.training.record import read_rows
 from clustercl.training.schedule import learning_rate_factor
 from clustercl.training.settings import FinetuneSettings
+from clustercl.training.work import Work
 
 SETTINGS = FinetuneSettings(
     steps=24, batch_size=8, lr=2e-2, validate_every=8, log_every=4, save_seconds=0, weight_decay=0.0
