@@ -1,4 +1,4 @@
-"""`clustercl data clean`, `data demo --size full` and `train --fold`, from the command line."""
+"""`clustercl data check`, `data clean` and `train --fold`, from the command line."""
 
 import json
 
@@ -37,3 +37,23 @@ def test_a_wrong_fold_is_bad_usage(tmp_path, capsys):
     code = run(["train", "--task", "skin", "--out", str(tmp_path / "run"), "--fold", "3/2"])
     assert code == 2 and "--fold: wanted K/N as in 2/5" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_check_exits_by_what_it_found(tmp_path, capsys):
+    folder = tmp_path / "heart"
+    assert run(["data", "demo", str(folder), "--task", "heart", "--cases", "3"]) == 0
+    arguments = ["data", "check", "--task", "heart", "--data", str(folder)]
+    capsys.readouterr()
+    assert run(arguments) == 0
+    table = capsys.readouterr().out
+    assert table.splitlines()[0].split() == ["case", "size", "spacing", "axes", "values", "labelled"]
+    assert "\nvoxels: background " in table and table.endswith("no problems\n")
+    first = min(folder.rglob("ct_train_*_label.nii.gz"))
+    first.unlink()
+    assert run(arguments) == 0  # a warning
+    assert f"warning: {first.with_name(first.name.replace('label', 'image'))}: its label" in capsys.readouterr().out
+    min(folder.rglob("ct_train_*_label.nii.gz")).write_bytes(b"")
+    assert run([*arguments, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)  # and nothing else there
+    assert [problem["severity"] for problem in found["problems"]].count("error") == 1
+    assert len(found["rows"]) == found["summary"]["cases"] > 2

@@ -1,5 +1,7 @@
-"""A small ISIC-like folder and a configuration that trains on it in seconds."""
+"""A small ISIC-like folder, a configuration that trains on it in seconds, and what srun tells its processes."""
 
+import os
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -55,3 +57,19 @@ def tiny():
         return resolve("skin", "tiny", sets=[*TINY, *sets], **overrides)
 
     return build
+
+
+@pytest.fixture
+def srun():
+    """srun(rank): the environment that srun gives a process of two on one machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+
+    def environment(rank: int) -> dict:
+        names = {"STEP_NUM_TASKS": 2, "NTASKS": 2, "NTASKS_PER_NODE": 2, "STEP_NUM_NODES": 1, "PROCID": rank,
+                 "LOCALID": rank, "NODEID": 0, "JOB_ID": 77}  # fmt: skip
+        slurm = {f"SLURM_{name}": str(value) for name, value in names.items()}
+        return os.environ | slurm | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+
+    return environment

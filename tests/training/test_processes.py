@@ -293,15 +293,34 @@ def test_a_loss_that_is_not_finite_on_one_process_saves_and_ends(tmp_path, tiny,
     assert read_checkpoint(tmp_path / "run/pretrain/last.pt")["step"] == 2
 
 
+SHORT = ["--task", "skin", "--preset", "tiny", "--method", "scratch", "--device", "cpu"]
+SHORT += ["--set=data.size=32", "--set=model.features=[4,8,8]", "--set=finetune.steps=2", "--set=finetune.batch_size=4"]
+
+
 def test_started_by_torchrun(tmp_path, skin):
     """The number of processes is torchrun's; each knows its part."""
-    sets = ["data.size=32", "model.features=[4,8,8]", "finetune.steps=2", "finetune.batch_size=4"]
     arguments = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "clustercl", "train"]
-    arguments += ["--task", "skin", "--preset", "tiny", "--method", "scratch", "--data", skin, "--device", "cpu"]
-    arguments += [part for text in sets for part in ("--set", text)] + ["--out", tmp_path / "run"]
+    arguments += [*SHORT, "--data", skin, "--out", tmp_path / "run"]
     done = subprocess.run([sys.executable, *arguments], env=ENVIRONMENT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert "2 processes share each batch" in done.stderr and done.stderr.count("evaluation: ") == 1
+    assert (tmp_path / "run/evaluation/metrics.json").exists()
+
+
+def test_started_by_srun(tmp_path, skin, srun):
+    """By the variables that it sets: each process is started with the same command line."""
+    arguments = [sys.executable, "-m", "clustercl", "train", *SHORT, "--data", skin, "--out", tmp_path / "run"]
+    both = [
+        subprocess.Popen(arguments, env=ENVIRONMENT | srun(rank), stderr=subprocess.PIPE, text=True) for rank in (1, 0)
+    ]
+    try:
+        told = [process.communicate(timeout=200)[1] for process in both]
+    finally:
+        for process in both:
+            process.kill()
+    assert [process.returncode for process in both] == [0, 0], told
+    assert "2 processes share each batch" in told[1] and told[1].count("evaluation: ") == 1
+    assert "finetune" not in told[0]  # the second of them writes and prints nothing
     assert (tmp_path / "run/evaluation/metrics.json").exists()
 
 

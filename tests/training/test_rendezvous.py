@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,17 +23,6 @@ start_fabric(DeviceRequest("cpu", processes=2), resolve("skin", "tiny"))
 """
 
 
-def srun(rank: int) -> dict:
-    """What srun gives a process of two on one machine; no other will come."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    names = {"STEP_NUM_TASKS": 2, "NTASKS": 2, "NTASKS_PER_NODE": 2, "STEP_NUM_NODES": 1, "PROCID": rank,
-             "LOCALID": rank, "NODEID": 0, "JOB_ID": 77}  # fmt: skip
-    slurm = {f"SLURM_{name}": str(value) for name, value in names.items()}
-    return os.environ | slurm | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-
-
 def waiting(arguments: list, log: Path, **options) -> subprocess.Popen:
     """Started, and come as far as to say that it waits."""
     with open(log, "w") as file:
@@ -50,7 +38,7 @@ def waiting(arguments: list, log: Path, **options) -> subprocess.Popen:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
-def test_signals_end_one_that_waits(tmp_path, number):
+def test_signals_end_one_that_waits(tmp_path, number, srun):
     """As one of srun's, whose other ended with an error before it came."""
     arguments = ["-m", "clustercl", "train", "--task", "skin", "--device", "cpu", "--out", tmp_path / "run"]
     process = waiting(arguments, tmp_path / "log", env=srun(0))
@@ -65,7 +53,7 @@ def test_signals_end_one_that_waits(tmp_path, number):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_nobody_waits_for_ever(rank):
+def test_nobody_waits_for_ever(rank, srun):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, "0.1"], env=srun(rank), capture_output=True, text=True, timeout=100
     )
