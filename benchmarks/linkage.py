@@ -31,8 +31,8 @@ def run(
     methods: Sequence[str] = METHODS,
     repeats: int = REPEATS,
 ) -> dict:
-    """Time every method, kind of data, size and program, each in a process of its own; `out` gets linkage.json and
-    linkage.png.
+    """Time every method, kind of data, size and program, each in a process of its own; `out` gets linkage.json, after
+    every case, and linkage.png.
 
     Returns what linkage.json holds: machine; ceiling, the highest of this run; rows; left_out, a line for each program
     that was not timed. A row:
@@ -56,6 +56,16 @@ def run(
     for n in dict.fromkeys(sizes):
         for data, method, d in cases:
             _compare(data, method, n, d, repeats, rows, left_out)
+            found = _found(rows, left_out)
+            if out is not None:  # after every case: what was measured outlives Ctrl-C
+                write_json(Path(out) / "linkage.json", found)
+    if out is not None:
+        plot(rows, list(PROGRAMS), Path(out) / "linkage.png")
+    return found
+
+
+def _found(rows: list[dict], left_out: list[str]) -> dict:
+    """What linkage.json holds, from the rows so far, in which ratios and ceilings of the whole run are filled in."""
     best = max((row["ceiling"] for row in rows), default=0.0)
     for row in rows:
         ours = next(r for r in rows if all(r[key] == row[key] for key in ("data", "method", "n", "d")))
@@ -63,11 +73,7 @@ def run(
         row["calm"] = min(row["ceiling"], ours["ceiling"]) >= CALM * best
         row["of_ceiling"] = None if row["gflops"] is None else row["gflops"] / best
     about = machine(("torch", "numpy", "scipy", "scikit-learn", "fastcluster"))
-    found = {"machine": about, "ceiling": best, "rows": rows, "left_out": left_out}
-    if out is not None:
-        write_json(Path(out) / "linkage.json", found)
-        plot(rows, list(PROGRAMS), Path(out) / "linkage.png")
-    return found
+    return {"machine": about, "ceiling": best, "rows": rows, "left_out": left_out}
 
 
 def _compare(data: str, method: str, n: int, d: int, repeats: int, rows: list[dict], left_out: list[str]) -> None:

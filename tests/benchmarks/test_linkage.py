@@ -72,3 +72,20 @@ def test_a_wrong_tree_stops_it(monkeypatch, tmp_path):
 def test_wrong_options(words, capsys):
     assert command(["bench", "linkage", *words]) == 2
     assert words[0] in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_what_was_measured_before_ctrl_c_is_kept(tmp_path, monkeypatch):
+    whole = bench._compare
+
+    def compare(data, method, *more):
+        if method == "single":
+            raise KeyboardInterrupt
+        whole(data, method, *more)
+
+    monkeypatch.setattr(bench, "_compare", compare)
+    monkeypatch.setattr(bench, "PROGRAMS", {"clustercl": linkage_programs.PROGRAMS["clustercl"]})
+    with pytest.raises(KeyboardInterrupt):
+        bench.run([60], tmp_path, features=[5], methods=["ward", "single"], repeats=1)
+    (row,) = read_json(tmp_path / "linkage.json")["rows"]
+    assert row["method"] == "ward" and row["seconds"] > 0
