@@ -2,8 +2,8 @@
 
 Every number drawn for a sample comes from that sample's seed alone: neither its batch mates nor its place in the batch
 change it, and a second run repeats it. Geometry (crop, scale, aspect, rotation, shift, flip) is one `grid_sample`; what
-it shows beyond the image is the image mirrored, for labels as well. Intensity changes are relative to each sample's own
-spread, so that they suit photographs in 0..1, windowed CT and z-scored MR alike.
+it shows beyond the image is the image mirrored, for labels as well. Turning is in mm, whatever the voxels. Intensity
+changes are relative to each sample's own spread, so that they suit photographs in 0..1, windowed CT and z-scored MR.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,9 @@ from clustercl.data.draw import Draw
 from clustercl.data.seeds import mix
 from clustercl.data.settings import view_shape
 
+# Between thick slices a turned image would be made of guesses (the rule of nnU-Net, Isensee et al., 2021).
+ANISOTROPIC = 3.0
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -24,7 +27,8 @@ class Recipe:
 
     Geometry: the window shown has a side of 1 - `crop` to 1 + `zoom_out` times the image's and lies anywhere in the
     image, or beyond its edge by the fraction `shift`; `aspect`: sides differ by a factor of up to 1 + aspect;
-    `rotation`: up to so many degrees in each plane; `flip`: chance per axis.
+    `rotation`: up to so many degrees in each plane, but in none whose voxels are more than ANISOTROPIC times as long
+    as they are wide; `flip`: chance per axis.
     Chances: `blur` (`blur_passes` binomial passes of variance 1/2 px), `noise` (up to `noise_sd` times the sample's
     standard deviation), `cutout` (a box with sides of up to `cutout_side` of the image's).
     Tone: exponent exp(+-`gamma`), shift by +-`brightness` standard deviations, factor exp(+-`contrast`).
@@ -69,25 +73,36 @@ def contrastive_views(
     colour: bool = False,
     recipe: Recipe | None = None,
     scale: float = 1.0,
+    spacing: Sequence[float] | None = None,
 ) -> torch.Tensor:
     """`views` independent random views of each image: (b, c, *s) float and seeds (b,) to (views, b, c, *v).
 
     `recipe` defaults to the one for images or for volumes; `colour` says that the channels are red, green and blue.
-    `scale`: sides of a view as a share of the image's; what is seen stays the same, in larger pixels.
+    `scale`: sides of a view as a share of the image's; what is seen stays the same, in larger pixels. `spacing`: sides
+    of the images' voxels, in mm, one for each spatial axis; all alike by default.
     """
     recipe = recipe or (CONTRAST_IMAGES if images.ndim == 4 else CONTRAST_VOLUMES)
     own = [torch.from_numpy(mix(seeds.cpu().numpy(), view)) for view in range(views)]
     repeated = images.expand(views, *images.shape).reshape(-1, *images.shape[1:])
-    changed, _ = _augment(repeated, None, torch.cat(own), colour, recipe, view_shape(images.shape[2:], scale))
+    shape = view_shape(images.shape[2:], scale)
+    changed, _ = _augment(repeated, None, torch.cat(own), colour, recipe, spacing, shape)
     return changed.unflatten(0, (views, len(images)))
 
 
 def augment_pair(
-    images: torch.Tensor, labels: torch.Tensor, seeds: torch.Tensor, colour: bool = False, recipe: Recipe | None = None
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    seeds: torch.Tensor,
+    colour: bool = False,
+    recipe: Recipe | None = None,
+    spacing: Sequence[float] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images (b, c, *s) float and labels (b, *s) integer moved together; intensities of the images changed."""
+    """Images (b, c, *s) float and labels (b, *s) integer moved together; intensities of the images changed.
+
+    `recipe` and `spacing` as in `contrastive_views`.
+    """
     recipe = recipe or (PAIR_IMAGES if images.ndim == 4 else PAIR_VOLUMES)
-    return _augment(images, labels, seeds, colour, recipe)
+    return _augment(images, labels, seeds, colour, recipe, spacing)
 
 
 def _augment(
@@ -96,11 +111,12 @@ def _augment(
     seeds: torch.Tensor,
     colour: bool,
     recipe: Recipe,
+    spacing: Sequence[float] | None,
     shape: Sequence[int] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """`shape`: spatial, of the results; by default that of the images."""
     draw = Draw(seeds, images.device)
-    matrix = random_affine(draw, images.shape[2:], recipe)
+    matrix = random_affine(draw, images.shape[2:], recipe, spacing)
     shape = tuple(shape or images.shape[2:])
     if matrix is None and shape != images.shape[2:]:
         matrix = torch.eye(len(shape), len(shape) + 1).expand(len(images), -1, -1)
@@ -114,7 +130,9 @@ def _augment(
     return intensity.change(images, draw, colour, recipe), labels
 
 
-def random_affine(draw: Draw, shape: torch.Size, recipe: Recipe) -> torch.Tensor | None:
+def random_affine(
+    draw: Draw, shape: torch.Size, recipe: Recipe, spacing: Sequence[float] | None = None
+) -> torch.Tensor | None:
     """Matrices (b, d, d+1) for affine_grid: where in the image, in -1..1 per axis, each place of the view comes from.
 
     None where the recipe moves nothing. Axes are in affine_grid's order, the last spatial axis first.
@@ -132,13 +150,16 @@ def random_affine(draw: Draw, shape: torch.Size, recipe: Recipe) -> torch.Tensor
     zero, one = torch.zeros_like(side), torch.ones_like(side)
     matrix = torch.diag_embed(torch.stack([side * a * b for a, b in zip(stretch, flips)], 1))
     planes = [(0, 1)] if dims == 2 else [(0, 1), (0, 2), (1, 2)]
+    voxel = tuple(spacing or [1.0] * dims)[::-1]
     for first, second in planes:
         angle = draw.uniform(-recipe.rotation, recipe.rotation) * (torch.pi / 180)
+        if max(voxel[first], voxel[second]) > ANISOTROPIC * min(voxel[first], voxel[second]):
+            continue  # after drawing, so that all else is drawn as for other voxels
         turn = torch.diag_embed(torch.stack([one] * dims, 1))
         turn[:, first, first] = turn[:, second, second] = torch.cos(angle)
         turn[:, first, second], turn[:, second, first] = -torch.sin(angle), torch.sin(angle)
         matrix = turn @ matrix
-    # Turning happens in voxels, not in coordinates that run from -1 to 1 on short and long axes alike.
-    lengths = torch.tensor(shape[::-1], dtype=matrix.dtype)
+    # Turning happens in mm, not in coordinates that run from -1 to 1 on short and long axes alike.
+    lengths = torch.tensor([side * mm for side, mm in zip(shape[::-1], voxel)], dtype=matrix.dtype)
     matrix = matrix * lengths[None, None, :] / lengths[None, :, None]
     return torch.cat([matrix, torch.stack(shift, 1)[:, :, None] + zero[:, None, None]], 2)

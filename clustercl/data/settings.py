@@ -46,6 +46,10 @@ class DataSettings:
         """Spatial shape of the network's input: (size, size) or the patch."""
         return (self.size, self.size) if task.spatial_dims == 2 else self.patch
 
+    def voxel(self, task: Task) -> tuple[float, ...]:
+        """Sides of a voxel of the network's input, in mm; of a pixel, in pixels."""
+        return (1.0, 1.0) if task.spatial_dims == 2 else self.spacing
+
 
 def view_shape(shape: Sequence[int], scale: float) -> tuple[int, ...]:
     """Sides of a random view of an image with this spatial shape; `scale` is `pretrain.view_scale`."""

@@ -233,6 +233,10 @@ class Context:
     def colour(self) -> bool:
         return self.task.in_channels == 3
 
+    @property
+    def voxel(self) -> tuple[float, ...]:
+        return self.config.data.voxel(self.task)
+
     def say(self, text: str) -> None:
         if self.fabric.is_global_zero and not self.quiet:
             say(text)

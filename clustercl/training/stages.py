@@ -68,7 +68,9 @@ def pretrain_work(context: Context) -> Work:
 
     def loss(model: torch.nn.Module, batch: UnitBatch) -> torch.Tensor:
         images = context.to_device(batch.images)
-        views = contrastive_views(images, batch.seeds, settings.views, context.colour, scale=settings.view_scale)
+        views = contrastive_views(
+            images, batch.seeds, settings.views, context.colour, scale=settings.view_scale, spacing=context.voxel
+        )
         return model(views, model.labels[batch.units.to(views.device)], batch.seeds)
 
     def validate(model: torch.nn.Module) -> float:
@@ -121,7 +123,7 @@ def finetune_work(context: Context) -> Work:
 
     def loss(model: torch.nn.Module, batch: LabelledBatch) -> torch.Tensor:
         images, labels = context.to_device(batch.images), batch.labels.to(context.fabric.device)
-        images, labels = augment_pair(images, labels, batch.seeds, context.colour)
+        images, labels = augment_pair(images, labels, batch.seeds, context.colour, spacing=context.voxel)
         return criterion(model(context.to_device(images)), labels)
 
     def validate(model: UNet) -> float:

@@ -30,7 +30,9 @@ def held_out_loss(model: torch.nn.Module, images: torch.Tensor, settings: Pretra
         for number, part in enumerate(batches):
             seeds = torch.arange(len(part)) + settings.batch_size * (number + len(batches) * repeat)
             images = context.to_device(part)
-            views = contrastive_views(images, seeds, settings.views, context.colour, scale=settings.view_scale)
+            views = contrastive_views(
+                images, seeds, settings.views, context.colour, scale=settings.view_scale, spacing=context.voxel
+            )
             total += float(model(views, None, seeds)) * len(part)
     return total / (REPEATS * sum(len(part) for part in batches))
 

@@ -127,6 +127,36 @@ def test_turns_keep_shapes_on_long_grids():
     assert (changed / disc[0].sum() < 0.1).all()  # its blurred rim; stretched to double it would differ by 0.6
 
 
+def ball(voxel, shape):
+    """A ball of 9 mm in the middle of a grid with voxels of these sides in mm, eight times."""
+    axes = [(torch.arange(float(n)) - (n - 1) / 2) * mm for n, mm in zip(shape, voxel)]
+    distance = sum(axis**2 for axis in torch.meshgrid(*axes, indexing="ij"))
+    return torch.sigmoid(9 - distance.sqrt())[None, None].repeat(8, 1, 1, 1, 1)
+
+
+def test_turns_are_in_mm_whatever_the_voxels():
+    voxel = (1.0, 1.0, 2.5)
+    inside = ball(voxel, (40, 36, 16))
+    labels = inside[:, 0].long()
+    recipe = Recipe(rotation=60)
+    turned, _ = augment_pair(inside, labels, torch.arange(8), False, recipe, voxel)
+    in_voxels, _ = augment_pair(inside, labels, torch.arange(8), False, recipe)
+    # Interpolation between slices of 2.5 mm blurs its rim; taken for cubes, the voxels would make it an ellipsoid.
+    off, wrong = ((moved - inside).abs().flatten(1).sum(1) / inside[0].sum() for moved in (turned, in_voxels))
+    assert (off < 0.2).all() and (wrong > 2 * off).all()
+
+
+def test_slices_are_not_mixed_where_they_are_thick():
+    images, seeds, _ = batch("volumes")
+    images[:, :, :, :, 3] += 5  # one slice
+    for voxel in ((1.5, 1.5, 10.0), (1.5, 1.5, 4.6)):
+        moved, _ = augment_pair(images, images[:, 0].long(), seeds, False, Recipe(rotation=15), voxel)
+        assert moved[..., 3].min() > 4 and moved[..., [0, 1, 2, 4, 5]].max() < 2
+        assert not torch.allclose(moved, images, atol=0.01)
+    moved, _ = augment_pair(images, images[:, 0].long(), seeds, False, Recipe(rotation=15), (1.5, 1.5, 4.4))
+    assert moved[..., 3].min() < 4
+
+
 def test_zscored_volumes_keep_their_scale():
     images, seeds, _ = batch("volumes")
     images = (images - images.mean()) / images.std() * 50  # far outside 0..1, negative half the time
