@@ -62,8 +62,8 @@ CONTRAST_VOLUMES = Recipe(crop=0.35, zoom_out=0.1, aspect=0.1, shift=0.05, rotat
                           gamma=0.4, brightness=0.3, contrast=0.3, cutout=0.5)  # fmt: skip
 PAIR_IMAGES = Recipe(crop=0.25, zoom_out=0.15, aspect=0.1, shift=0.1, rotation=180, flip=0.5, blur=0.2, noise=0.2,
                      noise_sd=0.1, gamma=0.2, brightness=0.2, contrast=0.2, colour=0.05, saturation=0.2)  # fmt: skip
-PAIR_VOLUMES = Recipe(crop=0.15, zoom_out=0.15, aspect=0.1, shift=0.05, rotation=15, blur=0.2, noise=0.3, noise_sd=0.1,
-                      gamma=0.25, brightness=0.2, contrast=0.2)  # fmt: skip
+PAIR_VOLUMES = Recipe(crop=0.3, zoom_out=0.3, aspect=0.3, shift=0.1, rotation=30, blur=0.2, noise=0.3, noise_sd=0.1,
+                      gamma=0.5, brightness=0.4, contrast=0.4)  # fmt: skip
 
 
 def contrastive_views(
