@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from clustercl import choose_cut, cut_tree, progress
+from clustercl.data import augment
 from clustercl.data.demo import write_demo
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.files import read_json
@@ -142,6 +143,22 @@ def test_other_methods_run_their_stages_alone(method, skin, tiny, tmp_path):
         return
     with pytest.raises(UsageError, match="method scratch has no pre-training"):
         run_stage("pretrain", tmp_path / "run", devices=CPU)
+
+
+def test_volumes_are_turned_by_the_spacing_of_the_run(tmp_path, monkeypatch):
+    data = write_demo(tmp_path / "heart", "heart", cases=4)
+    sets = ["model.features=[4,8,8]", "model.code_dim=4", "model.projection_dim=4", "data.patch=[16,16,8]",
+            "data.spacing=[6,6,12]", "pretrain.steps=1", "pretrain.batch_size=2", "finetune.steps=1"]  # fmt: skip
+    config = resolve("heart", "tiny", sets=sets, method="simclr")
+    given = []
+
+    def noted(draw, shape, recipe, spacing, plain=augment.random_affine):
+        given.append(spacing)
+        return plain(draw, shape, recipe, spacing)
+
+    monkeypatch.setattr(augment, "random_affine", noted)
+    train(config, tmp_path / "run", data, devices=CPU, quiet=True)
+    assert len(given) > 2 and set(given) == {(6.0, 6.0, 12.0)}  # a step of each stage, and the validation of the first
 
 
 def test_bad_data_leave_no_run(tmp_path, tiny, make_skin):
