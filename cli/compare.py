@@ -61,7 +61,8 @@ def command(
       clustercl compare --task skin --data ISIC2017 --methods pseudo-class --vary cluster.n_clusters=5,10,20,50
     """
     from clustercl.report.comparison import write_comparison
-    from clustercl.training.compare import Grid, compare, parse_vary
+    from clustercl.training.compare import compare
+    from clustercl.training.grid import Grid, parse_vary
 
     names = tuple(name.strip() for name in methods.split(","))
     grid = Grid(task, preset, names, _numbers("--label-fractions", label_fractions, float), folds,
@@ -71,17 +72,18 @@ def command(
     if baseline not in compared:
         raise click.UsageError(f"--baseline: {baseline!r} is not compared, wanted one of {', '.join(compared)}")
 
-    def write() -> str | None:
+    def write() -> tuple[str | None, str | None]:
+        other = None
         if test_data is not None:
-            write_comparison(out, baseline, "evaluation_test_data", "_test_data", compared)
-        return write_comparison(out, baseline, order=compared)
+            other = write_comparison(out, baseline, "evaluation_test_data", "_test_data", compared, test_data)
+        return write_comparison(out, baseline, order=compared), other
 
     compare(grid, out, data, unlabelled, list_csv, labels, groups, test_data, shard, devices,
             options.seconds(time_limit), write)  # fmt: skip
-    table = write()
+    table, other = write()
     click.echo(table or f"no run of {baseline} is finished yet, so there is no table: {out}/results.csv has the rows")
-    if test_data is not None and table is not None:
-        click.echo(f"On {test_data}:\n\n{(out / 'table_test_data.md').read_text(encoding='utf-8')}")
+    if other is not None:
+        click.echo(f"On {test_data}:\n\n{other}")
 
 
 def _numbers(option: str, text: str, kind: type) -> tuple:

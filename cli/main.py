@@ -97,7 +97,7 @@ def run(argv: list[str], debug: bool = False) -> int:
     except (click.Abort, KeyboardInterrupt) as stopped:
         if getattr(stopped, "told", False):  # by the first of several processes
             return 130
-        goes_on = argv[:1] and argv[0] in ("train", "autoencode", "pretrain", "finetune")
+        goes_on = argv[:1] and argv[0] in ("train", "compare", "autoencode", "pretrain", "finetune")
         click.echo("clustercl: stopped" + "; the same command goes on where this one stopped" * bool(goes_on), err=True)
         return 130
     except click.ClickException as error:

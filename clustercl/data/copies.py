@@ -36,6 +36,12 @@ def with_copies_together(cases: Sequence[Case], rows: Sequence[Row]) -> list[Cas
     return [replace(case, group=lead(case.group)) for case in cases]
 
 
+def also_among(rows: Sequence[T], others: Sequence[Row]) -> list[T]:
+    """Those of `rows` whose image is one of `others` too, as `copies` understands it."""
+    known = {row.content for row in others if row.content is not None}
+    return [row for row in rows if row.content in known and row.low != row.high]
+
+
 def copies(rows: Sequence[T]) -> list[list[T]]:
     """Rows of one image in several groups. Constant images are no copies, but empty."""
     same: dict[str, list[Row]] = defaultdict(list)

@@ -14,11 +14,14 @@ from clustercl.files import read_json
 
 COLUMNS = ("method", "label_fraction", "fold", "seed", "case", "dice", "jaccard", "hd95")
 NUMBERS = COLUMNS[5:]
+AGREED = {"dice": 1.0, "jaccard": 1.0, "hd95": 0.0}  # of a case in which neither truth nor prediction holds anything
+TESTED = "data.json"  # beside the metrics on other data: which
 
 
 @dataclass(frozen=True)
 class Row:
-    """One network on one case: means over the classes that the case, or its prediction, holds."""
+    """One network on one case: means over the classes that the case, or its prediction, holds; `AGREED` where they
+    hold none, as whoever finds what is not there gets a Dice of 0."""
 
     method: str
     label_fraction: float
@@ -35,8 +38,9 @@ class Line:
     """One method at one label fraction. Means over cases, each first averaged over seeds.
 
     Against the baseline, from the folds and seeds that both have, as another seed has other labelled cases: the mean
-    difference, in how many of so many of these runs it was above 0, and p, corrected over all lines. None for the
-    baseline itself and where they have no run in common.
+    difference, in how many of so many of these runs it was above 0, the share of cases that it is better on (half of
+    those that are equal), and p, corrected over all lines. None for the baseline itself and where they have no run in
+    common.
     """
 
     method: str
@@ -48,28 +52,41 @@ class Line:
     over_seeds: float | None  # standard deviation of the means of the seeds
     difference: float | None
     won: tuple[int, int] | None
+    better: float | None
     p: float | None
     jaccard: float
     hd95: float
 
 
-def collect(out: Path, folder: str = "evaluation") -> list[Row]:
-    """The rows of every finished cell below out/runs. DataError on a file that is not what a cell leaves."""
+def tested_on(folder: Path) -> str | None:
+    """The data that the metrics in a folder are of, as an absolute path; None where it does not say."""
+    try:
+        return read_json(Path(folder) / TESTED)["data"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def collect(out: Path, folder: str = "evaluation", data: str | None = None) -> list[Row]:
+    """The rows of every finished cell below out/runs; with `data` only of those that were tested on them.
+
+    DataError on a file that is not what a cell leaves.
+    """
     rows = []
     for cell_path in sorted(Path(out).glob("runs/*/*/cell.json")):
         path = cell_path.parent / folder / "per_case.csv"
-        if not path.is_file():
+        if not path.is_file() or (data is not None and tested_on(path.parent) != data):
             continue
         try:
             cell, values = read_json(cell_path), defaultdict(lambda: defaultdict(list))
             with open(path, newline="", encoding="utf-8") as file:
                 for entry in csv.DictReader(file):
+                    of_case = values[entry["case"]]
                     for name in NUMBERS:
                         if entry[name]:  # empty: neither truth nor prediction holds the class
-                            values[entry["case"]][name].append(float(entry[name]))
+                            of_case[name].append(float(entry[name]))
             rows += [
                 Row(cell["method"], cell["label_fraction"], cell["fold"], cell["seed"], case,
-                    *(float(np.mean(found[name])) for name in NUMBERS))
+                    *(float(np.mean(found[name] or AGREED[name])) for name in NUMBERS))
                 for case, found in values.items()
             ]  # fmt: skip
         except (ValueError, KeyError, TypeError) as error:
@@ -95,11 +112,11 @@ def summarise(rows: Sequence[Row], baseline: str) -> list[Line]:
             seeds = defaultdict(list)
             for row in chosen[name]:
                 seeds[row.seed].append(row.dice)
-            difference, won, p = (None, None, None) if name == baseline else _against(chosen[name], chosen[baseline])
+            against = (None, None, None, None) if name == baseline else _against(chosen[name], chosen[baseline])
             lines.append(Line(
                 name, fraction, len(values), len(seeds), float(np.mean(dice)), bootstrap_interval(dice),
                 float(np.std([np.mean(part) for part in seeds.values()], ddof=1)) if len(seeds) > 1 else None,
-                difference, won, p,
+                *against,
                 *(float(np.mean([value[place] for value in values.values()])) for place in (1, 2)),
             ))  # fmt: skip
     tested = [number for number, line in enumerate(lines) if line.p is not None]
@@ -108,19 +125,23 @@ def summarise(rows: Sequence[Row], baseline: str) -> list[Line]:
     return lines
 
 
-def _against(rows: Sequence[Row], others: Sequence[Row]) -> tuple[float | None, tuple[int, int] | None, float | None]:
-    """Mean difference, runs won of those in common, and p before correction. See `Line`."""
+def _against(
+    rows: Sequence[Row], others: Sequence[Row]
+) -> tuple[float | None, tuple[int, int] | None, float | None, float | None]:
+    """Mean difference, runs won of those in common, share of cases won, and p before correction. See `Line`."""
     runs = {(row.fold, row.seed) for row in rows} & {(row.fold, row.seed) for row in others}
     kept = [[row for row in part if (row.fold, row.seed) in runs] for part in (rows, others)]
     own, other = (_by_case(part) for part in kept)
     pairs = [(own[key][0], other[key][0]) for key in sorted(own.keys() & other.keys())]
     if not pairs:
-        return None, None, None
+        return None, None, None, None
     means = [
         [np.mean([row.dice for row in part if (row.fold, row.seed) == run]) for run in sorted(runs)] for part in kept
     ]
     won = sum(bool(mine > theirs) for mine, theirs in zip(*means))
-    return float(np.mean([mine - theirs for mine, theirs in pairs])), (won, len(runs)), paired_p(*zip(*pairs))
+    differences = np.array([mine - theirs for mine, theirs in pairs])
+    better = float(np.mean(np.sign(differences) / 2 + 0.5))
+    return float(differences.mean()), (won, len(runs)), better, paired_p(*zip(*pairs))
 
 
 def _by_case(rows: Sequence[Row]) -> dict[tuple[str, str], tuple[float, ...]]:

@@ -31,6 +31,7 @@ class BYOL(Method):
     """Two views of a unit attract each other. The loss of held-out units says nothing: it is 0 after a collapse."""
 
     validates = False
+    own_settings = ("momentum",)
 
     def __init__(self, encoder: Encoder, settings, projection_dim: int):
         super().__init__(encoder, settings, projection_dim)

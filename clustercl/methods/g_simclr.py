@@ -1,8 +1,9 @@
 """G-SimCLR: k-means groups guide the batches, so that no batch holds two units of one group; the loss is NT-Xent.
 
 Source: Chakraborty, Gosthipaty, Paul, "G-SimCLR: Self-Supervised Contrastive Learning with Guided Projection via Pseudo
-Labelling", ICDM Workshops 2020. As there, the groups come from the code of an auto-encoder. Ours: as many groups as a
-batch holds units, so that each gives one.
+Labelling", ICDM Workshops 2020. As there, the groups come from the code of an auto-encoder. Ours: that of stage 1,
+which is not a denoising one, as `cluster.feature` and `cluster.whiten` make it; and as many groups as a batch holds
+units, so that each gives one: units of small groups are seen more often than those of large ones.
 """
 
 import torch

@@ -19,6 +19,8 @@ from clustercl.models.unet import UNet
 class MaskedAutoEncoder(Method):
     """`settings.mask_share` of the cells of `settings.mask_cell` pixels or voxels a side are hidden, of every view."""
 
+    own_settings = ("mask_share", "mask_cell")
+
     def __init__(self, encoder: Encoder, settings, projection_dim: int):
         super().__init__(encoder, settings, projection_dim)
         self.network = UNet(encoder, encoder.in_channels)

@@ -7,7 +7,8 @@ INK, MUTED, GRID, ACCENT, SECOND = "#1f2933", "#6b7785", "#e3e8ee", "#1f6f8b", "
 # Bright enough to be seen on grey tissue and on brown skin, and none close to the white of the truth.
 PREDICTED = ("#22d3ee", "#ff9f1c", "#ff5fbf", "#ffe14d", "#4ade80", "#6d8dff", "#ff5a5f")
 # Muted, in an order in which neighbours differ.
-GROUPS = ("#1f6f8b", "#d1603d", "#5b8c5a", "#8a5a9e", "#c9952c", "#4a6fa5", "#a64d5f", "#5f7a76", "#b07b4f", "#6b6ba8")
+GROUPS = ("#1f6f8b", "#d1603d", "#5b8c5a", "#8a5a9e", "#c9952c", "#4a6fa5", "#a64d5f", "#5f7a76", "#b07b4f", "#6b6ba8",
+          "#c77fa5", "#3f4a55")  # fmt: skip
 
 
 def class_colour(number: int) -> str:

@@ -1,134 +1,49 @@
-"""The same task by several methods, from more and fewer labels, over folds and seeds: which runs, and running them."""
+"""Running a comparison: every cell of a grid in one folder, stages that cells share once."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clustercl.errors import UsageError
-from clustercl.files import write_json
+from clustercl.data.cases import Case, find_cases
+from clustercl.data.check import check_data
+from clustercl.data.copies import also_among
+from clustercl.data.groups import read_groups
+from clustercl.data.split import make_split
+from clustercl.data.task import get_task
+from clustercl.errors import DataError, UsageError
+from clustercl.evaluation.comparison import TESTED, tested_on
+from clustercl.files import read_json, write_json
 from clustercl.methods import METHODS
 from clustercl.progress import say
-from clustercl.training.config import Config, resolve
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.evaluate import evaluate_run
-from clustercl.training.graph import needed
-from clustercl.training.overrides import parse_assignment
+from clustercl.training.grid import Cell, Grid, part_of
 from clustercl.training.pipeline import train
-from clustercl.training.run import RunFolder, Source
+from clustercl.training.run import RunFolder, Source, require_equal
 from clustercl.training.store import StageStore
 
-CELL = "cell.json"  # in the run folder of a finished cell
-SECTION_STAGES = {"cluster": "clusters"}  # sections of the configuration that are not called as their stage
+COMPARISON = "comparison.json"  # what all cells of the folder have in common
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One run of a comparison. `variant`: settings that were varied, as KEY=VALUE."""
+class Place:
+    """Where the data of a comparison lie."""
 
-    method: str
-    label_fraction: float
-    fold: str
-    seed: int
-    variant: tuple[str, ...] = ()
+    data: Path | None = None
+    unlabelled: Sequence[Path] = ()
+    list_csv: Path | None = None
+    labels: str | None = None
+    groups: Path | None = None
+    test_data: Path | None = None
 
-    @property
-    def name(self) -> str:
-        """The method as tables call it."""
-        return self.method + (f"[{','.join(self.variant)}]" if self.variant else "")
+    def source(self, cell: Cell) -> Source:
+        return Source.of(self.data, self.unlabelled, self.list_csv, self.labels, groups=self.groups_of(cell))
 
-    @property
-    def folder(self) -> str:
-        fold = f"fold{self.fold.replace('/', 'of')}-" if self.fold else ""
-        variant = "".join(f"-{part.replace('/', '_')}" for part in self.variant)
-        return f"{self.method}{variant}/labels{self.label_fraction:g}-{fold}seed{self.seed}"
-
-
-@dataclass(frozen=True)
-class Grid:
-    """What is compared: methods x label fractions x folds x seeds, and settings that are varied one at a time."""
-
-    task: str
-    preset: str = "default"
-    methods: tuple[str, ...] = ("scratch", "simclr", "pseudo-class")
-    label_fractions: tuple[float, ...] = (0.1, 1.0)
-    folds: int = 1
-    seeds: tuple[int, ...] = (0,)
-    toml_path: Path | None = None
-    sets: tuple[str, ...] = ()
-    vary: tuple[tuple[str, tuple[str, ...]], ...] = field(default=())  # a key and its values, as text
-
-    def __post_init__(self):
-        for option, values in (("--methods", self.methods), ("--label-fractions", self.label_fractions),
-                               ("--seeds", self.seeds)):  # fmt: skip
-            if not values or len({*values}) < len(values):
-                raise UsageError(f"{option}: wanted one or more different values, got {','.join(map(str, values))}")
-        for method in self.methods:
-            if method not in METHODS:
-                raise UsageError(f"--methods: there is no method {method!r}, wanted some of {', '.join(METHODS)}")
-        if self.folds < 1:
-            raise UsageError(f"--folds: wanted a number from 1 on, got {self.folds}")
-
-    def config(self, cell: Cell) -> Config:
-        """The validating and the testing cases are the same for every seed; which of the rest are labelled is not."""
-        return resolve(self.task, self.preset, self.toml_path, [*self.sets, *cell.variant], method=cell.method,
-                       label_fraction=cell.label_fraction, fold=cell.fold, seed=cell.seed,
-                       split_seed=min(self.seeds))  # fmt: skip
-
-    def cells(self) -> list[Cell]:
-        """All of them, those that share stages next to one another. A setting that a method does not use is not varied
-        for it."""
-        folds = [f"{number}/{self.folds}" for number in range(1, self.folds + 1)] if self.folds > 1 else [""]
-        cells = []
-        for fold in folds:
-            for seed in self.seeds:
-                for method in self.methods:
-                    for variant in self._variants(Cell(method, self.label_fractions[0], fold, seed)):
-                        cells += [Cell(method, share, fold, seed, variant) for share in self.label_fractions]
-        return cells
-
-    def _variants(self, plain: Cell) -> list[tuple[str, ...]]:
-        variants = []
-        for key, values in self.vary:
-            stage = key.split(".")[0]
-            if SECTION_STAGES.get(stage, stage) in (*needed(self.config(plain)), "data", "model"):
-                variants += [(f"{key}={value}",) for value in values]
-        return variants or [()]
-
-
-def parse_vary(texts: Sequence[str]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """ "cluster.n_clusters=10,20" to ("cluster.n_clusters", ("10", "20"))."""
-    found = []
-    for text in texts:
-        key, _ = parse_assignment(text)
-        values = tuple(value.strip() for value in text.partition("=")[2].split(","))
-        if "" in values:
-            raise UsageError(f"--vary {text}: wanted KEY=VALUE,VALUE, as in --vary cluster.n_clusters=10,20")
-        found.append((key, values))
-    return tuple(found)
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """ "2/4" to (2, 4). UsageError where it is no part."""
-    try:
-        number, parts = (int(part) for part in text.split("/"))
-    except ValueError:
-        number, parts = 0, 0
-    if not 1 <= number <= parts:
-        raise UsageError(f"--shard: wanted I/N as in 2/4, I from 1 to N, got {text!r}")
-    return number, parts
-
-
-def part_of(cells: Sequence[Cell], shard: str) -> list[Cell]:
-    """The cells of one of several processes. Those that differ in labels alone, and so share all stages before the
-    last, stay together where there is enough for everybody: else one process would wait while another pre-trains."""
-    number, parts = parse_shard(shard)
-    alike: dict[tuple, list[Cell]] = {}
-    for cell in cells:
-        alike.setdefault((cell.name, cell.fold, cell.seed), []).append(cell)
-    if len(alike) < parts:
-        return list(cells[number - 1 :: parts])
-    return [cell for group in list(alike.values())[number - 1 :: parts] for cell in group]
+    def groups_of(self, cell: Cell) -> Path | None:
+        """None for methods without use for groups: they are the same runs whether a table was named or not."""
+        return self.groups if METHODS[cell.method].needs_groups else None
 
 
 def compare(
@@ -148,46 +63,120 @@ def compare(
     """Run every cell of a grid below `out`/runs; what was finished before is kept, what stages they share run once.
 
     `shard` "2/4": the second of four parts of the cells alone, for several processes, GPUs or machines that see one
-    folder. `test_data`: a folder on whose labelled images each network is evaluated too. `after` is called when a cell
-    is finished. Errors as `train`; wrong settings of any cell are told before the first one starts.
+    folder. `test_data`: a folder on whose labelled images each network is evaluated too; none of them may be among
+    those that are learnt from. `after` is called when a cell is finished. Errors as `train`; wrong settings, missing
+    files and impossible splits of any cell are told before the first one starts. UsageError where the folder holds a
+    comparison of other data or with other settings than those that cells differ in.
     """
-    cells, began = grid.cells(), time.monotonic()
+    out, began = Path(out), time.monotonic()
+    cells = grid.cells()
     own = part_of(cells, shard)
+    Source.of(data, unlabelled, list_csv, labels, groups=groups)  # UsageError on options that exclude each other
     for cell in cells:
         grid.config(cell)
         if METHODS[cell.method].needs_groups and groups is None and (data or list_csv):
             raise UsageError(
                 f"method {cell.method} compares with true groups: name a table of them with --groups F.csv"
             )
-    store = StageStore(Path(out) / "stages")
+    place = Place(data, unlabelled, list_csv, labels, groups, test_data)
     if data is None and list_csv is None:
-        data, unlabelled, groups = _demo(out, grid.task)
+        place = _demo(out, grid.task, test_data)
+    _require_same(grid, out, place)
+    if not all(_finished(grid, out, cell, place) for cell in own):
+        _require_possible(grid, cells, place)
+    _remember(grid, out, place)
+    store = StageStore(out / "stages")
     for count, cell in enumerate(own, 1):
-        run = RunFolder(Path(out) / "runs" / cell.folder)
+        run = RunFolder(out / "runs" / cell.folder)
         say(f"--- {count}/{len(own)}: {cell.name}, label fraction {cell.label_fraction:g}, "
             f"{f'fold {cell.fold}, ' if cell.fold else ''}seed {cell.seed}")  # fmt: skip
-        other = run.path / "evaluation_test_data"
-        finished = (run.path / CELL).is_file() and (test_data is None or (other / "metrics.json").is_file())
-        if finished:
-            run.require_same(grid.config(cell), Source.of(data, unlabelled, list_csv, labels, groups=groups))
+        if _finished(grid, out, cell, place):
+            run.require_same(grid.config(cell), place.source(cell))
             say("finished before, skipped")
             continue
         left = None if time_limit is None else time_limit - (time.monotonic() - began)
-        train(grid.config(cell), run.path, data, unlabelled, list_csv, labels, devices, time_limit=left, groups=groups,
-              store=store)  # fmt: skip
-        if test_data is not None:
-            evaluate_run(run.path, data=test_data, result=other, devices=devices)
-        write_json(run.path / CELL, {"method": cell.name, "label_fraction": cell.label_fraction, "fold": cell.fold,
-                                     "seed": cell.seed})  # fmt: skip
+        train(grid.config(cell), run.path, place.data, place.unlabelled, list_csv, labels, devices, time_limit=left,
+              groups=place.groups_of(cell), store=store)  # fmt: skip
+        if test_data is not None and tested_on(run.test_data) != os.path.abspath(test_data):
+            (run.test_data / TESTED).unlink(missing_ok=True)
+            evaluate_run(run.path, data=test_data, result=run.test_data, devices=devices)
+            write_json(run.test_data / TESTED, {"data": os.path.abspath(test_data)})
+        write_json(run.cell, {"method": cell.name, "label_fraction": cell.label_fraction, "fold": cell.fold,
+                              "seed": cell.seed})  # fmt: skip
         after()
 
 
-def _demo(out: Path, task: str) -> tuple[Path, list[Path], Path]:
+def _finished(grid: Grid, out: Path, cell: Cell, place: Place) -> bool:
+    run = RunFolder(out / "runs" / cell.folder)
+    tested = place.test_data is None or tested_on(run.test_data) == os.path.abspath(place.test_data)
+    return run.cell.is_file() and run.finished("evaluation", grid.config(cell)) and tested
+
+
+def _require_same(grid: Grid, out: Path, place: Place) -> None:
+    """UsageError where the folder holds a comparison with other settings: its table would set apart what does not
+    differ by the method alone."""
+    path = out / COMPARISON
+    if not path.is_file():
+        return
+    try:
+        before = read_json(path)
+        known = before["source"].pop("groups")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: is damaged ({error}): remove it, then run the comparison again") from error
+    now = _common(grid, place)
+    if now["source"].pop("groups") is not None and known is not None:  # methods that need them may come later
+        before["source"]["groups"], now["source"]["groups"] = known, os.path.abspath(place.groups)
+    require_equal(out, "comparison", before, now)
+
+
+def _remember(grid: Grid, out: Path, place: Place) -> None:
+    path, content = out / COMPARISON, _common(grid, place)
+    if path.is_file():
+        content["source"]["groups"] = content["source"]["groups"] or read_json(path)["source"]["groups"]
+    write_json(path, content)
+
+
+def _common(grid: Grid, place: Place) -> dict:
+    """What all cells of a comparison have in common, as JSON would give it back."""
+    source = Source.of(place.data, place.unlabelled, place.list_csv, place.labels, groups=place.groups)
+    return {"config": grid.shared(), "source": source.to_dict()}
+
+
+def _require_possible(grid: Grid, cells: Sequence[Cell], place: Place) -> None:
+    """Errors that some cell, or its evaluation on other data, would meet hours after the first one started."""
+    task = get_task(grid.task, place.labels)
+    found = find_cases(task, place.data, place.unlabelled, place.list_csv)
+    for config in {(cell.label_fraction, cell.fold, cell.seed): grid.config(cell) for cell in cells}.values():
+        make_split(found, task, config.split_seed, config.label_fraction, config.fold, label_seed=config.seed)
+    if any(METHODS[cell.method].needs_groups for cell in cells):
+        read_groups(place.groups, [case.id for case in found])
+    if place.test_data is not None:
+        others = [case for case in find_cases(task, place.test_data) if case.label is not None]
+        if not others:
+            raise DataError(f"{place.test_data}: holds no case with a label, so there is nothing to compare with")
+        _require_unseen(found, others, task, place.test_data)
+
+
+def _require_unseen(learnt: Sequence[Case], others: Sequence[Case], task, folder: Path) -> None:
+    """DataError where an image of other data is one of those that networks learn from, by its file or its values."""
+    files = {os.path.realpath(case.image) for case in learnt}
+    seen = [case.image for case in others if os.path.realpath(case.image) in files]
+    if not seen:
+        rows = check_data(task, [replace(case, label=None) for case in (*learnt, *others)]).rows
+        seen = [row.file for row in also_among(rows[len(learnt) :], rows[: len(learnt)])]
+    if seen:
+        raise DataError(
+            f"--test-data {folder}: {len(seen)} of its images are among those of --data, --list or --unlabelled, such "
+            f"as {seen[0]}: no network may be tested on what it learnt from"
+        )
+
+
+def _demo(out: Path, task: str, test_data: Path | None) -> Place:
     """The demo data, once for all cells: folder, unlabelled ones, their kinds."""
     from clustercl.data.demo import write_demo
 
-    folder = Path(out) / "demo_data"
+    folder = out / "demo_data"
     if not folder.is_dir():
         say(f"no --data given: writing demo data to {folder}")
         write_demo(folder, task)
-    return folder, [folder / "unlabelled"], folder / "kinds.csv"
+    return Place(folder, [folder / "unlabelled"], groups=folder / "kinds.csv", test_data=test_data)

@@ -91,6 +91,13 @@ def known_keys(kind: type, prefix: str = "") -> list[str]:
     return names
 
 
+def require_known(kind: type, key: str) -> None:
+    """UsageError, with the nearest one, where a nested dataclass has no setting of this dotted name."""
+    known = known_keys(kind)
+    if key not in known:
+        raise _unknown(key, known)
+
+
 def coerce(value, hint, key: str, known: Sequence[str] = ()):
     """`value` as the kind that `hint` asks for. UsageError where it is of another."""
     if is_dataclass(hint):

@@ -4,6 +4,7 @@
     autoencoder/ pretrain/ finetune/   each: last.pt best.pt metrics.jsonl and TensorBoard event files
     clusters/    features.npy linkage.npy units.csv
     evaluation/  metrics.json per_case.csv
+    cell.json  evaluation_test_data/   only in a comparison: that it is finished, and metrics on another folder
 
 Whether a stage is finished is read from its files; there is no other state, so nothing can disagree with them.
 """
@@ -49,8 +50,8 @@ class Source:
         """UsageError on options that exclude each other."""
         if data is not None and list_csv is not None:
             raise UsageError("--data and --list exclude each other: a list names every image itself")
-        if data is None and list_csv is None and (unlabelled or labels):
-            option = "--unlabelled" if unlabelled else "--labels"
+        if data is None and list_csv is None and (unlabelled or labels or groups):
+            option = "--unlabelled" if unlabelled else "--labels" if labels else "--groups"
             raise UsageError(f"{option} needs --data or --list: without them a run uses its own demo data")
         absolute = [os.path.abspath(folder) for folder in unlabelled]
         return cls(
@@ -70,6 +71,17 @@ class Source:
         return asdict(self) | {"unlabelled": [*self.unlabelled]}
 
 
+def require_equal(path: Path, what: str, before: dict, now: dict) -> None:
+    """UsageError naming every setting in which what lies at `path` differs from what is asked for now."""
+    before, now = flatten(before), flatten(now)
+    differing = [f"{key} was {before[key]!r}, is {now.get(key)!r}" for key in before if before[key] != now.get(key)]
+    if differing:
+        shown = "; ".join(differing[:6]) + (f"; and {len(differing) - 6} more" if len(differing) > 6 else "")
+        raise UsageError(
+            f"{path}: holds a {what} with other settings ({shown}): repeat them to go on, or choose another --out"
+        )
+
+
 class RunFolder:
     """The paths of a run; reading and writing what is not a stage's own."""
 
@@ -82,6 +94,8 @@ class RunFolder:
         self.evaluation = self.path / "evaluation"
         self.encoder = self.path / "encoder.pt"
         self.report = self.path / "report.html"
+        self.cell = self.path / "cell.json"
+        self.test_data = self.path / "evaluation_test_data"
 
     def last(self, stage: str) -> Path:
         return self.path / stage / "last.pt"
@@ -119,14 +133,8 @@ class RunFolder:
     def require_same(self, config: Config, source: Source) -> None:
         """UsageError naming every setting in which the run differs from what is asked for now."""
         known, place = self.read_config()
-        before = flatten(known.to_dict() | {"source": place.to_dict()})
-        now = flatten(config.to_dict() | {"source": source.to_dict()})
-        differing = [f"{key} was {before[key]!r}, is {now[key]!r}" for key in before if before[key] != now[key]]
-        if differing:
-            shown = "; ".join(differing[:6]) + (f"; and {len(differing) - 6} more" if len(differing) > 6 else "")
-            raise UsageError(
-                f"{self.path}: holds a run with other settings ({shown}): repeat them to go on, or choose another --out"
-            )
+        require_equal(self.path, "run", known.to_dict() | {"source": place.to_dict()},
+                      config.to_dict() | {"source": source.to_dict()})  # fmt: skip
 
     def write_split(self, split: Split) -> None:
         write_json(self.split_path, split.to_dict())
@@ -169,7 +177,7 @@ class RunFolder:
     def discard(self, stage: str) -> bool:
         """Remove what a stage left, in one rename so that a kill leaves all of it or nothing; whether there was any.
 
-        The report goes with it: it shows what is no longer so.
+        The report goes with it: it shows what is no longer so. With the evaluation goes all that a comparison knows.
         """
         folder = self.path / stage
         aside = self.path / f".discarded.{stage}"
@@ -177,6 +185,9 @@ class RunFolder:
         if not folder.exists():
             return False
         self.report.unlink(missing_ok=True)
+        if stage == "evaluation":
+            self.cell.unlink(missing_ok=True)
+            shutil.rmtree(self.test_data, ignore_errors=True)
         os.replace(folder, aside)
         shutil.rmtree(aside)
         return True

@@ -16,10 +16,11 @@ def test_table_files_and_another_folder(tmp_path, capsys, monkeypatch):
     data = write_demo(tmp_path / "data", "skin", cases=8)
     monkeypatch.chdir(tmp_path)
     words = ["compare", "--task", "skin", "--data", str(data), "--preset", "tiny", "--device", "cpu", *SETS]
-    assert run([*words, "--label-fractions", "1", "--test-data", str(data)]) == 0
+    other = write_demo(tmp_path / "other", "skin", cases=3, seed=1)
+    assert run([*words, "--label-fractions", "1", "--test-data", str(other)]) == 0
     shown = capsys.readouterr()
     out = tmp_path / "runs" / "compare"  # the default
-    assert shown.out.startswith("| labels | method |") and f"On {data}:" in shown.out
+    assert shown.out.startswith("| labels | method |") and f"On {other}:" in shown.out
     assert (out / "table.md").read_text() in shown.out and (out / "table_test_data.md").read_text() in shown.out
     for method in ("scratch", "simclr", "pseudo-class"):
         assert f"| 1 | {method} |" in shown.out
@@ -45,6 +46,9 @@ def test_table_files_and_another_folder(tmp_path, capsys, monkeypatch):
         (["--shard", "3/2"], "--shard: wanted I/N"),
         (["--folds", "0"], "--folds: wanted a number from 1 on"),
         (["--vary", "cluster.clusters=3"], "there is no setting cluster.clusters: did you mean cluster.n_clusters?"),
+        (["--vary", "temperature=0.1,0.5"], "there is no setting temperature: did you mean pretrain.temperature?"),
+        (["--vary", "cluster.n_clusters"], "--vary cluster.n_clusters: wanted KEY=VALUE,VALUE"),
+        (["--unlabelled", "PH2"], "--unlabelled needs --data or --list"),
         (["--baseline", "mae"], "--baseline: 'mae' is not compared, wanted one of scratch, simclr, pseudo-class"),
     ],
 )

@@ -44,8 +44,10 @@ def test_lines_average_over_seeds_before_they_compare():
     table = rows("simclr", many) + rows("simclr", many, seed=1)
     table += rows("new", [v + 0.1 for v in many]) + rows("new", [v + 0.3 for v in many], seed=1)
     simclr, new = summarise(table, "simclr")
-    assert (simclr.method, simclr.difference, simclr.won, simclr.p, simclr.over_seeds) == ("simclr", *3 * [None], 0)
-    assert (new.cases, new.seeds, new.won) == (20, 2, (2, 2))
+    assert (simclr.method, simclr.difference, simclr.won, simclr.better, simclr.p, simclr.over_seeds) == (
+        "simclr", *4 * [None], 0,
+    )  # fmt: skip
+    assert (new.cases, new.seeds, new.won, new.better) == (20, 2, (2, 2), 1)
     assert new.dice == pytest.approx(simclr.dice + 0.2) and new.difference == pytest.approx(0.2)
     assert new.over_seeds == pytest.approx(0.2 / 2**0.5)
     assert new.interval[0] < new.dice < new.interval[1]
@@ -63,7 +65,31 @@ def test_only_seeds_that_both_have_are_compared():
     assert (simclr.seeds, new.seeds, new.won) == (3, 2, (1, 2))
     assert new.difference == pytest.approx(-0.03)
     apart = summarise(rows("simclr", many) + rows("new", many, seed=1), "simclr")[1]
-    assert (apart.difference, apart.won, apart.p) == (None, None, None)
+    assert (apart.difference, apart.won, apart.better, apart.p) == (None, None, None, None)
+
+
+def test_the_share_of_cases_tells_what_a_mean_may_hide():
+    simclr = rows("simclr", [0.8, 0.8, 0.8, 0.1])
+    new = summarise(simclr + rows("new", [0.7, 0.7, 0.8, 0.9]), "simclr")[1]
+    assert new.difference == pytest.approx(0.15) and new.better == pytest.approx((1 + 0.5) / 4)
+
+
+def test_agreeing_that_there_is_nothing_is_right_and_finding_it_is_wrong(tmp_path):
+    """Or a method that finds lesions in healthy skin would be compared on the other cases alone."""
+    cell(tmp_path, "simclr", 0, "a,lesion,0.8,0.7,2,1\nb,lesion,,,,\n")
+    cell(tmp_path, "mae", 0, "a,lesion,0.8,0.7,2,1\nb,lesion,0,0,99,0\n")
+    found = collect(tmp_path)
+    assert Row("simclr", 0.5, "", 0, "b", 1.0, 1.0, 0.0) in found and len(found) == 4
+    assert summarise(found, "simclr")[0].difference == pytest.approx(-0.5)  # in the order of the folders: mae
+
+
+def test_folds_test_other_cases_and_are_paired_each_with_its_own(tmp_path):
+    one = [Row(name, 0.5, "1/2", 0, f"a{n}", 0.5 + off, 0.4, 9.0) for name, off in (("simclr", 0), ("mae", 0.1))
+           for n in range(6)]  # fmt: skip
+    two = [Row(name, 0.5, "2/2", 0, f"b{n}", 0.6 + off, 0.4, 9.0) for name, off in (("simclr", 0), ("mae", -0.05))
+           for n in range(6)]  # fmt: skip
+    mae = summarise(one + two, "simclr")[1]
+    assert (mae.cases, mae.won, mae.better) == (12, (1, 2), 0.5) and mae.difference == pytest.approx(0.025)
 
 
 def test_p_is_corrected_for_all_lines_of_the_table():

@@ -10,19 +10,22 @@ from clustercl.evaluation.comparison import Line
 from clustercl.report.comparison import figure, markdown, write_comparison
 
 LINES = [
-    Line("simclr", 0.1, 40, 3, 0.7012, (0.68, 0.72), 0.01, None, None, None, 0.6, 12.34),
-    Line("pseudo-class", 0.1, 40, 3, 0.7512, (0.73, 0.77), 0.02, 0.05, (2, 3), 0.0123, 0.65, 10.0),
-    Line("simclr", 1.0, 40, 1, 0.8, (0.78, 0.82), None, None, None, None, 0.7, 8.0),
-    Line("mae", 0.1, 40, 1, 0.8, (0.78, 0.82), None, 0.1, (1, 1), 0.02, 0.7, 8.0),
+    Line("simclr", 0.1, 40, 3, 0.7012, (0.68, 0.72), 0.01, None, None, None, None, 0.6, 12.34),
+    Line("pseudo-class", 0.1, 40, 3, 0.7512, (0.73, 0.77), 0.02, 0.05, (2, 3), 0.625, 0.0123, 0.65, 10.0),
+    Line("simclr", 1.0, 40, 1, 0.8, (0.78, 0.82), None, None, None, None, None, 0.7, 8.0),
+    Line("mae", 0.1, 40, 1, 0.8, (0.78, 0.82), None, 0.1, (1, 1), 0.5, 0.02, 0.7, 8.0),
 ]
 
 
 def test_the_table():
     text = markdown(LINES, "simclr").splitlines()
-    assert text[0].startswith("| labels | method | cases |") and "| to simclr | better in | p |" in text[0]
-    assert text[2] == "| 0.1 | simclr | 40 | 3 | 0.701 | 0.680 to 0.720 | 0.010 |  |  |  | 0.600 | 12.3 |"
+    assert (
+        text[0].startswith("| labels | method | cases |") and "| to simclr | better in | cases better | p |" in text[0]
+    )
+    assert text[2] == "| 0.1 | simclr | 40 | 3 | 0.701 | 0.680 to 0.720 | 0.010 |  |  |  |  | 0.600 | 12.3 |"
     assert text[3] == (
-        "| 0.1 | pseudo-class | 40 | 3 | **0.751** | 0.730 to 0.770 | 0.020 | +0.050 | 2 of 3 | 0.012 | 0.650 | 10.0 |"
+        "| 0.1 | pseudo-class | 40 | 3 | **0.751** | 0.730 to 0.770 | 0.020 | +0.050 | 2 of 3 | 62% | 0.012 | "
+        "0.650 | 10.0 |"
     )
     assert text[4].startswith("| 1 | simclr | 40 | 1 | **0.800** |")
     assert text[5].startswith("| 0.1 | mae | 40 | 1 | 0.800 |")  # of a single seed, so not the best of three

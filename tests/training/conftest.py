@@ -18,11 +18,11 @@ TINY = [
 ]  # fmt: skip
 
 
-def write_skin(folder: Path, labelled: int = 8, unlabelled: int = 4) -> Path:
+def write_skin(folder: Path, labelled: int = 8, unlabelled: int = 4, first: int = 0) -> Path:
     """Brown discs on skin of the ISIC 2017 layout, and photographs without masks under `unlabelled`."""
     rows, columns = np.mgrid[:40, :48]
     for number in range(labelled + unlabelled):
-        draw = np.random.default_rng(number)
+        draw = np.random.default_rng(first + number)
         row, column, radius = draw.uniform((12, 14, 6), (28, 34, 12))
         disc = (rows - row) ** 2 + (columns - column) ** 2 < radius**2
         image = np.where(disc[..., None], (90, 50, 40), (220, 170, 150)) + draw.integers(-9, 10, (40, 48, 3))
@@ -45,7 +45,8 @@ def skin(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def make_skin():
-    """make_skin(folder, labelled=8, unlabelled=4) writes such a folder and gives it back."""
+    """make_skin(folder, labelled=8, unlabelled=4, first=0) writes such a folder and gives it back. Another `first`
+    makes other photographs of the same names."""
     return write_skin
 
 

@@ -3,15 +3,20 @@
 import csv
 import os
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 
 from clustercl.errors import DataError, UsageError
+from clustercl.files import read_json
 from clustercl.report.comparison import write_comparison
 from clustercl.training import pipeline
-from clustercl.training.compare import Cell, Grid, compare, parse_shard, parse_vary, part_of
+from clustercl.training.compare import compare
 from clustercl.training.config import resolve
 from clustercl.training.devices import DeviceRequest
+from clustercl.training.grid import Cell, Grid, parse_shard, parse_vary, part_of
 from clustercl.training.overrides import flatten
 from clustercl.training.pipeline import train
 
@@ -35,8 +40,10 @@ def test_cells_of_a_grid(grid):
     assert len(cells) == len({cell.folder for cell in cells}) == 3 * 2 * 2 * 2
     assert cells[0] == Cell("scratch", 0.4, "1/2", 3)
     assert cells[0].folder == "scratch/labels0.4-fold1of2-seed3"
-    config = grid(seeds=(5, 3)).config(Cell("simclr", 0.4, "", 5))
-    assert (config.seed, config.split_seed, config.label_fraction, config.method) == (5, 3, 0.4, "simclr")
+    for seeds in ((5, 3), (5,)):  # whichever others there are: who validates and tests stays the same
+        config = grid(seeds=seeds).config(Cell("simclr", 0.4, "", 5))
+        assert (config.seed, config.split_seed, config.label_fraction, config.method) == (5, 0, 0.4, "simclr")
+    assert grid(sets=("split_seed=7",)).config(Cell("simclr", 0.4, "", 5)).split_seed == 7
 
 
 def test_a_setting_is_varied_for_the_methods_that_use_it(grid):
@@ -51,6 +58,18 @@ def test_a_setting_is_varied_for_the_methods_that_use_it(grid):
     ]
     config = grid(vary=vary).config(cells[3])
     assert config.cluster.n_clusters == 3
+    methods = ("simclr", "byol", "mae", "pseudo-class-tree", "g-simclr")
+    for key, value, users in (
+        ("pretrain.tree_cuts", "[1,2,4,8],[0.5,1,2,4]", {"pseudo-class-tree"}),
+        ("pretrain.mask_share", "0.5", {"mae"}),
+        ("pretrain.momentum", "0.9", {"byol"}),
+        ("pretrain.temperature", "0.5", {"simclr", "pseudo-class-tree", "g-simclr"}),
+        ("pretrain.recluster_epochs", "2", {"pseudo-class-tree"}),
+        ("pretrain.lr", "0.1", {*methods}),
+    ):
+        cells = grid(methods, (1.0,), vary=parse_vary([f"{key}={value}"])).cells()
+        assert {cell.method for cell in cells if cell.variant} == users, key
+    assert parse_vary(["pretrain.tree_cuts=[1,2], [3,4]"]) == (("pretrain.tree_cuts", ("[1,2]", "[3,4]")),)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +79,14 @@ def test_a_setting_is_varied_for_the_methods_that_use_it(grid):
         ({"methods": ("simclr", "simclr")}, "--methods: wanted one or more different values"),
         ({"label_fractions": ()}, "--label-fractions: wanted one or more"),
         ({"seeds": (1, 1)}, "--seeds: wanted one or more different values, got 1,1"),
+        ({"seeds": (-1, 0)}, "--seeds: wanted whole numbers from 0 on, got -1"),
         ({"folds": 0}, "--folds: wanted a number from 1 on, got 0"),
+        ({"vary": (("temperature", ("1",)),)}, "there is no setting temperature: did you mean pretrain.temperature"),
+        ({"vary": (("seed", ("1", "2")),)}, "--vary seed=1,2: seed has an option of its own, --seeds"),
+        (
+            {"methods": ("simclr",), "vary": (("cluster.n_clusters", ("5",)),)},
+            "--vary cluster.n_clusters=5: none of the methods simclr uses this setting",
+        ),
     ],
 )
 def test_a_grid_that_cannot_be(grid, options, message):
@@ -82,8 +108,44 @@ def test_errors_of_any_cell_come_before_the_first_run(grid, skin, tmp_path):
     for text in ("0/2", "3/2", "2", "a/b"):
         with pytest.raises(UsageError, match="--shard: wanted I/N"):
             parse_shard(text)
-    with pytest.raises(UsageError, match="--vary a=: wanted KEY=VALUE,VALUE"):
-        parse_vary(["a="])
+    for text in ("a=", "a", "=1", "a=1,,2"):
+        with pytest.raises(UsageError, match=f"--vary {text}: wanted KEY=VALUE,VALUE"):
+            parse_vary([text])
+
+
+def test_what_a_later_cell_would_miss_is_told_before_the_first_run(grid, skin, make_skin, tmp_path):
+    out, table = tmp_path / "out", tmp_path / "kinds.csv"
+    table.write_text("id,group\nsomebody,1\n")
+    nowhere, plain = tmp_path / "nowhere", make_skin(tmp_path / "plain", labelled=0, first=50) / "unlabelled"
+    both = grid(("scratch", "oracle-class"))
+    for wrong, given, error, message in (
+        (grid(), {"test_data": nowhere}, DataError, "nowhere: no such folder"),
+        (grid(), {"test_data": plain}, DataError, "plain/unlabelled: holds no case with a label"),
+        (both, {"groups": nowhere}, DataError, "nowhere: wanted a CSV file"),
+        (both, {"groups": table}, DataError, "names none of the 12 images"),
+        (grid(label_fractions=(1.0, 0.01)), {}, UsageError, "--label-fraction 0.01: of . labelled training cases"),
+    ):
+        with pytest.raises(error, match=message):
+            compare(wrong, out, skin, devices=CPU, **given)
+    with pytest.raises(UsageError, match="--groups needs --data or --list"):
+        compare(both, out, groups=table, devices=CPU)
+    with pytest.raises(UsageError, match="--unlabelled needs --data or --list"):
+        compare(grid(), out, unlabelled=[plain], devices=CPU)
+    assert not out.exists()
+
+
+def test_nothing_is_tested_on_what_it_learnt_from(grid, skin, make_skin, tmp_path):
+    copies = make_skin(tmp_path / "copies", labelled=3)  # other files, the same photographs
+    for other in (skin, copies):
+        with pytest.raises(DataError, match="of its images are among those of --data, --list or --unlabelled, such as"):
+            compare(grid(), tmp_path / "out", skin, test_data=other, devices=CPU)
+    pool = make_skin(tmp_path / "pool", labelled=3, first=50)
+    (tmp_path / "unlabelled").mkdir()
+    for image in (pool / "ISIC-2017_Training_Data").iterdir():
+        shutil.copy(image, tmp_path / "unlabelled" / f"other_{image.name}")
+    with pytest.raises(DataError, match="3 of its images"):
+        compare(grid(), tmp_path / "out", skin, [tmp_path / "unlabelled"], test_data=pool, devices=CPU)
+    assert not (tmp_path / "out").exists()
 
 
 def per_case(folder):
@@ -91,10 +153,10 @@ def per_case(folder):
         return list(csv.reader(file))
 
 
-def test_a_whole_comparison_shares_stages_and_changes_nothing_by_it(grid, skin, tmp_path, capsys):
-    out, chosen = tmp_path / "out", grid()
+def test_a_whole_comparison_shares_stages_and_changes_nothing_by_it(grid, skin, make_skin, tmp_path, capsys):
+    out, chosen, other = tmp_path / "out", grid(), make_skin(tmp_path / "other", first=50)
     written = []
-    compare(chosen, out, skin, [skin / "unlabelled"], devices=CPU, test_data=skin,
+    compare(chosen, out, skin, [skin / "unlabelled"], devices=CPU, test_data=other,
             after=lambda: written.append(write_comparison(out, "simclr")))  # fmt: skip
     assert len(written) == 6 and written[0] is None and "pseudo-class" in written[-1]
     # Once each: the auto-encoder, its clusters, two pre-trainings.
@@ -111,9 +173,29 @@ def test_a_whole_comparison_shares_stages_and_changes_nothing_by_it(grid, skin, 
         train(chosen.config(cell), alone, skin, [skin / "unlabelled"], devices=CPU, quiet=True)
         assert per_case(out / "runs" / cell.folder) == per_case(alone), cell
     # And on all labelled images of another folder.
-    assert write_comparison(out, "simclr", "evaluation_test_data", "_test_data")
+    assert write_comparison(out, "simclr", "evaluation_test_data", "_test_data", data=other)
     with open(out / "results_test_data.csv", newline="") as file:
-        assert len({row["case"] for row in csv.DictReader(file)}) == 8
+        rows = list(csv.DictReader(file))
+    assert len({row["case"] for row in rows}) == 8 and len(rows) == 6 * 8
+    # Of a third folder every network is measured anew, and rows of the second are not shown as the third's.
+    third = make_skin(tmp_path / "third", labelled=2, first=80)
+    assert write_comparison(out, "simclr", "evaluation_test_data", "_test_data", data=third) is None
+    capsys.readouterr()
+    compare(chosen, out, skin, [skin / "unlabelled"], devices=CPU, test_data=third)
+    assert "finetune: 8 steps" not in capsys.readouterr().err
+    assert write_comparison(out, "simclr", "evaluation_test_data", "_test_data", data=third)
+    with open(out / "results_test_data.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 6 * 2
+
+
+def test_a_network_that_was_trained_on_by_hand_is_measured_again(grid, skin, tmp_path, capsys):
+    out, chosen = tmp_path / "out", grid(("scratch",), (1.0,))
+    compare(chosen, out, skin, devices=CPU)
+    (run,) = (path.parent for path in out.glob("runs/*/*/cell.json"))
+    pipeline.run_stage("finetune", run, devices=CPU, quiet=True)
+    assert not (run / "cell.json").exists()
+    compare(chosen, out, skin, devices=CPU)
+    assert (run / "cell.json").exists() and "finetune: finished before, skipped" in capsys.readouterr().err
 
 
 def test_it_goes_on_and_grows(grid, skin, tmp_path, monkeypatch, capsys):
@@ -124,8 +206,75 @@ def test_it_goes_on_and_grows(grid, skin, tmp_path, monkeypatch, capsys):
     compare(grid(("scratch", "autoencoder"), (1.0,)), out, skin, devices=CPU)
     assert asked == ["autoencoder", "finetune", "evaluation"]  # scratch is not trained again
     assert "scratch, label fraction 1, seed 0\nfinished before, skipped" in capsys.readouterr().err
-    with pytest.raises(UsageError, match=r"holds a run with other settings .finetune.lr was"):
-        compare(grid(("scratch",), (1.0,), sets=("finetune.lr=0.5",)), out, skin, devices=CPU)
+    # Others in the same table would be compared as if only the method differed.
+    with pytest.raises(UsageError, match=r"out: holds a comparison with other settings .config.finetune.lr was"):
+        compare(grid(("simclr",), (1.0,), sets=("finetune.lr=0.5",)), out, skin, devices=CPU)
+    with pytest.raises(UsageError, match=r"config.folds was 1, is 5"):
+        compare(grid(("scratch",), (1.0,), folds=5), out, skin, devices=CPU)
+    with pytest.raises(UsageError, match=r"source.unlabelled was \[\], is \["):
+        compare(grid(("scratch",), (1.0,)), out, skin, [skin / "unlabelled"], devices=CPU)
+    # Other seeds, and a method that needs more to be known, do join it.
+    table = tmp_path / "kinds.csv"
+    table.write_text("id,group\n" + "".join(f"ISIC_{number:07d},{number % 2}\n" for number in range(8)))
+    compare(grid(("scratch", "oracle-class"), (1.0,), seeds=(1,)), out, skin, groups=table, devices=CPU)
+    compare(grid(("scratch",), (1.0,), seeds=(0, 1)), out, skin, devices=CPU)
+    assert capsys.readouterr().err.count("finished before, skipped") == 2
+    tests = {tuple(read_json(path)["test"]) for path in out.glob("runs/*/*/split.json")}
+    assert len(tests) == 1 and len(list(out.glob("runs/*/*/cell.json"))) == 4
+    other = tmp_path / "others.csv"
+    other.write_text(table.read_text())
+    with pytest.raises(UsageError, match=r"source.groups was '.*kinds.csv', is '.*others.csv'"):
+        compare(grid(("oracle-class",), (1.0,)), out, skin, groups=other, devices=CPU)
+
+
+def test_folds_test_every_case_once(grid, skin, tmp_path):
+    out = tmp_path / "out"
+    compare(grid(("scratch", "simclr"), (1.0,), folds=2), out, skin, devices=CPU)
+    assert write_comparison(out, "simclr")
+    with open(out / "results.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for method in ("scratch", "simclr"):
+        cases = [row["case"] for row in rows if row["method"] == method]
+        assert sorted(cases) == sorted(set(cases)) and len(cases) == 8
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from clustercl.training.compare import compare
+from clustercl.training.devices import DeviceRequest
+from clustercl.training.grid import Grid
+
+data, out, shard, *sets = sys.argv[1:]
+grid = Grid("skin", "tiny", ("simclr", "pseudo-class"), (1.0,), sets=tuple(sets))
+compare(grid, Path(out), Path(data), shard=shard, devices=DeviceRequest("cpu", workers=0))
+"""
+
+
+@pytest.mark.slow
+def test_two_parts_at_once_and_one_killed_give_the_numbers_of_one(grid, skin, tmp_path):
+    chosen = grid(("simclr", "pseudo-class"), (1.0,), sets=("pretrain.steps=40",))
+    compare(chosen, tmp_path / "one", skin, devices=CPU)
+    out = tmp_path / "two"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+
+    def part(shard):
+        return subprocess.Popen([sys.executable, "-c", KILLED, str(skin), str(out), shard, *chosen.sets],
+                                env=environment, stderr=subprocess.PIPE, text=True)  # fmt: skip
+
+    first, second = part("1/2"), part("2/2")
+    pretrained = out / "runs" / chosen.cells()[1].folder / "pretrain"
+    until = time.monotonic() + 300  # imports alone take half a minute beside a full load
+    while not (pretrained / "metrics.jsonl").is_file() and second.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+    second.kill()
+    second.wait()
+    assert first.wait() == 0, first.stderr.read()
+    assert not (pretrained.parent / "cell.json").exists()
+    again = part("2/2")
+    assert again.wait() == 0, again.stderr.read()
+    for cell in chosen.cells():
+        assert per_case(out / "runs" / cell.folder) == per_case(tmp_path / "one" / "runs" / cell.folder)
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 4, 5, 8, 13])
