@@ -1,8 +1,9 @@
-"""The fixed splits of docs/results: python -m clustercl.benchmarks.result_lists skin|heart DATA OUT.csv
+"""The fixed splits of docs/results: python -m clustercl.benchmarks.result_lists skin|heart|demo-ct DATA OUT.csv
 
 skin: the folder of 2,000 labelled photographs of ISIC 2017 at 256 pixels and 600 others: 1,500 train, 100 validate, 400
-test. heart: 80 volumes of ACDC by their list.csv: 48 patients train, 8 validate, 24 test. Who is in which part is
-decided by a hash of the id alone; images that are the same pixel for pixel go by the first id of them.
+test. heart: 80 volumes of ACDC by their list.csv: 48 patients train, 8 validate, 24 test. demo-ct: `clustercl data demo
+--task heart --cases 24`: 14 train, 2 validate, 8 test, and 12 without labels. Who is in which part is decided by a hash
+of the id alone; images that are the same pixel for pixel go by the first id of them.
 """
 
 import hashlib
@@ -18,7 +19,8 @@ from clustercl.data.task import Task, get_task
 from clustercl.files import write_csv
 
 PARTS = {"skin": (("train", 1500), ("validation", 100), ("test", 400)),
-         "heart": (("train", 48), ("validation", 8), ("test", 24))}  # fmt: skip
+         "heart": (("train", 48), ("validation", 8), ("test", 24)),
+         "demo-ct": (("train", 14), ("validation", 2), ("test", 8))}  # fmt: skip
 
 
 def split(groups: dict[str, list[str]], parts: tuple[tuple[str, int], ...]) -> dict[str, str]:
@@ -46,13 +48,13 @@ def same_pixels(cases: list[Case], task: Task) -> dict[str, list[str]]:
     return groups
 
 
-def rows(task: str, data: Path) -> list[tuple[str, str, str, str, str]]:
+def rows(name: str, data: Path) -> list[tuple[str, str, str, str, str]]:
     """id, image, label, group, split; paths are absolute."""
-    kind = get_task(task)
-    cases = find_cases(kind, data) if task == "skin" else find_cases(kind, None, (), data / "list.csv")
+    kind = get_task("skin" if name == "skin" else "heart")
+    cases = find_cases(kind, None, (), data / "list.csv") if name == "heart" else find_cases(kind, data)
     groups = same_pixels([case for case in cases if case.label is not None], kind)
-    part = split(groups, PARTS[task])
-    group = {name: first for first, names in groups.items() for name in names}
+    part = split(groups, PARTS[name])
+    group = {id_: first for first, ids in groups.items() for id_ in ids}
     return [
         (case.id, os.path.abspath(case.image), os.path.abspath(case.label) if case.label else "",
          group.get(case.id, case.group), part.get(case.id, ""))
@@ -60,8 +62,8 @@ def rows(task: str, data: Path) -> list[tuple[str, str, str, str, str]]:
     ]  # fmt: skip
 
 
-def main(task: str, data: str, out: str) -> None:
-    found = rows(task, Path(data))
+def main(name: str, data: str, out: str) -> None:
+    found = rows(name, Path(data))
     write_csv(Path(out), ("id", "image", "label", "group", "split"), found)
     counts = {name: sum(row[-1] == name for row in found) for name in ("train", "validation", "test", "")}
     print(f"{out}:", ", ".join(f"{count} {name or 'unlabelled'}" for name, count in counts.items()))
