@@ -7,7 +7,7 @@ changes are relative to each sample's own spread, so that they suit photographs 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch.nn.functional import affine_grid, grid_sample
@@ -53,6 +53,12 @@ class Recipe:
     cutout: float = 0.0
     cutout_side: float = 0.35
 
+    def times(self, factor: float) -> "Recipe":
+        """All strengths and chances times a factor, 0 for the identity; what a change is like when it comes stays."""
+        kept = ("blur_passes", "noise_sd", "cutout_side")
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return Recipe(**{name: value if name in kept else value * factor for name, value in values.items()})
+
 
 # Contrast needs views that differ in what does not matter; a pair (image, label) must stay a likely image. Volumes are
 # not mirrored for segmentation: left and right ventricle are told apart by their side.
@@ -96,12 +102,13 @@ def augment_pair(
     colour: bool = False,
     recipe: Recipe | None = None,
     spacing: Sequence[float] | None = None,
+    strength: float = 1.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Images (b, c, *s) float and labels (b, *s) integer moved together; intensities of the images changed.
 
-    `recipe` and `spacing` as in `contrastive_views`.
+    `recipe` and `spacing` as in `contrastive_views`; `strength`: times which the recipe is followed.
     """
-    recipe = recipe or (PAIR_IMAGES if images.ndim == 4 else PAIR_VOLUMES)
+    recipe = (recipe or (PAIR_IMAGES if images.ndim == 4 else PAIR_VOLUMES)).times(strength)
     return _augment(images, labels, seeds, colour, recipe, spacing)
 
 

@@ -18,7 +18,14 @@ PRESETS = {
         "autoencoder": {"steps": 100, "batch_size": 4, "lr": 2e-3, "validate_every": 50, "log_every": 10},
         "cluster": {"n_clusters": 10},
         "pretrain": {"steps": 80, "batch_size": 8, "lr": 2e-3, "validate_every": 40, "log_every": 10},
-        "finetune": {"steps": 500, "batch_size": 2, "lr": 4e-3, "validate_every": 125, "log_every": 10},
+        "finetune": {
+            "steps": 500,
+            "batch_size": 2,
+            "lr": 4e-3,
+            "validate_every": 125,
+            "log_every": 10,
+            "augment": 0.5,
+        },
         "evaluation": {"overlap": 0.25},
     },
     ("skin", "default"): {

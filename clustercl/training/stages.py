@@ -123,7 +123,9 @@ def finetune_work(context: Context) -> Work:
 
     def loss(model: torch.nn.Module, batch: LabelledBatch) -> torch.Tensor:
         images, labels = context.to_device(batch.images), batch.labels.to(context.fabric.device)
-        images, labels = augment_pair(images, labels, batch.seeds, context.colour, spacing=context.voxel)
+        images, labels = augment_pair(
+            images, labels, batch.seeds, context.colour, spacing=context.voxel, strength=config.finetune.augment
+        )
         return criterion(model(context.to_device(images)), labels)
 
     def validate(model: UNet) -> float:

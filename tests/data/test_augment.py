@@ -70,6 +70,19 @@ def test_zero_strength_is_the_identity(kind):
 
 
 @pytest.mark.parametrize("kind", SHAPES)
+def test_a_recipe_is_followed_in_part_or_not_at_all(kind):
+    images, seeds, colour = batch(kind)
+    labels = (images[:, 0] > 0.5).long()
+    whole, little, none = (augment_pair(images, labels, seeds, colour, strength=factor) for factor in (1, 0.05, 0))
+    assert torch.equal(none[0], images) and torch.equal(none[1], labels)
+    assert torch.equal(whole[0], augment_pair(images, labels, seeds, colour)[0])
+    assert 0 < (little[0] - images).abs().mean() < (whole[0] - images).abs().mean() / 2
+    recipe = Recipe(crop=0.4, rotation=30, blur=0.5, blur_passes=2, noise=0.4, noise_sd=0.2, cutout=1, cutout_side=0.3)
+    assert recipe.times(0.5) == Recipe(crop=0.2, rotation=15, blur=0.25, blur_passes=2, noise=0.2, noise_sd=0.2,
+                                       cutout=0.5, cutout_side=0.3)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SHAPES)
 def test_smaller_views_show_the_same_in_larger_pixels(kind):
     images, seeds, colour = batch(kind)
     half = tuple(side // 2 for side in images.shape[2:])
