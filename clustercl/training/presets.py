@@ -24,7 +24,7 @@ PRESETS = {
             "lr": 4e-3,
             "validate_every": 125,
             "log_every": 10,
-            "augment": 0.5,
+            "augment": 0.3,
         },
         "evaluation": {"overlap": 0.25},
     },
