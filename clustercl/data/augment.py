@@ -17,7 +17,8 @@ from clustercl.data.draw import Draw
 from clustercl.data.seeds import mix
 from clustercl.data.settings import view_shape
 
-# Between thick slices a turned image would be made of guesses (the rule of nnU-Net, Isensee et al., 2021).
+# Between thick slices a turned image would be made of guesses. nnU-Net (Isensee et al., 2021) has this threshold
+# too, of the sides of its patches, which follow the voxels'.
 ANISOTROPIC = 3.0
 
 

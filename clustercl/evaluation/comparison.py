@@ -1,6 +1,7 @@
 """Rows of a comparison, a run and a case each, and what they say together: means, intervals, tests."""
 
 import csv
+import os
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ import numpy as np
 
 from clustercl.errors import DataError, UsageError
 from clustercl.evaluation.statistics import bootstrap_interval, holm, paired_p
-from clustercl.files import read_json
+from clustercl.files import read_json, write_json
 
 COLUMNS = ("method", "label_fraction", "fold", "seed", "case", "dice", "jaccard", "hd95")
 NUMBERS = COLUMNS[5:]
@@ -58,15 +59,20 @@ class Line:
     hd95: float
 
 
-def tested_on(folder: Path) -> str | None:
-    """The data that the metrics in a folder are of, as an absolute path; None where it does not say."""
+def remember_data(folder: Path, data: Path) -> None:
+    """Write beside the metrics in a folder which data they are of."""
+    write_json(folder / TESTED, {"data": os.path.abspath(data)})
+
+
+def is_of(folder: Path, data: Path) -> bool:
+    """Whether the metrics in a folder are of these data."""
     try:
-        return read_json(Path(folder) / TESTED)["data"]
+        return read_json(folder / TESTED)["data"] == os.path.abspath(data)
     except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return False
 
 
-def collect(out: Path, folder: str = "evaluation", data: str | None = None) -> list[Row]:
+def collect(out: Path, folder: str = "evaluation", data: Path | None = None) -> list[Row]:
     """The rows of every finished cell below out/runs; with `data` only of those that were tested on them.
 
     DataError on a file that is not what a cell leaves.
@@ -74,7 +80,7 @@ def collect(out: Path, folder: str = "evaluation", data: str | None = None) -> l
     rows = []
     for cell_path in sorted(Path(out).glob("runs/*/*/cell.json")):
         path = cell_path.parent / folder / "per_case.csv"
-        if not path.is_file() or (data is not None and tested_on(path.parent) != data):
+        if not path.is_file() or (data is not None and not is_of(path.parent, data)):
             continue
         try:
             cell, values = read_json(cell_path), defaultdict(lambda: defaultdict(list))

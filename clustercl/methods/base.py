@@ -58,6 +58,11 @@ class Method(nn.Module):
         self.encoder, self.settings = encoder, settings
 
     @classmethod
+    def can_cluster_again(cls) -> bool:
+        """Whether other pseudo-classes change the loss, and nothing else."""
+        return cls.needs_clusters and not cls.one_of_a_class
+
+    @classmethod
     def label(cls, known: Known, settings) -> torch.Tensor:
         """Labels (n,) or (n, levels) int64 of the units, -1 for none."""
         return torch.full((known.n,), -1)

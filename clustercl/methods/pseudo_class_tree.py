@@ -16,7 +16,7 @@ class PseudoClassTree(Contrastive):
 
     needs_clusters = True
     same_class = "exclude"
-    own_settings = ("temperature", "tree_cuts", "tree_weights")
+    own_settings = (*Contrastive.own_settings, "tree_cuts", "tree_weights")
 
     def level_weight(self) -> tuple[float, ...]:
         return self.settings.tree_weights

@@ -1,6 +1,5 @@
 """What `clustercl compare` leaves: results.csv, a table in Markdown, a figure."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -36,8 +35,7 @@ def write_comparison(
     None, and no table, before the baseline has a finished cell.
     """
     place = {name: number for number, name in enumerate(order)}
-    found = collect(out, folder, None if data is None else os.path.abspath(data))
-    rows = sorted(found, key=lambda row: place.get(row.method, len(place)))
+    rows = sorted(collect(out, folder, data), key=lambda row: place.get(row.method, len(place)))
     if not rows:
         return None
     write_csv(Path(out) / f"results{suffix}.csv", COLUMNS, [[getattr(row, name) for name in COLUMNS] for row in rows])

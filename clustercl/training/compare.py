@@ -1,6 +1,7 @@
 """Running a comparison: every cell of a grid in one folder, stages that cells share once."""
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from clustercl.data.groups import read_groups
 from clustercl.data.split import make_split
 from clustercl.data.task import get_task
 from clustercl.errors import DataError, UsageError
-from clustercl.evaluation.comparison import TESTED, tested_on
+from clustercl.evaluation.comparison import is_of, remember_data
 from clustercl.files import read_json, write_json
 from clustercl.methods import METHODS
 from clustercl.progress import say
@@ -38,8 +39,10 @@ class Place:
     groups: Path | None = None
     test_data: Path | None = None
 
-    def source(self, cell: Cell) -> Source:
-        return Source.of(self.data, self.unlabelled, self.list_csv, self.labels, groups=self.groups_of(cell))
+    def source(self, cell: Cell | None = None) -> Source:
+        """Of a cell, or of the comparison. UsageError on options that exclude each other."""
+        groups = self.groups if cell is None else self.groups_of(cell)
+        return Source.of(self.data, self.unlabelled, self.list_csv, self.labels, groups=groups)
 
     def groups_of(self, cell: Cell) -> Path | None:
         """None for methods without use for groups: they are the same runs whether a table was named or not."""
@@ -71,15 +74,15 @@ def compare(
     out, began = Path(out), time.monotonic()
     cells = grid.cells()
     own = part_of(cells, shard)
-    Source.of(data, unlabelled, list_csv, labels, groups=groups)  # UsageError on options that exclude each other
+    place = Place(data, unlabelled, list_csv, labels, groups, test_data)
+    source = place.source()
     for cell in cells:
         grid.config(cell)
-        if METHODS[cell.method].needs_groups and groups is None and (data or list_csv):
+        if METHODS[cell.method].needs_groups and groups is None and not source.is_demo:
             raise UsageError(
                 f"method {cell.method} compares with true groups: name a table of them with --groups F.csv"
             )
-    place = Place(data, unlabelled, list_csv, labels, groups, test_data)
-    if data is None and list_csv is None:
+    if source.is_demo:
         place = _demo(out, grid.task, test_data)
     _require_same(grid, out, place)
     if not all(_finished(grid, out, cell, place) for cell in own):
@@ -95,12 +98,12 @@ def compare(
             say("finished before, skipped")
             continue
         left = None if time_limit is None else time_limit - (time.monotonic() - began)
-        train(grid.config(cell), run.path, place.data, place.unlabelled, list_csv, labels, devices, time_limit=left,
-              groups=place.groups_of(cell), store=store)  # fmt: skip
-        if test_data is not None and tested_on(run.test_data) != os.path.abspath(test_data):
-            (run.test_data / TESTED).unlink(missing_ok=True)
+        train(grid.config(cell), run.path, place.data, place.unlabelled, place.list_csv, place.labels, devices,
+              time_limit=left, groups=place.groups_of(cell), store=store)  # fmt: skip
+        if test_data is not None and not is_of(run.test_data, test_data):
+            shutil.rmtree(run.test_data, ignore_errors=True)
             evaluate_run(run.path, data=test_data, result=run.test_data, devices=devices)
-            write_json(run.test_data / TESTED, {"data": os.path.abspath(test_data)})
+            remember_data(run.test_data, test_data)
         write_json(run.cell, {"method": cell.name, "label_fraction": cell.label_fraction, "fold": cell.fold,
                               "seed": cell.seed})  # fmt: skip
         after()
@@ -108,7 +111,7 @@ def compare(
 
 def _finished(grid: Grid, out: Path, cell: Cell, place: Place) -> bool:
     run = RunFolder(out / "runs" / cell.folder)
-    tested = place.test_data is None or tested_on(run.test_data) == os.path.abspath(place.test_data)
+    tested = place.test_data is None or is_of(run.test_data, place.test_data)
     return run.cell.is_file() and run.finished("evaluation", grid.config(cell)) and tested
 
 
@@ -138,8 +141,7 @@ def _remember(grid: Grid, out: Path, place: Place) -> None:
 
 def _common(grid: Grid, place: Place) -> dict:
     """What all cells of a comparison have in common, as JSON would give it back."""
-    source = Source.of(place.data, place.unlabelled, place.list_csv, place.labels, groups=place.groups)
-    return {"config": grid.shared(), "source": source.to_dict()}
+    return {"config": grid.shared(), "source": place.source().to_dict()}
 
 
 def _require_possible(grid: Grid, cells: Sequence[Cell], place: Place) -> None:

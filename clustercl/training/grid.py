@@ -11,8 +11,8 @@ from clustercl.training.config import Config, resolve
 from clustercl.training.graph import needed
 from clustercl.training.overrides import require_known
 
-SECTION_STAGES = {"cluster": "clusters"}  # sections of the configuration that are not called as their stage
-STAGE_SECTIONS = ("autoencoder", "cluster", "pretrain", "finetune", "evaluation")
+STAGE_OF = {"autoencoder": "autoencoder", "cluster": "clusters", "pretrain": "pretrain", "finetune": "finetune",
+            "evaluation": "evaluation"}  # by section of the configuration  # fmt: skip
 CELL_KEYS = ("method", "label_fraction", "fold", "seed")  # what cells of one comparison differ in
 
 
@@ -110,13 +110,13 @@ class Grid:
     def _uses(self, cell: Cell, key: str) -> bool:
         """Whether a setting changes what this cell computes."""
         section, _, name = key.rpartition(".")
-        if section not in STAGE_SECTIONS:
+        if section not in STAGE_OF:
             return True
         method = METHODS[cell.method]
-        if SECTION_STAGES.get(section, section) not in needed(self.config(cell)):
+        if STAGE_OF[section] not in needed(self.config(cell)):
             return False
         if name == "recluster_epochs":
-            return method.needs_clusters and not method.one_of_a_class
+            return method.can_cluster_again()
         of_some = {own for other in METHODS.values() for own in other.own_settings}
         return section != "pretrain" or name not in of_some or name in method.own_settings
 

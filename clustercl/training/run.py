@@ -74,7 +74,10 @@ class Source:
 def require_equal(path: Path, what: str, before: dict, now: dict) -> None:
     """UsageError naming every setting in which what lies at `path` differs from what is asked for now."""
     before, now = flatten(before), flatten(now)
-    differing = [f"{key} was {before[key]!r}, is {now.get(key)!r}" for key in before if before[key] != now.get(key)]
+    keys = [*before, *(key for key in now if key not in before)]
+    differing = [
+        f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in keys if before.get(key) != now.get(key)
+    ]
     if differing:
         shown = "; ".join(differing[:6]) + (f"; and {len(differing) - 6} more" if len(differing) > 6 else "")
         raise UsageError(

@@ -115,8 +115,8 @@ class PretrainSettings(StageSettings):
 @dataclass(frozen=True)
 class FinetuneSettings(StageSettings):
     """Stage 4. The loss is Dice plus cross-entropy (MONAI's DiceCELoss). augment: how far images and labels are changed
-    at random: 1 turns volumes by up to 30 degrees and scales them by 0.7 to 1.3, as nnU-Net does; less suits networks
-    that are trained for minutes, 0 changes nothing."""
+    at random: 1 turns volumes by up to 30 degrees and shows 0.7 to 1.3 times their sides, about as nnU-Net does; less
+    suits networks that are trained for minutes, 0 changes nothing."""
 
     augment: float = 1.0
 

@@ -90,7 +90,7 @@ def pretrain_work(context: Context) -> Work:
     work.numbers = partial(_numbers, model)
     work.after = lambda step: model.after_step(step, settings.steps)
     if settings.recluster_epochs:
-        if kind.needs_clusters and not kind.one_of_a_class:
+        if kind.can_cluster_again():
             work.every, work.before = settings.recluster_epochs * feed.steps_per_epoch, cluster_again
         else:
             context.say(f"pretrain: method {config.method} is not clustered again, its loss uses no pseudo-classes")

@@ -8,7 +8,7 @@ from clustercl.training.config import resolve
 from clustercl.training.devices import DeviceRequest, Placement
 from clustercl.training.graph import dependents, needed
 from clustercl.training.launch import contrastive_batch, start_fabric
-from clustercl.training.run import RunFolder, Source
+from clustercl.training.run import RunFolder, Source, require_equal
 
 ALL = ["autoencoder", "clusters", "pretrain", "finetune", "evaluation"]
 
