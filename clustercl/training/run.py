@@ -74,10 +74,8 @@ class Source:
 def require_equal(path: Path, what: str, before: dict, now: dict) -> None:
     """UsageError naming every setting in which what lies at `path` differs from what is asked for now."""
     before, now = flatten(before), flatten(now)
-    keys = [*before, *(key for key in now if key not in before)]
-    differing = [
-        f"{key} was {before.get(key)!r}, is {now.get(key)!r}" for key in keys if before.get(key) != now.get(key)
-    ]
+    pairs = {key: (before.get(key), now.get(key)) for key in before | now}
+    differing = [f"{key} was {was!r}, is {wanted!r}" for key, (was, wanted) in pairs.items() if was != wanted]
     if differing:
         shown = "; ".join(differing[:6]) + (f"; and {len(differing) - 6} more" if len(differing) > 6 else "")
         raise UsageError(

@@ -168,3 +168,13 @@ def test_few_units_that_cannot_be_shared_evenly_are_refused(units, world, senten
     with pytest.raises(UsageError) as caught:
         contrastive_batch(resolve("skin", "default"), units, world)
     assert str(caught.value) == f"pretrain.batch_size: {sentence}"
+
+
+def test_a_setting_that_only_one_side_knows_differs(tmp_path):
+    require_equal(tmp_path, "run", {"a": {"b": 1}}, {"a": {"b": 1}})
+    for before, now, text in (
+        ({"a": 1}, {"a": 1, "c": 2}, "c was None, is 2"),
+        ({"a": 1, "c": 2}, {"a": 1}, "c was 2"),
+    ):
+        with pytest.raises(UsageError, match=text):
+            require_equal(tmp_path, "run", before, now)
