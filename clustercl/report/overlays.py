@@ -35,18 +35,25 @@ class Segmented:
 
 @dataclass(frozen=True)
 class Slice:
-    """What is drawn in one picture: grey or colour image, truth and prediction, and the height of a pixel by width."""
+    """What is drawn in one picture: grey or colour image, truth and prediction; the height of a pixel over its width,
+    and its width in mm, or 1."""
 
     image: np.ndarray
     truth: np.ndarray
     prediction: np.ndarray
     aspect: float
+    across: float
+
+    @property
+    def extent(self) -> tuple[float, float]:
+        """Width and height, in mm or pixels."""
+        rows, columns = self.truth.shape
+        return columns * self.across, rows * self.across * self.aspect
 
     @property
     def proportion(self) -> float:
         """Width over height as drawn."""
-        rows, columns = self.truth.shape
-        return columns / (rows * self.aspect)
+        return self.extent[0] / self.extent[1]
 
 
 def choose(ranking: Sequence[Ranked], count: int) -> list[Ranked]:
@@ -99,7 +106,8 @@ def slices(item: Segmented) -> dict[str, Slice]:
     """
     if item.image.ndim == 3 and item.image.shape[-1] == 3 and item.truth.ndim == 2:
         step = -(-max(item.truth.shape) // MAX_SIDE)
-        return {"": Slice(item.image[::step, ::step], item.truth[::step, ::step], item.prediction[::step, ::step], 1.0)}
+        planes = (array[::step, ::step] for array in (item.image, item.truth, item.prediction))
+        return {"": Slice(*planes, 1.0, 1.0)}
     drawn = {}
     seen = (item.truth > 0) | (item.prediction > 0)
     counted = item.truth > 0 if item.truth.any() else seen
@@ -109,7 +117,7 @@ def slices(item: Segmented) -> dict[str, Slice]:
         index = int(counted.sum(axis=others).argmax()) if counted.any() else counted.shape[how.axis] // 2
         kept = tuple(slice(None) if axis == how.axis else part for axis, part in enumerate(window))
         planes = (view(array[kept], name, index) for array in (item.image, item.truth, item.prediction))
-        drawn[name] = Slice(*planes, aspect(item.spacing, name))
+        drawn[name] = Slice(*planes, aspect(item.spacing, name), item.spacing[how.axes[0]])
     return drawn
 
 
@@ -134,8 +142,9 @@ def draw_case(run: Run, item: Segmented) -> bytes:
         draw_image(right, part)
         draw_contours(right, part, len(classes))
     else:
-        widths = [part.proportion for part in parts.values()]
-        figure = new_figure(WIDTH, 2 * WIDTH / sum(widths) + 0.6)
+        # One scale for all: thick slices make low pictures, and made as tall as the axial one they would dwarf it.
+        widths, heights = zip(*(part.extent for part in parts.values()))
+        figure = new_figure(WIDTH, 2 * WIDTH * max(heights) / sum(widths) + 0.6)
         above, below = figure.subplots(2, len(parts), width_ratios=widths)
         for upper, lower, (name, part) in zip(above, below, parts.items(), strict=True):
             draw_image(upper, part)

@@ -72,6 +72,19 @@ def test_a_case_without_structures_is_drawn(finished):
     assert pixels(draw_case(run, item)).shape[1] > 500
 
 
+def test_slices_of_a_stack_of_thick_ones_have_one_scale(finished):
+    """ACDC's: ten slices of 10 mm. Made equally tall, the axial picture was a tenth of the width."""
+    truth = np.zeros((100, 80, 10), np.uint8)
+    truth[20:80, 20:60, 2:8] = 1  # 90 x 60 x 60 mm
+    image = np.random.default_rng(0).random(truth.shape, np.float32)
+    item = Segmented(Ranked("a", 0.5), image, truth, truth, (1.5, 1.5, 10.0))
+    extents = {name: part.extent for name, part in slices(item).items()}
+    # Around the structures MARGIN of their extent, here 18, 12 and at least 8 voxels, as far as there is an image.
+    assert extents == {"axial": (144, 96), "coronal": (144, 100), "sagittal": (96, 100)}
+    picture = pixels(draw_case(Run(finished("heart")), item))
+    assert 0.4 < picture.shape[0] / picture.shape[1] < 0.8  # two rows of 100 mm below 384 mm in all, and the legend
+
+
 def test_contours_have_the_colours_of_truth_and_class(finished):
     run = Run(finished("skin"))
     rows, columns = np.mgrid[:60, :60]
