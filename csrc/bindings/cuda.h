@@ -16,7 +16,8 @@ namespace clustercl {
 inline cudaStream_t current_stream(std::int32_t device_index) {
   STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream != nullptr, "clustercl: this torch has no CUDA");
   void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(device_index, &stream));
+  STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream(device_index, &stream) == 0,
+                  "clustercl: torch gave no current stream of CUDA device ", device_index);
   return static_cast<cudaStream_t>(stream);
 }
 
