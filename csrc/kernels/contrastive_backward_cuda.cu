@@ -8,6 +8,8 @@
 // Then a warp per row takes out what lies along the row, and one block adds up the gradient by the temperature.
 // Numerics: weights are rounded as elements are. Deterministic: no atomics, one order of everything.
 #include "contrastive.cuh"
+#include "contrastive_hopper.h"
+#include "elements.cuh"
 
 namespace clustercl {
 namespace {
@@ -123,13 +125,9 @@ __global__ void __launch_bounds__(kTileThreads, 2)
     for (int e = 0; e < 4; ++e) pull[row[e / 2] * sizes.pitch + feature + 8 * c + 2 * t + e % 2] = out[c][e];
 }
 
-__device__ inline void write(float x, std::uint16_t& out) { out = to_bf16(x); }
-__device__ inline void write(float x, float& out) { out = x; }
-__device__ inline void write(double x, double& out) { out = x; }
-
-__device__ inline float read(std::uint16_t x) { return of_bf16(x); }
-__device__ inline float read(float x) { return x; }
-__device__ inline double read(double x) { return x; }
+__device__ inline float of_element(std::uint16_t x) { return of_bf16(x); }
+__device__ inline float of_element(float x) { return x; }
+__device__ inline double of_element(double x) { return x; }
 
 // grad_x_i = (pull_i - u_i <u_i, pull_i>) / (|x_i| T); along[i] = <u_i, pull_i> / T.
 template <class E, class Target>
@@ -145,11 +143,11 @@ __global__ void __launch_bounds__(kTileThreads)
     const typename E::Element* unit = rows.units + i * sizes.pitch;
     const Sum* own = pull + i * sizes.pitch;
     Sum dot = 0;
-    for (std::int64_t f = lane; f < sizes.d; f += kWarp) dot += read(unit[f]) * own[f];
+    for (std::int64_t f = lane; f < sizes.d; f += kWarp) dot += of_element(unit[f]) * own[f];
     for (int other = kWarp / 2; other > 0; other /= 2) dot += shuffle_xor(dot, other);
     dot *= rows.inverse[i];
     for (std::int64_t f = lane; f < sizes.d; f += kWarp) {
-      const Sum across = normalize ? own[f] - read(unit[f]) * rows.inverse[i] * dot : own[f];
+      const Sum across = normalize ? own[f] - of_element(unit[f]) * rows.inverse[i] * dot : own[f];
       write(across * inverse_temperature * rows.inverse_norm[i], grad_rows[i * sizes.d + f]);
     }
     if (lane == 0) along[i] = static_cast<double>(dot) / *temperature;
@@ -199,6 +197,7 @@ cudaError_t finish(const ContrastiveCuda& in, const ContrastiveSizes& sizes, con
 }  // namespace
 
 std::int64_t contrastive_backward_workspace(const ContrastiveCuda& in) {
+  if (hopper_takes(in)) return hopper_backward_workspace(in);
   return with_elements(in.precision, [&](auto element) {
     Parts parts(nullptr);
     work_in<decltype(element)>(parts, sizes_of<decltype(element)>(in));
@@ -208,6 +207,7 @@ std::int64_t contrastive_backward_workspace(const ContrastiveCuda& in) {
 
 cudaError_t contrastive_backward_cuda(const ContrastiveCuda& in, void* workspace, const void* lse, const void* grad_loss,
                                       void* grad_rows, double* grad_temperature, cudaStream_t stream) {
+  if (hopper_takes(in)) return hopper_backward(in, workspace, lse, grad_loss, grad_rows, grad_temperature, stream);
   return with_elements(in.precision, [&](auto element) {
     using E = decltype(element);
     using Sum = typename E::Sum;

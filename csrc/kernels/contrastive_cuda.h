@@ -19,6 +19,9 @@ namespace clustercl {
 // How rows come and how they are multiplied (tile.cuh). float16 rows are exact in TF32.
 enum class CudaPrecision { bf16, half_as_tf32, tf32, tf32x3, fma };
 
+// Which matrix instructions: those that pay (contrastive_hopper.h has wgmma's case), or one kind alone, for tests.
+enum class CudaProducts { automatic, mma, wgmma };
+
 struct ContrastiveCuda {
   CudaPrecision precision;
   const void* rows;            // (n, d), contiguous: bfloat16, float16, float32 or float64 as precision says
@@ -32,6 +35,7 @@ struct ContrastiveCuda {
   std::int64_t first, count;   // anchors
   int levels = 0;              // as in contrastive.h: label is (levels, n)
   double level_weight[kMaxLevels] = {};
+  CudaProducts products = CudaProducts::automatic;
 };
 
 // Bytes that the passes want at `workspace`, aligned to 256.

@@ -6,6 +6,7 @@
 // lanes of an anchor meet at the end. Exponentials are of base 2. Deterministic: one order of everything.
 // Source: Milakov and Gimelshein 2018 (online softmax), contrastive.h.
 #include "contrastive.cuh"
+#include "contrastive_hopper.h"
 
 namespace clustercl {
 namespace {
@@ -105,6 +106,7 @@ __global__ void __launch_bounds__(kTileThreads)
 }  // namespace
 
 std::int64_t contrastive_forward_workspace(const ContrastiveCuda& in) {
+  if (hopper_takes(in)) return hopper_forward_workspace(in);
   return with_elements(in.precision, [&](auto element) {
     Parts parts(nullptr);
     prepared_in<decltype(element)>(parts, sizes_of<decltype(element)>(in));
@@ -114,6 +116,7 @@ std::int64_t contrastive_forward_workspace(const ContrastiveCuda& in) {
 
 cudaError_t contrastive_forward_cuda(const ContrastiveCuda& in, void* workspace, void* loss, void* lse, cudaStream_t stream) {
   if (in.count == 0) return cudaSuccess;
+  if (hopper_takes(in)) return hopper_forward(in, workspace, loss, lse, stream);
   return with_elements(in.precision, [&](auto element) {
     using E = decltype(element);
     using Sum = typename E::Sum;

@@ -4,30 +4,10 @@
 // overflows. bfloat16 rows stay at that, which loses no digit, and are divided by their norm after the product; others are
 // divided here. Determinism: one order of summation.
 #include "contrastive.cuh"
+#include "elements.cuh"
 
 namespace clustercl {
 namespace {
-
-struct Half {
-  std::uint16_t bits;
-};
-struct BFloat {
-  std::uint16_t bits;
-};
-
-__device__ inline float read(const Half& x) {
-  const std::uint32_t sign = static_cast<std::uint32_t>(x.bits & 0x8000u) << 16, rest = x.bits & 0x7fffu;
-  if (rest >= 0x7c00u) return as_float(sign | 0x7f800000u | (rest & 0x3ffu) << 13);
-  // A number of the smaller exponent, denormal or not, times 2^112.
-  return as_float(sign | as_bits(as_float(rest << 13) * 0x1p112f));
-}
-__device__ inline float read(const BFloat& x) { return of_bf16(x.bits); }
-__device__ inline float read(float x) { return x; }
-__device__ inline double read(double x) { return x; }
-
-__device__ inline void write(float x, std::uint16_t& out) { out = to_bf16(x); }
-__device__ inline void write(float x, float& out) { out = x; }
-__device__ inline void write(double x, double& out) { out = x; }
 
 template <class E, class Source>
 __global__ void __launch_bounds__(kTileThreads) prepare_rows_kernel(const Source* rows, ContrastiveSizes sizes, bool normalize,

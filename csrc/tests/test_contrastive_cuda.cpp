@@ -46,6 +46,7 @@ struct Kind {
   CudaPrecision precision;
   int bytes;
   double loss_error, grad_error;
+  CudaProducts products = CudaProducts::automatic;
 };
 static const Kind kKinds[] = {
     {"bf16", CudaPrecision::bf16, 2, 2e-5, 1e-2},            // products are exact in float32; weights and gradient have 8 digits
@@ -53,6 +54,12 @@ static const Kind kKinds[] = {
     {"tf32", CudaPrecision::tf32, 4, 2e-2, 3e-3},
     {"tf32x3", CudaPrecision::tf32x3, 4, 2e-5, 1e-5},        // float32: s is off by a few 10 * 2^-24
     {"float64", CudaPrecision::fma, 8, 1e-11, 1e-11},
+#if !defined(CLUSTERCL_SIMT)
+    // On other cards than 9.0, and for what wgmma is not used for, these repeat the first three.
+    {"bf16 by wgmma", CudaPrecision::bf16, 2, 2e-5, 1e-2, CudaProducts::wgmma},
+    {"half by wgmma", CudaPrecision::half_as_tf32, 2, 2e-2, 3e-3, CudaProducts::wgmma},
+    {"tf32 by wgmma", CudaPrecision::tf32, 4, 2e-2, 3e-3, CudaProducts::wgmma},
+#endif
 };
 
 static std::uint16_t half_bits(double x) {  // to the nearest that float16 has, for numbers in its normal range or 0
@@ -118,6 +125,7 @@ static Answer on_device(const Problem& p, const Kind& kind, const std::vector<un
   test::Device<double> temperature({p.temperature}), grad_temperature({NAN});
   ContrastiveCuda in{kind.precision, device_rows.get(), p.n(), p.d, image.get(), label.get(), -1, p.same_class,
                            temperature.get(), p.normalize, p.first, p.anchors()};
+  in.products = kind.products;
   in.levels = static_cast<int>(p.level_weight.size());
   std::copy(p.level_weight.begin(), p.level_weight.end(), in.level_weight);
   // Arrays of exactly the promised size, with garbage in them.
@@ -232,6 +240,17 @@ int main() {
     Problem zero = problem(20, 2, 12, 3);
     for (int f = 0; f < 12; ++f) zero.rows[7 * 12 + f] = 0;
     compare("a row of norm 0", zero, kind);
+#if !defined(CLUSTERCL_SIMT)
+    // Many tiles, rings that come round, every number of parts of the features, blocks without anchors.
+    for (const std::int64_t d : {128, 129, 300, 512, 513}) compare("many tiles", problem(700, 2, d, 7), kind);
+    Problem gathered = problem(900, 2, 96, 5);
+    gathered.first = 1100;
+    gathered.count = 450;
+    compare("some of many anchors", gathered, kind);
+    Problem ignored = problem(1000, 3, 64, 5);
+    ignored.same_class = SameClass::ignore;
+    compare("many tiles, all classes", ignored, kind);
+#endif
     Problem levels = problem(35, 2, 40, 2);
     levels.level_weight = {0.6, 0.3, 0.0};
     for (std::int64_t l = 1; l < 3; ++l)

@@ -1,0 +1,368 @@
+// The backward pass of contrastive_hopper.h: the gradient by rows and temperature.
+//
+//   pull_i = sum_j w_ij u_j,  w_ij = g_i p_ij + g_j p_ji over candidates, less (g_i + g_j) / |P(i)| for positives
+//
+// A block: 128 rows and kFeatures features of their pull (all there are, up to 256), in the registers of two groups of warps, a
+// third loads columns. Per tile: products as in the forward pass, weights in their place, rounded to the type of the products,
+// and their product with the columns' features from the very tiles in shared memory; the products of the next tile run before
+// that, so that one of both is under way while weights are computed. Where similarities lie within a narrow range,
+//   w_ij = 2^s (a_i + a_j),  a = g 2^-lse
+// costs one exponential, else two. Rows that are no anchors, and columns, have a = 0. Blocks without an anchor see anchors alone.
+// float16 weights are brought near 2^10 by a power of two, from the largest |g|, and taken back at the end.
+// Then a warp per row adds its positives and takes out what lies along the row, and one block adds up the gradient by the
+// temperature. Deterministic: no atomics, one order of everything.
+#include "contrastive_hopper.h"
+
+#if CLUSTERCL_HOPPER
+#include "contrastive_hopper.cuh"
+#include "elements.cuh"
+
+namespace clustercl {
+namespace {
+
+// By row: weight a (or g, where the range is not narrow) and log-sum in base 2.
+struct RowWeights {
+  float *weight, *lse;
+  BackwardColumns* columns;
+  float* unit;  // one number: what all weights were multiplied by
+};
+
+// The power of two that brings the largest |g| to 2^9 .. 2^10; 1 for bfloat16.
+__global__ void __launch_bounds__(1024) weight_unit_kernel(std::int64_t count, const float* grad_loss, bool half, float* unit) {
+  __shared__ float part[1024];
+  float largest = 0;
+  if (half)
+    for (std::int64_t k = threadIdx.x; k < count; k += 1024) largest = fmaxf(largest, fabsf(grad_loss[k]));
+  part[threadIdx.x] = largest;
+  for (unsigned step = 512; step > 0; step /= 2) {
+    __syncthreads();
+    if (threadIdx.x < step) part[threadIdx.x] = fmaxf(part[threadIdx.x], part[threadIdx.x + step]);
+  }
+  if (threadIdx.x != 0) return;
+  int exponent = 10;
+  if (part[0] > 0 && part[0] < INFINITY) frexpf(part[0], &exponent);
+  const int power = 10 - exponent;
+  *unit = ldexpf(1.0f, power < 120 ? power : 120);
+}
+
+__global__ void row_weights_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, bool normalize, const float* lse,
+                                   const float* grad_loss, RowWeights out) {
+  const Range range = range_of(*temperature, normalize);
+  for (std::int64_t i = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; i < sizes.rows;
+       i += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
+    const std::int64_t k = i - sizes.first;
+    const bool anchor = 0 <= k && k < sizes.count;
+    const double log_sum = anchor ? static_cast<double>(lse[k]) * kLog2OfE : INFINITY;
+    double weight = anchor ? static_cast<double>(grad_loss[k]) * *out.unit : 0.0;
+    if (range.narrow && anchor) weight *= exp2(-log_sum);
+    out.weight[i] = static_cast<float>(weight);
+    out.lse[i] = static_cast<float>(log_sum);
+    BackwardColumns& columns = out.columns[i / 2];
+    columns.inverse[i % 2] = rows.inverse[i];
+    columns.weight[i % 2] = static_cast<float>(weight) * rows.inverse[i];
+    columns.key[i % 2] = rows.key[i];
+    columns.lse[i % 2] = out.lse[i];
+  }
+}
+
+#if defined(CLUSTERCL_SM90A)
+
+// A lane's two rows.
+struct Weigher {
+  float scale[2], weight[2], lse[2];
+  std::int32_t key[2];
+
+  // Products to weights times the columns' inverse. Columns that are not there have inverse and weight 0.
+  template <bool kNarrow, int kCount>
+  __device__ void weigh(float (&s)[kCount], const BackwardColumns* columns) const {
+    const int t = threadIdx.x % 4;
+#pragma unroll
+    for (int c = 0; c < kCount / 4; ++c) {
+      const BackwardColumns& two = columns[4 * c + t];
+#pragma unroll
+      for (int e = 0; e < 2; ++e)
+#pragma unroll
+        for (int h = 0; h < 2; ++h) {
+          float& x = s[4 * c + 2 * h + e];
+          const float similarity = x * two.inverse[e] * scale[h];
+          float w;
+          if constexpr (kNarrow)
+            w = exp2_approx(similarity) * fmaf(weight[h], two.inverse[e], two.weight[e]);
+          else
+            w = exp2_approx(similarity - lse[h]) * (weight[h] * two.inverse[e]) + exp2_approx(similarity - two.lse[e]) * two.weight[e];
+          x = two.key[e] == key[h] ? 0.0f : w;
+        }
+    }
+  }
+};
+
+#endif
+
+// kParts: of kFeatures features, of which a block sums up one.
+template <bool kHalf, int kColumns, int kFeatures, int kParts>
+__global__ void __launch_bounds__(kHopperThreads, 1) __cluster_dims__(kHopperCluster, 1, 1)
+    hopper_backward_kernel(HopperSizes sizes, HopperRows rows, RowWeights weights, const double* temperature, bool normalize,
+                           int slots, float* pull) {
+#if defined(CLUSTERCL_SM90A)
+  extern __shared__ __align__(1024) unsigned char hopper_shared[];
+  const HopperShared<kColumns, kFeatures, BackwardColumns> shared(hopper_shared, sizes.chunks, slots);
+  shared.begin();
+  constexpr std::int64_t kCluster = kHopperRows * kHopperCluster;
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kHopperRows, cluster = row / kCluster * kCluster;
+  const std::int64_t end = sizes.first + sizes.count;
+  const bool anchors = cluster < end && cluster + kCluster > sizes.first;
+  const std::int64_t from = anchors ? 0 : sizes.first / kColumns, to = ((anchors ? sizes.n : end) + kColumns - 1) / kColumns;
+  const int part = blockIdx.y;
+  if (threadIdx.x < kGroupThreads) {
+    keep_registers<40>();
+    load_tiles(shared, sizes, rows.units, row, weights.columns, from, to, part);
+  } else {
+    want_registers<232>();
+    const int group = threadIdx.x / kGroupThreads - 1, lane = threadIdx.x % kWarp;
+    const std::int64_t own = row + group * kSwizzledRows + threadIdx.x % kGroupThreads / kWarp * 16 + lane / 4;
+    const unsigned char* const units = shared.own + group * sizes.chunks * kSwizzledTile * 2;
+    const bool narrow = range_of(*temperature, normalize).narrow;
+    Weigher weigher;
+    for (int h = 0; h < 2; ++h) {
+      weigher.scale[h] = static_cast<float>(static_cast<double>(rows.inverse[own + 8 * h]) * (kLog2OfE / *temperature));
+      weigher.weight[h] = weights.weight[own + 8 * h];
+      weigher.lse[h] = weights.lse[own + 8 * h];
+      weigher.key[h] = rows.key[own + 8 * h];
+    }
+    float out[kFeatures / 2], s[kColumns / 2];
+    std::uint32_t w[kColumns / 16][4];
+#pragma unroll
+    for (int k = 0; k < kFeatures / 2; ++k) out[k] = 0;
+    Place loaded, done, head;
+    // Products with a tile; returns where the features of `part`, the last that comes, lie.
+    const auto begin_tile = [&]() -> const unsigned char* {
+      const unsigned char* slot = nullptr;
+      begin_products();
+#pragma unroll
+      for (int k = 0; k < kParts; ++k) {
+        wait_for(shared.full + loaded.at, loaded.parity);
+        slot = shared.ring + loaded.at * kHopperSlot;
+        multiply_rows<kHalf, kColumns, kFeatures>(s, units, slot, (part + 1 + k) % kParts, k == 0);
+        loaded.next(shared.slots);
+      }
+      commit_products();
+      return slot;
+    };
+    const auto release = [&] {
+      release_slot(shared.empty + done.at);
+      done.next(shared.slots);
+    };
+    const auto weigh = [&] {
+      wait_for(shared.head_full + head.at, head.parity);
+      const auto* columns = reinterpret_cast<const BackwardColumns*>(shared.heads + head.at * shared.kHeadBytes);
+      if (narrow) weigher.template weigh<true>(s, columns);
+      else weigher.template weigh<false>(s, columns);
+      release_head(shared.head_empty + head.at);
+      head.next(kHopperHeads);
+    };
+    const auto round = [&] {
+#pragma unroll
+      for (int k = 0; k < kColumns / 16; ++k)
+#pragma unroll
+        for (int a = 0; a < 4; ++a) {
+          const int at = 8 * k + 4 * (a / 2) + 2 * (a % 2);
+          w[k][a] = pack_two<kHalf>(s[at], s[at + 1]);
+        }
+    };
+    const auto begin_sum = [&](const unsigned char* slot) {
+      begin_products();
+      const std::uint64_t b = descriptor(slot, kColumns * 128, 1024);
+#pragma unroll
+      for (int k = 0; k < kColumns / 16; ++k) Wgmma<kHalf, kFeatures>::of_features(out, w[k], b + k * 2048 / 16);
+      commit_products();
+    };
+    wait_for(shared.own_full, 0);
+    const unsigned char* slot = begin_tile();
+    wait_products<0>();
+    for (int k = 1; k < kParts; ++k) release();
+    weigh();
+    round();
+    for (std::int64_t tile = from + 1; tile < to; ++tile) {
+      const unsigned char* const next = begin_tile();
+      begin_sum(slot);
+      wait_products<1>();
+      weigh();
+      wait_products<0>();
+      release();
+      for (int k = 1; k < kParts; ++k) release();
+      round();
+      slot = next;
+    }
+    begin_sum(slot);
+    wait_products<0>();
+    release();
+    const std::int64_t pitch = sizes.chunks * kSwizzledFeatures;
+    float* const to_pull = pull + own * pitch + part * kFeatures + 2 * (lane % 4);
+#pragma unroll
+    for (int c = 0; c < kFeatures / 8; ++c)
+#pragma unroll
+      for (int h = 0; h < 2; ++h)
+        *reinterpret_cast<float2*>(to_pull + 8 * h * pitch + 8 * c) = make_float2(out[4 * c + 2 * h], out[4 * c + 2 * h + 1]);
+  }
+  cluster_sync();  // nobody leaves while others copy or arrive here
+#endif
+}
+
+// What anchor i makes of positive j: its share of g_i, less where j is a candidate that the keys left out.
+struct Positive {
+  float similarity;  // natural
+  __device__ float weight(float grad, float lse, float share, bool left_out) const {
+    // Equal bits: the only candidate, e^0.
+    const float p = !left_out ? 0.0f : similarity == lse ? 1.0f : expf(similarity - lse);
+    return grad * (p - share);
+  }
+};
+
+// grad_x_i = (pull_i - u_i <u_i, pull_i>) / (|x_i| T); along[i] = <u_i, pull_i> / T. A warp per row.
+template <bool kHalf, class Target>
+__global__ void __launch_bounds__(kGroupThreads)
+    hopper_finish_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, bool normalize, const float* lse,
+                         const float* grad_loss, const float* unit, const float* pull, Target* grad_rows, double* along) {
+  constexpr int kWarps = kGroupThreads / kWarp;
+  const int lane = threadIdx.x % kWarp;
+  const double inverse_temperature = 1.0 / *temperature;
+  const float inverse_unit = 1 / *unit;
+  const auto anchor = [&](std::int64_t i) { return sizes.first <= i && i < sizes.first + sizes.count; };
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; i < sizes.n;
+       i += static_cast<std::int64_t>(gridDim.x) * kWarps) {
+    const SpreadRow own = spread_row<kHalf>(rows, sizes, i);
+    float sum[SpreadRow::kChunks][2];
+#pragma unroll
+    for (int c = 0; c < SpreadRow::kChunks; ++c) {
+      float2 two = make_float2(0, 0);
+      if (c < sizes.chunks)
+        two = *reinterpret_cast<const float2*>(pull + (i * sizes.chunks + c) * kSwizzledFeatures + 2 * lane);
+      sum[c][0] = two.x * inverse_unit;
+      sum[c][1] = two.y * inverse_unit;
+    }
+    std::int64_t positives = 0;
+    for (std::int64_t j = rows.next[i]; j != i; j = rows.next[j]) ++positives;
+    const float share = 1 / static_cast<float>(positives);
+    for (std::int64_t j = rows.next[i]; j != i; j = rows.next[j]) {
+      const SpreadRow other = spread_row<kHalf>(rows, sizes, j);
+      const double cosine = static_cast<double>(dot(own, other) * rows.inverse[i] * rows.inverse[j]);
+      // As the forward pass rounds it.
+      const Positive positive{static_cast<float>(cosine * (kLog2OfE * inverse_temperature) / kLog2OfE)};
+      const bool left_out = rows.key[i] == rows.key[j];
+      float w = 0;
+      if (anchor(i)) w += positive.weight(grad_loss[i - sizes.first], lse[i - sizes.first], share, left_out);
+      if (anchor(j)) w += positive.weight(grad_loss[j - sizes.first], lse[j - sizes.first], share, left_out);
+      w *= rows.inverse[j];
+#pragma unroll
+      for (int c = 0; c < SpreadRow::kChunks; ++c)
+        for (int e = 0; e < 2; ++e) sum[c][e] += w * other.at[c][e];
+    }
+    float dot_pull = 0;
+#pragma unroll
+    for (int c = 0; c < SpreadRow::kChunks; ++c)
+      for (int e = 0; e < 2; ++e) dot_pull += own.at[c][e] * sum[c][e];
+    for (int other = kWarp / 2; other > 0; other /= 2) dot_pull += shuffle_xor(dot_pull, other);
+    dot_pull *= rows.inverse[i];
+    const float factor = static_cast<float>(inverse_temperature) * rows.inverse_norm[i];
+#pragma unroll
+    for (int c = 0; c < SpreadRow::kChunks; ++c)
+      for (int e = 0; e < 2; ++e) {
+        const std::int64_t f = kSwizzledFeatures * c + 2 * lane + e;
+        if (f >= sizes.d) continue;
+        const float across = normalize ? sum[c][e] - own.at[c][e] * rows.inverse[i] * dot_pull : sum[c][e];
+        write(across * factor, grad_rows[i * sizes.d + f]);
+      }
+    if (lane == 0) along[i] = static_cast<double>(dot_pull) * inverse_temperature;
+  }
+}
+
+// -sum(along) / (2 T), by one block.
+__global__ void __launch_bounds__(1024)
+    hopper_temperature_kernel(std::int64_t n, const double* along, const double* temperature, double* out) {
+  __shared__ double part[1024];
+  double sum[4] = {};
+  std::int64_t i = threadIdx.x;
+  for (; i + 3 * 1024 < n; i += 4 * 1024)
+    for (int k = 0; k < 4; ++k) sum[k] += along[i + k * 1024];
+  for (; i < n; i += 1024) sum[0] += along[i];
+  part[threadIdx.x] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  for (unsigned half = 512; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.x < half) part[threadIdx.x] += part[threadIdx.x + half];
+  }
+  if (threadIdx.x == 0) *out = -part[0] / (2.0 * *temperature);
+}
+
+struct Work {
+  HopperRows rows;
+  HopperTables tables;
+  RowWeights weights;
+  float* pull;
+  double* along;
+};
+
+Work work_in(Parts& parts, const HopperSizes& sizes) {
+  Work out{};
+  out.rows = hopper_rows_in(parts, sizes);
+  out.tables = hopper_tables_in(parts, sizes);
+  out.weights.weight = parts.take<float>(sizes.rows);
+  out.weights.lse = parts.take<float>(sizes.rows);
+  out.weights.columns = parts.take<BackwardColumns>(sizes.rows / 2);
+  out.weights.unit = parts.take<float>(1);
+  out.pull = parts.take<float>(sizes.rows * sizes.chunks * kSwizzledFeatures);
+  out.along = parts.take<double>(sizes.n);
+  return out;
+}
+
+template <bool kHalf, int kColumns, int kFeatures, int kParts>
+cudaError_t sum_up(const ContrastiveCuda& in, const HopperSizes& sizes, const Work& work, cudaStream_t stream) {
+  constexpr int kHeadBytes = kColumns / 2 * sizeof(BackwardColumns);
+  const dim3 grid(static_cast<unsigned>(sizes.rows / kHopperRows), kParts);
+  return launch(hopper_backward_kernel<kHalf, kColumns, kFeatures, kParts>, grid, kHopperThreads, hopper_shared_bytes(sizes, kHeadBytes), stream,
+                sizes, work.rows, work.weights, in.temperature, in.normalize, hopper_slots(sizes, kHeadBytes), work.pull);
+}
+
+template <bool kHalf, class Target>
+cudaError_t run(const ContrastiveCuda& in, const HopperSizes& sizes, const Work& work, const float* lse, const float* grad_loss,
+                void* grad_rows, double* grad_temperature, cudaStream_t stream) {
+  cudaError_t error = launch(weight_unit_kernel, dim3(1), 1024, 0, stream, sizes.count, grad_loss, kHalf, work.weights.unit);
+  if (error != cudaSuccess) return error;
+  constexpr int kThreads = 256;
+  const std::int64_t blocks = (sizes.rows + kThreads - 1) / kThreads;
+  error = launch(row_weights_kernel, dim3(static_cast<unsigned>(blocks < 4096 ? blocks : 4096)), kThreads, 0, stream, sizes, work.rows,
+                 in.temperature, in.normalize, lse, grad_loss, work.weights);
+  if (error != cudaSuccess) return error;
+  const auto sum = sizes.chunks == 2 ? sum_up<kHalf, 128, 128, 1> : sizes.chunks == 4 ? sum_up<kHalf, 64, 256, 1> : sum_up<kHalf, 64, 256, 2>;
+  error = sum(in, sizes, work, stream);
+  if (error != cudaSuccess) return error;
+  const std::int64_t wanted = (sizes.n + kGroupThreads / kWarp - 1) / (kGroupThreads / kWarp);
+  error = launch(hopper_finish_kernel<kHalf, Target>, dim3(static_cast<unsigned>(wanted < 65536 ? wanted : 65536)), kGroupThreads, 0,
+                 stream, sizes, work.rows, in.temperature, in.normalize, lse, grad_loss, static_cast<const float*>(work.weights.unit),
+                 static_cast<const float*>(work.pull), static_cast<Target*>(grad_rows), work.along);
+  if (error != cudaSuccess) return error;
+  return launch(hopper_temperature_kernel, dim3(1), 1024, 0, stream, sizes.n, static_cast<const double*>(work.along), in.temperature,
+                grad_temperature);
+}
+
+}  // namespace
+
+std::int64_t hopper_backward_workspace(const ContrastiveCuda& in) {
+  Parts parts(nullptr);
+  work_in(parts, hopper_sizes(in));
+  return parts.used();
+}
+
+cudaError_t hopper_backward(const ContrastiveCuda& in, void* workspace, const void* lse, const void* grad_loss, void* grad_rows,
+                            double* grad_temperature, cudaStream_t stream) {
+  const HopperSizes sizes = hopper_sizes(in);
+  Parts parts(workspace);
+  const Work work = work_in(parts, sizes);
+  const cudaError_t error = prepare_hopper(in, sizes, work.tables, work.rows, stream);
+  if (error != cudaSuccess) return error;
+  const auto call = in.precision == CudaPrecision::bf16 ? run<false, std::uint16_t> : run<true, float>;
+  return call(in, sizes, work, static_cast<const float*>(lse), static_cast<const float*>(grad_loss), grad_rows, grad_temperature,
+              stream);
+}
+
+}  // namespace clustercl
+#endif

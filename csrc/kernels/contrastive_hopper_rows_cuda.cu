@@ -1,0 +1,166 @@
+// Prepares rows for the passes of contrastive_hopper.h: numbers of 16 bits in tiles, keys, and who follows whom in an image.
+//
+// Units: a row is multiplied by a power of two that brings its largest element to 1/2 .. 1 and rounded to the type of the
+// products: bfloat16 and float16 rows lose nothing that counts, float32 rows keep the 11 digits that TF32 has. Rows that are
+// taken as they are (bfloat16 alone) stay so.
+// Equal labels and images are found by hashing, in time linear in n. Which slot a number gets depends on the order of threads;
+// which rows share one does not, and that is all that is used: deterministic.
+#include "contrastive_hopper.h"
+
+#if CLUSTERCL_HOPPER
+#include "contrastive_hopper.cuh"
+#include "elements.cuh"
+
+namespace clustercl {
+namespace {
+
+__device__ std::int32_t slot_of(std::int32_t* table, std::int64_t size, const std::int64_t* ids, std::int32_t i) {
+  std::uint64_t hash = static_cast<std::uint64_t>(ids[i]) * 0x9e3779b97f4a7c15u;
+  hash ^= hash >> 29;
+  hash *= 0xbf58476d1ce4e5b9u;
+  for (std::int64_t at = static_cast<std::int64_t>(hash >> 32) & (size - 1);; at = (at + 1) & (size - 1)) {
+    std::int32_t owner = *const_cast<volatile std::int32_t*>(table + at);
+    if (owner < 0) owner = atomicCAS(table + at, -1, i);
+    if (owner < 0 || ids[owner] == ids[i]) return static_cast<std::int32_t>(at);
+  }
+}
+
+// keys: a slot for rows of a pseudo-class, a number of its own for every other.
+__global__ void find_slots_kernel(HopperSizes sizes, const std::int64_t* image, const std::int64_t* label,
+                                  std::int64_t ignore_label, HopperTables tables, std::int32_t* key) {
+  for (std::int64_t i = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; i < sizes.rows;
+       i += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
+    if (i >= sizes.n) {
+      key[i] = kPadding;
+      continue;
+    }
+    const auto own = static_cast<std::int32_t>(i);
+    const std::int32_t slot = slot_of(tables.image, tables.size, image, own);
+    tables.slot[i] = slot;
+    tables.link[i] = atomicExch(tables.head + slot, own);
+    const bool known = label != nullptr && label[i] != ignore_label;
+    key[i] = known ? slot_of(tables.label, tables.size, label, own) : static_cast<std::int32_t>(tables.size + i);
+  }
+}
+
+__device__ std::int32_t next_of_image(const HopperTables& tables, std::int64_t i) {
+  std::int32_t next = -1, first = static_cast<std::int32_t>(i);
+  for (std::int32_t k = tables.head[tables.slot[i]]; k >= 0; k = tables.link[k]) {
+    if (k > i && (next < 0 || k < next)) next = k;
+    if (k < first) first = k;
+  }
+  return next < 0 ? first : next;
+}
+
+// A warp per row, a lane two neighbouring features of every 64.
+template <bool kHalf, class Source>
+__global__ void __launch_bounds__(kGroupThreads)
+    prepare_hopper_kernel(const Source* rows, HopperSizes sizes, bool normalize, HopperTables tables, HopperRows out) {
+  constexpr int kWarps = kGroupThreads / kWarp;
+  const int lane = threadIdx.x % kWarp;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; i < sizes.rows;
+       i += static_cast<std::int64_t>(gridDim.x) * kWarps) {
+    const Source* row = rows + i * sizes.d;
+    const std::int64_t d = i < sizes.n ? sizes.d : 0;
+    float half = 1, rest = 1, inverse = i < sizes.n ? 1 : 0, inverse_norm = inverse;
+    if (normalize) {
+      float largest = 0;
+      for (std::int64_t f = lane; f < d; f += kWarp) largest = fmaxf(largest, fabsf(read(row[f])));
+      for (int other = kWarp / 2; other > 0; other /= 2) largest = fmaxf(largest, shuffle_xor(largest, other));
+      int exponent = 0;
+      if (largest > 0) frexpf(largest, &exponent);
+      half = ldexpf(1.0f, -exponent / 2);
+      rest = ldexpf(1.0f, -exponent + exponent / 2);  // 2^-exponent may be inf
+      float square = 0;
+      for (std::int64_t f = lane; f < d; f += kWarp) {
+        const float x = read(row[f]) * half * rest;
+        square += x * x;
+      }
+      for (int other = kWarp / 2; other > 0; other /= 2) square += shuffle_xor(square, other);
+      inverse = largest == 0 ? 0.0f : 1 / sqrtf(square);
+      inverse_norm = inverse * half * rest;
+    }
+    for (std::int64_t f = 2 * lane; f < sizes.chunks * kSwizzledFeatures; f += 2 * kWarp) {
+      std::uint32_t two = 0;
+      for (int e = 1; e >= 0; --e) two = two << 16 | element_bits<kHalf>(f + e < d ? read(row[f + e]) * half * rest : 0.0f);
+      *reinterpret_cast<std::uint32_t*>(out.units + swizzled(i, f, sizes.chunks)) = two;
+    }
+    if (lane != 0) continue;
+    out.inverse[i] = inverse;
+    out.inverse_norm[i] = inverse_norm;
+    out.columns[i / 2].inverse[i % 2] = inverse;
+    out.columns[i / 2].key[i % 2] = out.key[i];
+    out.next[i] = i < sizes.n ? next_of_image(tables, i) : static_cast<std::int32_t>(i);
+  }
+}
+
+template <bool kHalf, class Source>
+cudaError_t prepare(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperTables& tables, const HopperRows& rows,
+                    cudaStream_t stream) {
+  const std::int64_t wanted = sizes.rows / (kGroupThreads / kWarp);
+  return launch(prepare_hopper_kernel<kHalf, Source>, dim3(static_cast<unsigned>(wanted < 65536 ? wanted : 65536)), kGroupThreads, 0,
+                stream, static_cast<const Source*>(in.rows), sizes, in.normalize, tables, rows);
+}
+
+}  // namespace
+
+bool hopper_takes(const ContrastiveCuda& in) {
+  constexpr std::int64_t kWorthwhile = 4096, kMostRows = std::int64_t{1} << 29;  // below 2 n = 2^30 a key is an int32
+  if (in.products == CudaProducts::mma || in.levels > 0 || in.same_class == SameClass::attract) return false;
+  if (in.precision == CudaPrecision::tf32x3 || in.precision == CudaPrecision::fma) return false;
+  // Weights of rows of any length need not fit into float16.
+  if (in.d > kHopperFeatures || in.n > kMostRows || (hopper_half(in) && !in.normalize)) return false;
+  if (in.products == CudaProducts::automatic && in.n < kWorthwhile) return false;
+  int device = 0, major = 0, minor = 0;
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess && major == 9 && minor == 0;
+}
+
+HopperSizes hopper_sizes(const ContrastiveCuda& in) {
+  const auto up = [](std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; };
+  const std::int64_t chunks = in.d <= 128 ? 2 : up(in.d, 256) / kSwizzledFeatures;
+  return {in.n, in.d, up(in.n, kHopperRows * kHopperCluster), chunks, in.first, in.count};
+}
+
+HopperRows hopper_rows_in(Parts& parts, const HopperSizes& sizes) {
+  HopperRows out{};
+  out.units = parts.take<std::uint16_t>(sizes.rows * sizes.chunks * kSwizzledFeatures);
+  out.inverse = parts.take<float>(sizes.rows);
+  out.inverse_norm = parts.take<float>(sizes.rows);
+  out.key = parts.take<std::int32_t>(sizes.rows);
+  out.next = parts.take<std::int32_t>(sizes.rows);
+  out.columns = parts.take<ForwardColumns>(sizes.rows / 2);
+  return out;
+}
+
+HopperTables hopper_tables_in(Parts& parts, const HopperSizes& sizes) {
+  HopperTables out{};
+  out.size = 256;
+  while (out.size < 2 * sizes.n) out.size *= 2;
+  // One after the other, to be cleared at once.
+  std::int32_t* const tables = parts.take<std::int32_t>(3 * out.size);
+  out.image = tables;
+  out.label = tables == nullptr ? nullptr : tables + out.size;
+  out.head = tables == nullptr ? nullptr : tables + 2 * out.size;
+  out.slot = parts.take<std::int32_t>(sizes.n);
+  out.link = parts.take<std::int32_t>(sizes.n);
+  return out;
+}
+
+cudaError_t prepare_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperTables& tables, const HopperRows& rows,
+                           cudaStream_t stream) {
+  cudaError_t error = cudaMemsetAsync(tables.image, 0xff, 3 * tables.size * sizeof(std::int32_t), stream);
+  if (error != cudaSuccess) return error;
+  constexpr int kThreads = 256;
+  const std::int64_t blocks = (sizes.rows + kThreads - 1) / kThreads;
+  error = launch(find_slots_kernel, dim3(static_cast<unsigned>(blocks < 4096 ? blocks : 4096)), kThreads, 0, stream, sizes, in.image,
+                 in.label, in.ignore_label, tables, rows.key);
+  if (error != cudaSuccess) return error;
+  if (in.precision == CudaPrecision::bf16) return prepare<false, BFloat>(in, sizes, tables, rows, stream);
+  if (in.precision == CudaPrecision::half_as_tf32) return prepare<true, Half>(in, sizes, tables, rows, stream);
+  return prepare<true, float>(in, sizes, tables, rows, stream);
+}
+
+}  // namespace clustercl
+#endif
