@@ -35,20 +35,28 @@ struct alignas(32) BackwardColumns {
   float lse[2];
 };
 
-// By row but for units, which are as hopper.cuh stores tiles: inverse_i inverse_j <units_i, units_j> = <u_i, u_j>.
-// Rows of one key are not each other's candidates as far as the products go: a pseudo-class, or the row alone. Positives are
-// added row by row: next is the next row of the image, the first after the last.
+// By place but for the last three, which are by row; units as hopper.cuh stores tiles: inverse_i inverse_j <units_i, units_j> =
+// <u_i, u_j>. Rows are put in order: anchors first, then by pseudo-class. So most tiles hold no two rows of one key and need
+// not be compared. Rows of one key are not each other's candidates as far as the products go: a pseudo-class, or the row
+// alone. Positives are added row by row.
 struct HopperRows {
   std::uint16_t* units;
   float *inverse, *inverse_norm;  // 0 for rows of norm 0; 1 / |x|, 1 where rows are taken as they are
-  std::int32_t *key, *next;
+  std::int32_t *key, *row;        // the row at a place
   ForwardColumns* columns;
+  std::int32_t *place, *next;     // next row of the image, the first after the last
 };
 
-// How to find equal numbers: open addressing, a slot is owned by a row; head and link chain the rows of an image.
+// How to find equal numbers: open addressing, a slot is owned by a row; head and link chain the rows of an image, first is the
+// first row of a label.
 struct HopperTables {
-  std::int32_t *image, *label, *head, *slot, *link;
+  std::int32_t *image, *label, *head, *first;
   std::int64_t size;  // a power of two
+  std::int32_t *image_slot, *label_slot, *link;
+  std::uint32_t *unsorted, *sorted;  // keys
+  std::int32_t* rows;                // 0, 1, ...
+  void* sorting;
+  std::size_t sorting_bytes;
 };
 
 HopperSizes hopper_sizes(const ContrastiveCuda& in);
@@ -59,6 +67,28 @@ inline bool hopper_half(const ContrastiveCuda& in) { return in.precision != Cuda
 // Fills rows.
 cudaError_t prepare_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperTables& tables, const HopperRows& rows,
                            cudaStream_t stream);
+
+// Places [from, from + width) of rows, against columns: can there be two of one key? first, last: keys of the outermost rows,
+// or of all there are where the rows' are not in order.
+struct HopperKeys {
+  std::int32_t first, last;
+
+  __device__ HopperKeys(const HopperSizes& sizes, const HopperRows& rows, std::int64_t from, int width) {
+    const bool any = out_of_order(sizes, from, width);
+    first = any ? INT32_MIN : rows.key[from];
+    last = any ? INT32_MAX : rows.key[from + width - 1];
+  }
+  template <int kColumns, class Head>
+  __device__ bool meet(const HopperSizes& sizes, const Head* columns, std::int64_t tile) const {
+    return out_of_order(sizes, tile * kColumns, kColumns) ||
+           (columns[0].key[0] <= last && columns[kColumns / 2 - 1].key[1] >= first);
+  }
+
+ private:
+  __device__ static bool out_of_order(const HopperSizes& sizes, std::int64_t from, int width) {
+    return from + width > sizes.n || (from < sizes.count && sizes.count < from + width);
+  }
+};
 
 // Similarities in base 2 lie within +- bound: where that is small, no row needs to know its largest.
 struct Range {
@@ -71,19 +101,30 @@ __device__ inline Range range_of(double temperature, bool normalize) {
   return {normalize && bound <= kMost, static_cast<float>(bound)};
 }
 
+// The shared memory of a block: its own rows, the ring, columns, barriers. kFeatures of kParts parts and kColumns columns are
+// multiplied at a time.
+template <int kColumns, int kFeatures, int kParts, class Head>
+struct HopperLayout {
+  static constexpr int kChunks = kParts * kFeatures / kSwizzledFeatures;
+  static constexpr int kHeadBytes = kColumns / 2 * static_cast<int>(sizeof(Head));
+  static constexpr int kOwnBytes = kHopperRows * kChunks * kSwizzledFeatures * 2;
+  static constexpr int kOtherBytes = kHopperHeads * kHeadBytes + (1 + 2 * kHopperMostSlots + 2 * kHopperHeads) * 8;
+  static constexpr int kFit = (kHopperShared - kOwnBytes - kOtherBytes) / kHopperSlot;
+  static constexpr int kSlots = kFit < kHopperMostSlots ? kFit : kHopperMostSlots;
+  static constexpr int kBytes = kOwnBytes + kSlots * kHopperSlot + kOtherBytes;
+  static_assert(kColumns * kFeatures * 2 == kHopperSlot);
+};
+
 #if defined(CLUSTERCL_SM90A)
 
-// The shared memory of a block: its own rows, the ring, columns, barriers.
-template <int kColumns, int kFeatures, class Head>
+template <class Layout>
 struct HopperShared {
-  static constexpr int kHeadBytes = kColumns / 2 * static_cast<int>(sizeof(Head));
-  unsigned char *own, *ring, *heads;
+  unsigned char *own, *ring, *heads;  // own: the rows of the block
   Barrier *own_full, *full, *empty, *head_full, *head_empty;
-  int slots;
 
-  __device__ HopperShared(unsigned char* begin, std::int64_t chunks, int slots)
-      : own(begin), ring(own + kHopperRows * chunks * 128), heads(ring + slots * kHopperSlot), slots(slots) {
-    own_full = reinterpret_cast<Barrier*>(heads + kHopperHeads * kHeadBytes);
+  __device__ explicit HopperShared(unsigned char* begin)
+      : own(begin), ring(own + Layout::kOwnBytes), heads(ring + Layout::kSlots * kHopperSlot) {
+    own_full = reinterpret_cast<Barrier*>(heads + kHopperHeads * Layout::kHeadBytes);
     full = own_full + 1;
     empty = full + kHopperMostSlots;
     head_full = empty + kHopperMostSlots;
@@ -93,7 +134,7 @@ struct HopperShared {
     constexpr int kWarps = 2 * kGroupThreads / kWarp;
     if (threadIdx.x == 0) {
       begin_barrier(own_full, 1);
-      for (int k = 0; k < slots; ++k) {
+      for (int k = 0; k < Layout::kSlots; ++k) {
         begin_barrier(full + k, 1);
         begin_barrier(empty + k, kWarps * kHopperCluster);
       }
@@ -108,56 +149,66 @@ struct HopperShared {
 };
 
 // A place in a ring and the parity of its phase.
+template <int kSlots>
 struct Place {
   int at = 0, parity = 0;
-  __device__ void next(int slots) {
-    if (++at < slots) return;
-    at = 0;
+  __device__ void next() {
+    if constexpr (kSlots > 1) {
+      if (++at < kSlots) return;
+      at = 0;
+    }
     parity ^= 1;
   }
 };
 
-// The loading group: one thread for rows and the ring, one for the columns. Tiles [from, to) of kColumns columns, kFeatures
-// features at a time, that of `last` after the others. Each block of the cluster loads its half for both.
-template <int kColumns, int kFeatures, class Head>
-__device__ void load_tiles(const HopperShared<kColumns, kFeatures, Head>& shared, const HopperSizes& sizes,
-                           const std::uint16_t* units, std::int64_t row, const Head* columns, std::int64_t from, std::int64_t to,
-                           int last) {
-  static_assert(kColumns * kFeatures * 2 == kHopperSlot);
+// The loading group: one thread for rows and the ring, one for the columns. The tiles [0, tiles), part `last` after the others;
+// that one has the last kKept slots to itself, since whoever needs it for longer must not hold up the others. Each block of the
+// cluster loads its half for both.
+template <int kKept, int kColumns, int kFeatures, int kParts, class Head>
+__device__ void load_tiles(const HopperShared<HopperLayout<kColumns, kFeatures, kParts, Head>>& shared, const std::uint16_t* units,
+                           std::int64_t row, const Head* columns, int tiles, int last) {
+  using Layout = HopperLayout<kColumns, kFeatures, kParts, Head>;
   constexpr int kTileBytes = kSwizzledTile * 2, kEverywhere = (1 << kHopperCluster) - 1;
-  const int parts = static_cast<int>(sizes.chunks) * kSwizzledFeatures / kFeatures, rank = cluster_rank();
+  constexpr int kChunks = kFeatures / kSwizzledFeatures;  // of a part
+  const int rank = cluster_rank();
   if (threadIdx.x == 0) {
-    const int bytes = kHopperRows * static_cast<int>(sizes.chunks) * 128;
-    arrive_expecting(shared.own_full, bytes);
-    copy_bulk(shared.own, units + row * sizes.chunks * kSwizzledFeatures, bytes, shared.own_full);
-    Place place;
-    for (std::int64_t tile = from; tile < to; ++tile)
-      for (int k = 0; k < parts; ++k) {
-        const int part = (last + 1 + k) % parts;
-        unsigned char* const slot = shared.ring + place.at * kHopperSlot;
-        Barrier* const full = shared.full + place.at;
-        wait_for(shared.empty + place.at, place.parity ^ 1);
-        arrive_expecting(full, kHopperSlot);
-        if constexpr (kColumns == 128) {
-          for (int c = 0; c < kFeatures / kSwizzledFeatures; ++c)
-            copy_bulk_to(kEverywhere, slot + c * 2 * kTileBytes + rank * kTileBytes,
-                         units + ((tile * 2 + rank) * sizes.chunks + part * (kFeatures / kSwizzledFeatures) + c) * kSwizzledTile,
-                         kTileBytes, full);
-        } else {
-          constexpr int kHalf = kFeatures / kSwizzledFeatures / 2;
-          copy_bulk_to(kEverywhere, slot + rank * kHalf * kTileBytes,
-                       units + (tile * sizes.chunks + part * 2 * kHalf + rank * kHalf) * kSwizzledTile, kHalf * kTileBytes, full);
-        }
-        place.next(shared.slots);
+    // The block's own rows, parts in the order in which they are multiplied.
+    arrive_expecting(shared.own_full, Layout::kOwnBytes);
+    for (int half = 0; half < 2; ++half)
+      for (int k = 0; k < kParts; ++k)
+        copy_bulk(shared.own + (half * kParts + k) * kChunks * kTileBytes,
+                  units + ((row / kSwizzledRows + half) * Layout::kChunks + (last + 1 + k) % kParts * kChunks) * kSwizzledTile,
+                  kChunks * kTileBytes, shared.own_full);
+    const auto load = [&](auto& place, int first, std::int64_t tile, int part) {
+      unsigned char* const slot = shared.ring + (first + place.at) * kHopperSlot;
+      Barrier* const full = shared.full + first + place.at;
+      wait_for(shared.empty + first + place.at, place.parity ^ 1);
+      arrive_expecting(full, kHopperSlot);
+      if constexpr (kColumns == 128) {
+        for (int c = 0; c < kChunks; ++c)
+          copy_bulk_to(kEverywhere, slot + (c * 2 + rank) * kTileBytes,
+                       units + ((tile * 2 + rank) * Layout::kChunks + part * kChunks + c) * kSwizzledTile, kTileBytes, full);
+      } else {
+        constexpr int kHalf = kChunks / 2;
+        copy_bulk_to(kEverywhere, slot + rank * kHalf * kTileBytes,
+                     units + (tile * Layout::kChunks + part * kChunks + rank * kHalf) * kSwizzledTile, kHalf * kTileBytes, full);
       }
+      place.next();
+    };
+    Place<Layout::kSlots - kKept> others;
+    Place<(kKept > 0 ? kKept : 1)> kept;
+    for (int tile = 0; tile < tiles; ++tile) {
+      for (int k = 0; k < kParts - (kKept > 0); ++k) load(others, 0, tile, (last + 1 + k) % kParts);
+      if constexpr (kKept > 0) load(kept, Layout::kSlots - kKept, tile, last);
+    }
   } else if (threadIdx.x == kWarp) {
-    constexpr int kBytes = HopperShared<kColumns, kFeatures, Head>::kHeadBytes;
-    Place place;
-    for (std::int64_t tile = from; tile < to; ++tile) {
+    constexpr int kBytes = Layout::kHeadBytes;
+    Place<kHopperHeads> place;
+    for (int tile = 0; tile < tiles; ++tile) {
       wait_for(shared.head_empty + place.at, place.parity ^ 1);
       arrive_expecting(shared.head_full + place.at, kBytes);
-      copy_bulk(shared.heads + place.at * kBytes, columns + tile * (kColumns / 2), kBytes, shared.head_full + place.at);
-      place.next(kHopperHeads);
+      copy_bulk(shared.heads + place.at * kBytes, columns + std::int64_t{tile} * (kColumns / 2), kBytes, shared.head_full + place.at);
+      place.next();
     }
   }
 }
@@ -173,11 +224,13 @@ __device__ inline void release_head(Barrier* empty) {
   if (threadIdx.x % kWarp == 0) arrive(empty);
 }
 
-// s (= where fresh, else +=) products of the group's 64 rows with a slot's columns, over the features of part `part`.
+// s (= where fresh, else +=) products of the group's 64 rows with a slot's columns, over the features of the part that is
+// multiplied as number `part`.
 template <bool kHalf, int kColumns, int kFeatures>
 __device__ inline void multiply_rows(float (&s)[kColumns / 2], const unsigned char* own, const unsigned char* slot, int part,
                                      bool fresh) {
-  const std::uint64_t a = descriptor(own + part * (kFeatures / kSwizzledFeatures) * kSwizzledTile * 2, 16, 1024);
+  std::uint64_t a = descriptor(own + part * (kFeatures / kSwizzledFeatures) * kSwizzledTile * 2, 16, 1024);
+  asm volatile("" : "+l"(a));  // or the compiler keeps the descriptors of all steps, for which registers do not suffice
   const std::uint64_t b = descriptor(slot, 16, 1024);
 #pragma unroll
   for (int k = 0; k < kFeatures / 16; ++k) {
@@ -188,19 +241,6 @@ __device__ inline void multiply_rows(float (&s)[kColumns / 2], const unsigned ch
 }
 
 #endif
-
-// Slots of the ring that fit beside the rows of a block.
-inline int hopper_slots(const HopperSizes& sizes, int head_bytes) {
-  const int barriers = (1 + 2 * kHopperMostSlots + 2 * kHopperHeads) * 8;
-  const int left = kHopperShared - static_cast<int>(sizes.chunks) * kHopperRows * 128 - kHopperHeads * head_bytes - barriers;
-  return left / kHopperSlot < kHopperMostSlots ? left / kHopperSlot : kHopperMostSlots;
-}
-inline int hopper_shared_bytes(const HopperSizes& sizes, int head_bytes) {
-  const int barriers = (1 + 2 * kHopperMostSlots + 2 * kHopperHeads) * 8;
-  return static_cast<int>(sizes.chunks) * kHopperRows * 128 + hopper_slots(sizes, head_bytes) * kHopperSlot +
-         kHopperHeads * head_bytes + barriers;
-}
-
 
 // A number as the products' type and back, in the lower 16 bits.
 template <bool kHalf>

@@ -34,9 +34,9 @@ cudaError_t hopper_backward(const ContrastiveCuda& in, void* workspace, const vo
 inline bool hopper_takes(const ContrastiveCuda&) { return false; }
 inline std::int64_t hopper_forward_workspace(const ContrastiveCuda&) { return 0; }
 inline std::int64_t hopper_backward_workspace(const ContrastiveCuda&) { return 0; }
-inline cudaError_t hopper_forward(const ContrastiveCuda&, void*, void*, void*, cudaStream_t) { return cudaErrorNotSupported; }
+inline cudaError_t hopper_forward(const ContrastiveCuda&, void*, void*, void*, cudaStream_t) { return cudaErrorUnknown; }
 inline cudaError_t hopper_backward(const ContrastiveCuda&, void*, const void*, const void*, void*, double*, cudaStream_t) {
-  return cudaErrorNotSupported;
+  return cudaErrorUnknown;
 }
 #endif
 

@@ -20,7 +20,7 @@
 namespace clustercl {
 namespace {
 
-// By row: weight a (or g, where the range is not narrow) and log-sum in base 2.
+// By place: weight a (or g, where the range is not narrow) and log-sum in base 2.
 struct RowWeights {
   float *weight, *lse;
   BackwardColumns* columns;
@@ -50,8 +50,8 @@ __global__ void row_weights_kernel(HopperSizes sizes, HopperRows rows, const dou
   const Range range = range_of(*temperature, normalize);
   for (std::int64_t i = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; i < sizes.rows;
        i += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
-    const std::int64_t k = i - sizes.first;
-    const bool anchor = 0 <= k && k < sizes.count;
+    const bool anchor = i < sizes.count;
+    const std::int64_t k = anchor ? rows.row[i] - sizes.first : 0;
     const double log_sum = anchor ? static_cast<double>(lse[k]) * kLog2OfE : INFINITY;
     double weight = anchor ? static_cast<double>(grad_loss[k]) * *out.unit : 0.0;
     if (range.narrow && anchor) weight *= exp2(-log_sum);
@@ -69,15 +69,18 @@ __global__ void row_weights_kernel(HopperSizes sizes, HopperRows rows, const dou
 
 // A lane's two rows.
 struct Weigher {
-  float scale[2], weight[2], lse[2];
+  float scale[2], weight[2];
   std::int32_t key[2];
 
   // Products to weights times the columns' inverse. Columns that are not there have inverse and weight 0.
-  template <bool kNarrow, int kCount>
-  __device__ void weigh(float (&s)[kCount], const BackwardColumns* columns) const {
+  // kCompared: columns may be of a row's key.
+  // Of the groups of 8 columns [kFrom, kTo). lse: of the first row, the second's 8 further on.
+  template <bool kNarrow, bool kCompared, int kFrom, int kTo, int kCount>
+  __device__ void weigh(float (&s)[kCount], const BackwardColumns* columns, const float* lse) const {
     const int t = threadIdx.x % 4;
+    const float own_lse[2] = {kNarrow ? 0.0f : lse[0], kNarrow ? 0.0f : lse[8]};
 #pragma unroll
-    for (int c = 0; c < kCount / 4; ++c) {
+    for (int c = kFrom; c < kTo; ++c) {
       const BackwardColumns& two = columns[4 * c + t];
 #pragma unroll
       for (int e = 0; e < 2; ++e)
@@ -89,8 +92,8 @@ struct Weigher {
           if constexpr (kNarrow)
             w = exp2_approx(similarity) * fmaf(weight[h], two.inverse[e], two.weight[e]);
           else
-            w = exp2_approx(similarity - lse[h]) * (weight[h] * two.inverse[e]) + exp2_approx(similarity - two.lse[e]) * two.weight[e];
-          x = two.key[e] == key[h] ? 0.0f : w;
+            w = exp2_approx(similarity - own_lse[h]) * (weight[h] * two.inverse[e]) + exp2_approx(similarity - two.lse[e]) * two.weight[e];
+          x = kCompared && two.key[e] == key[h] ? 0.0f : w;
         }
     }
   }
@@ -100,65 +103,87 @@ struct Weigher {
 
 // kParts: of kFeatures features, of which a block sums up one.
 template <bool kHalf, int kColumns, int kFeatures, int kParts>
-__global__ void __launch_bounds__(kHopperThreads, 1) __cluster_dims__(kHopperCluster, 1, 1)
+__global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCluster)
     hopper_backward_kernel(HopperSizes sizes, HopperRows rows, RowWeights weights, const double* temperature, bool normalize,
-                           int slots, float* pull) {
+                           float* pull) {
 #if defined(CLUSTERCL_SM90A)
   extern __shared__ __align__(1024) unsigned char hopper_shared[];
-  const HopperShared<kColumns, kFeatures, BackwardColumns> shared(hopper_shared, sizes.chunks, slots);
+  using Layout = HopperLayout<kColumns, kFeatures, kParts, BackwardColumns>;
+  const HopperShared<Layout> shared(hopper_shared);
   shared.begin();
   constexpr std::int64_t kCluster = kHopperRows * kHopperCluster;
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kHopperRows, cluster = row / kCluster * kCluster;
-  const std::int64_t end = sizes.first + sizes.count;
-  const bool anchors = cluster < end && cluster + kCluster > sizes.first;
-  const std::int64_t from = anchors ? 0 : sizes.first / kColumns, to = ((anchors ? sizes.n : end) + kColumns - 1) / kColumns;
+  const int columns = static_cast<int>(cluster < sizes.count ? sizes.n : sizes.count), tiles = (columns + kColumns - 1) / kColumns;
+  constexpr int kKept = kParts > 1 ? 2 : 0;
+  static_assert(kParts <= 2);
   const int part = blockIdx.y;
   if (threadIdx.x < kGroupThreads) {
-    keep_registers<40>();
-    load_tiles(shared, sizes, rows.units, row, weights.columns, from, to, part);
+    keep_registers<32>();
+    load_tiles<kKept>(shared, rows.units, row, weights.columns, tiles, part);
   } else {
-    want_registers<232>();
-    const int group = threadIdx.x / kGroupThreads - 1, lane = threadIdx.x % kWarp;
-    const std::int64_t own = row + group * kSwizzledRows + threadIdx.x % kGroupThreads / kWarp * 16 + lane / 4;
-    const unsigned char* const units = shared.own + group * sizes.chunks * kSwizzledTile * 2;
+    want_registers<240>();
+    const int group = shuffle(static_cast<int>(threadIdx.x) / kGroupThreads, 0) - 1, lane = threadIdx.x % kWarp;
+    const int own = static_cast<int>(row) + group * kSwizzledRows + threadIdx.x % kGroupThreads / kWarp * 16 + lane / 4;
+    const unsigned char* const units = shared.own + group * Layout::kChunks * kSwizzledTile * 2;
     const bool narrow = range_of(*temperature, normalize).narrow;
     Weigher weigher;
     for (int h = 0; h < 2; ++h) {
       weigher.scale[h] = static_cast<float>(static_cast<double>(rows.inverse[own + 8 * h]) * (kLog2OfE / *temperature));
       weigher.weight[h] = weights.weight[own + 8 * h];
-      weigher.lse[h] = weights.lse[own + 8 * h];
       weigher.key[h] = rows.key[own + 8 * h];
     }
     float out[kFeatures / 2], s[kColumns / 2];
     std::uint32_t w[kColumns / 16][4];
 #pragma unroll
     for (int k = 0; k < kFeatures / 2; ++k) out[k] = 0;
-    Place loaded, done, head;
-    // Products with a tile; returns where the features of `part`, the last that comes, lie.
-    const auto begin_tile = [&]() -> const unsigned char* {
-      const unsigned char* slot = nullptr;
-      begin_products();
+    // Slots of the part that is summed up, where others come before it, and those of the others.
+    constexpr int kOthers = Layout::kSlots - kKept;
+    Place<kOthers> loaded, done;
+    Place<(kKept > 0 ? kKept : 1)> loaded_kept, done_kept;
+    Place<kHopperHeads> head;
+    // Products with a tile, a group of them for each part; returns the slot in which the features of `part`, the last that comes, lie.
+    const auto begin_tile = [&] {
+      int slot = 0;
+      const auto begin_part = [&](auto& place, int first, int k) {
+        wait_for(shared.full + first + place.at, place.parity);
+        begin_products();
+        slot = first + place.at;
+        multiply_rows<kHalf, kColumns, kFeatures>(s, units, shared.ring + slot * kHopperSlot, k, k == 0);
+        commit_products();
+        place.next();
+      };
 #pragma unroll
-      for (int k = 0; k < kParts; ++k) {
-        wait_for(shared.full + loaded.at, loaded.parity);
-        slot = shared.ring + loaded.at * kHopperSlot;
-        multiply_rows<kHalf, kColumns, kFeatures>(s, units, slot, (part + 1 + k) % kParts, k == 0);
-        loaded.next(shared.slots);
-      }
-      commit_products();
+      for (int k = 0; k < kParts - (kKept > 0); ++k) begin_part(loaded, 0, k);
+      if constexpr (kKept > 0) begin_part(loaded_kept, kOthers, kParts - 1);
       return slot;
     };
-    const auto release = [&] {
+    const auto release_other = [&] {
       release_slot(shared.empty + done.at);
-      done.next(shared.slots);
+      done.next();
     };
-    const auto weigh = [&] {
+    const auto release_summed = [&] {
+      if constexpr (kKept > 0) {
+        release_slot(shared.empty + kOthers + done_kept.at);
+        done_kept.next();
+      } else {
+        release_other();
+      }
+    };
+    const HopperKeys keys(sizes, rows, row + group * kSwizzledRows, kSwizzledRows);
+    const auto weigh = [&](int tile, const auto& halfway) {
       wait_for(shared.head_full + head.at, head.parity);
-      const auto* columns = reinterpret_cast<const BackwardColumns*>(shared.heads + head.at * shared.kHeadBytes);
-      if (narrow) weigher.template weigh<true>(s, columns);
-      else weigher.template weigh<false>(s, columns);
+      const auto* columns = reinterpret_cast<const BackwardColumns*>(shared.heads + head.at * Layout::kHeadBytes);
+      constexpr int kGroups = kColumns / 8;
+      const bool meet = keys.meet<kColumns>(sizes, columns, tile);
+      if (!narrow) weigher.template weigh<false, true, 0, kGroups / 2>(s, columns, weights.lse + own);
+      else if (meet) weigher.template weigh<true, true, 0, kGroups / 2>(s, columns, weights.lse + own);
+      else weigher.template weigh<true, false, 0, kGroups / 2>(s, columns, weights.lse + own);
+      halfway();
+      if (!narrow) weigher.template weigh<false, true, kGroups / 2, kGroups>(s, columns, weights.lse + own);
+      else if (meet) weigher.template weigh<true, true, kGroups / 2, kGroups>(s, columns, weights.lse + own);
+      else weigher.template weigh<true, false, kGroups / 2, kGroups>(s, columns, weights.lse + own);
       release_head(shared.head_empty + head.at);
-      head.next(kHopperHeads);
+      head.next();
     };
     const auto round = [&] {
 #pragma unroll
@@ -169,35 +194,40 @@ __global__ void __launch_bounds__(kHopperThreads, 1) __cluster_dims__(kHopperClu
           w[k][a] = pack_two<kHalf>(s[at], s[at + 1]);
         }
     };
-    const auto begin_sum = [&](const unsigned char* slot) {
+    const auto begin_sum = [&](int slot) {
       begin_products();
-      const std::uint64_t b = descriptor(slot, kColumns * 128, 1024);
+      const std::uint64_t b = descriptor(shared.ring + slot * kHopperSlot, kColumns * 128, 1024);
 #pragma unroll
       for (int k = 0; k < kColumns / 16; ++k) Wgmma<kHalf, kFeatures>::of_features(out, w[k], b + k * 2048 / 16);
       commit_products();
     };
     wait_for(shared.own_full, 0);
-    const unsigned char* slot = begin_tile();
+    int slot = begin_tile();
     wait_products<0>();
-    for (int k = 1; k < kParts; ++k) release();
-    weigh();
+    if constexpr (kKept > 0) release_other();
+    weigh(0, [] {});
     round();
-    for (std::int64_t tile = from + 1; tile < to; ++tile) {
-      const unsigned char* const next = begin_tile();
+    for (int tile = 1; tile * kColumns < columns; ++tile) {
+      const int next = begin_tile();
       begin_sum(slot);
+      if constexpr (kKept > 0) {
+        wait_products<2>();
+        release_other();
+      }
       wait_products<1>();
-      weigh();
-      wait_products<0>();
-      release();
-      for (int k = 1; k < kParts; ++k) release();
+      // The sums of the last tile end about when half of the weights are there, and free its slot.
+      weigh(tile, [&] {
+        wait_products<0>();
+        release_summed();
+      });
       round();
       slot = next;
     }
     begin_sum(slot);
     wait_products<0>();
-    release();
-    const std::int64_t pitch = sizes.chunks * kSwizzledFeatures;
-    float* const to_pull = pull + own * pitch + part * kFeatures + 2 * (lane % 4);
+    release_summed();
+    constexpr std::int64_t pitch = Layout::kChunks * kSwizzledFeatures;
+    float* const to_pull = pull + std::int64_t{own} * pitch + part * kFeatures + 2 * (lane % 4);
 #pragma unroll
     for (int c = 0; c < kFeatures / 8; ++c)
 #pragma unroll
@@ -227,9 +257,10 @@ __global__ void __launch_bounds__(kGroupThreads)
   const int lane = threadIdx.x % kWarp;
   const double inverse_temperature = 1.0 / *temperature;
   const float inverse_unit = 1 / *unit;
-  const auto anchor = [&](std::int64_t i) { return sizes.first <= i && i < sizes.first + sizes.count; };
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; i < sizes.n;
-       i += static_cast<std::int64_t>(gridDim.x) * kWarps) {
+  const auto anchor = [&](std::int64_t row) { return sizes.first <= row && row < sizes.first + sizes.count; };
+  for (std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; row < sizes.n;
+       row += static_cast<std::int64_t>(gridDim.x) * kWarps) {
+    const std::int64_t i = rows.place[row];
     const SpreadRow own = spread_row<kHalf>(rows, sizes, i);
     float sum[SpreadRow::kChunks][2];
 #pragma unroll
@@ -241,21 +272,22 @@ __global__ void __launch_bounds__(kGroupThreads)
       sum[c][1] = two.y * inverse_unit;
     }
     std::int64_t positives = 0;
-    for (std::int64_t j = rows.next[i]; j != i; j = rows.next[j]) ++positives;
+    for (std::int64_t other = rows.next[row]; other != row; other = rows.next[other]) ++positives;
     const float share = 1 / static_cast<float>(positives);
-    for (std::int64_t j = rows.next[i]; j != i; j = rows.next[j]) {
-      const SpreadRow other = spread_row<kHalf>(rows, sizes, j);
-      const double cosine = static_cast<double>(dot(own, other) * rows.inverse[i] * rows.inverse[j]);
+    for (std::int64_t other = rows.next[row]; other != row; other = rows.next[other]) {
+      const std::int64_t j = rows.place[other];
+      const SpreadRow theirs = spread_row<kHalf>(rows, sizes, j);
+      const double cosine = static_cast<double>(dot(own, theirs) * rows.inverse[i] * rows.inverse[j]);
       // As the forward pass rounds it.
       const Positive positive{static_cast<float>(cosine * (kLog2OfE * inverse_temperature) / kLog2OfE)};
       const bool left_out = rows.key[i] == rows.key[j];
       float w = 0;
-      if (anchor(i)) w += positive.weight(grad_loss[i - sizes.first], lse[i - sizes.first], share, left_out);
-      if (anchor(j)) w += positive.weight(grad_loss[j - sizes.first], lse[j - sizes.first], share, left_out);
+      if (anchor(row)) w += positive.weight(grad_loss[row - sizes.first], lse[row - sizes.first], share, left_out);
+      if (anchor(other)) w += positive.weight(grad_loss[other - sizes.first], lse[other - sizes.first], share, left_out);
       w *= rows.inverse[j];
 #pragma unroll
       for (int c = 0; c < SpreadRow::kChunks; ++c)
-        for (int e = 0; e < 2; ++e) sum[c][e] += w * other.at[c][e];
+        for (int e = 0; e < 2; ++e) sum[c][e] += w * theirs.at[c][e];
     }
     float dot_pull = 0;
 #pragma unroll
@@ -270,9 +302,9 @@ __global__ void __launch_bounds__(kGroupThreads)
         const std::int64_t f = kSwizzledFeatures * c + 2 * lane + e;
         if (f >= sizes.d) continue;
         const float across = normalize ? sum[c][e] - own.at[c][e] * rows.inverse[i] * dot_pull : sum[c][e];
-        write(across * factor, grad_rows[i * sizes.d + f]);
+        write(across * factor, grad_rows[row * sizes.d + f]);
       }
-    if (lane == 0) along[i] = static_cast<double>(dot_pull) * inverse_temperature;
+    if (lane == 0) along[row] = static_cast<double>(dot_pull) * inverse_temperature;
   }
 }
 
@@ -316,10 +348,10 @@ Work work_in(Parts& parts, const HopperSizes& sizes) {
 
 template <bool kHalf, int kColumns, int kFeatures, int kParts>
 cudaError_t sum_up(const ContrastiveCuda& in, const HopperSizes& sizes, const Work& work, cudaStream_t stream) {
-  constexpr int kHeadBytes = kColumns / 2 * sizeof(BackwardColumns);
+  using Layout = HopperLayout<kColumns, kFeatures, kParts, BackwardColumns>;
   const dim3 grid(static_cast<unsigned>(sizes.rows / kHopperRows), kParts);
-  return launch(hopper_backward_kernel<kHalf, kColumns, kFeatures, kParts>, grid, kHopperThreads, hopper_shared_bytes(sizes, kHeadBytes), stream,
-                sizes, work.rows, work.weights, in.temperature, in.normalize, hopper_slots(sizes, kHeadBytes), work.pull);
+  return launch(hopper_backward_kernel<kHalf, kColumns, kFeatures, kParts>, grid, kHopperThreads, Layout::kBytes, stream, sizes,
+                work.rows, work.weights, in.temperature, in.normalize, work.pull);
 }
 
 template <bool kHalf, class Target>

@@ -24,49 +24,55 @@ struct Summed {
   std::int32_t key[2];
   double sum[2];
 
-  // Adds a tile. kNarrow: largest is a bound and stays. kRagged: some columns are not there.
-  template <bool kNarrow, bool kRagged>
+  // Adds a tile. kNarrow: largest is a bound and stays. kCompared: columns may be of a row's key, or not there. In steps of 32 columns, what is
+  // read for the next under way, for many independent operations: few warps are there to hide what waits.
+  template <bool kNarrow, bool kCompared>
   __device__ void add(float (&s)[kColumns / 2], const ForwardColumns* columns) {
+    constexpr int kStep = 4;
     const int t = threadIdx.x % 4;
-    float part[2][2] = {};
-    float most[2] = {largest[0], largest[1]};
+    const auto kept = [&](std::int32_t theirs, int h) { return !kCompared || (theirs != key[h] && theirs != kPadding); };
+    float part[2][kStep] = {};
+    if constexpr (kNarrow) {
+      ForwardColumns next[kStep];
 #pragma unroll
-    for (int c = 0; c < kColumns / 8; ++c) {
-      const ForwardColumns two = columns[4 * c + t];
+      for (int k = 0; k < kStep; ++k) next[k] = columns[4 * k + t];
 #pragma unroll
-      for (int e = 0; e < 2; ++e)
+      for (int c = 0; c < kColumns / 8; c += kStep) {
+        ForwardColumns two[kStep];
 #pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          float& x = s[4 * c + 2 * h + e];
-          const bool kept = two.key[e] != key[h] && (!kRagged || two.key[e] != kPadding);
-          if constexpr (kNarrow) {
-            const float term = exp2_approx(fmaf(x * two.inverse[e], scale[h], -largest[h]));
-            if (kept) part[h][e] += term;
-          } else {
-            x = kept ? x * two.inverse[e] * scale[h] : -INFINITY;
-            most[h] = x > most[h] ? x : most[h];
-          }
-        }
-    }
-    if constexpr (!kNarrow) {
+        for (int k = 0; k < kStep; ++k) two[k] = next[k];
+        if (c + kStep < kColumns / 8)
 #pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        if (most[h] > largest[h]) {
-          sum[h] *= largest[h] == -INFINITY ? 0.0 : exp2(static_cast<double>(largest[h] - most[h]));
-          largest[h] = most[h];
-        }
+          for (int k = 0; k < kStep; ++k) next[k] = columns[4 * (c + kStep + k) + t];
+        float x[4 * kStep];
+#pragma unroll
+        for (int k = 0; k < 4 * kStep; ++k) x[k] = s[4 * c + k] * two[k / 4].inverse[k % 2];
+#pragma unroll
+        for (int k = 0; k < 4 * kStep; ++k) x[k] = exp2_approx(fmaf(x[k], scale[k / 2 % 2], -largest[k / 2 % 2]));
+#pragma unroll
+        for (int k = 0; k < 4 * kStep; ++k)
+          if (kept(two[k / 4].key[k % 2], k / 2 % 2)) part[k / 2 % 2][k / 4] += x[k];
+      }
+    } else {
+      float most[2] = {largest[0], largest[1]};
+#pragma unroll
+      for (int k = 0; k < kColumns / 2; ++k) {
+        const ForwardColumns& two = columns[4 * (k / 4) + t];
+        const int h = k / 2 % 2;
+        s[k] = kept(two.key[k % 2], h) ? s[k] * two.inverse[k % 2] * scale[h] : -INFINITY;
+        most[h] = s[k] > most[h] ? s[k] : most[h];
       }
 #pragma unroll
-      for (int c = 0; c < kColumns / 8; ++c)
+      for (int h = 0; h < 2; ++h) {
+        if (!(most[h] > largest[h])) continue;
+        sum[h] *= largest[h] == -INFINITY ? 0.0 : exp2(static_cast<double>(largest[h] - most[h]));
+        largest[h] = most[h];
+      }
 #pragma unroll
-        for (int e = 0; e < 2; ++e)
-#pragma unroll
-          for (int h = 0; h < 2; ++h) {
-            const float x = s[4 * c + 2 * h + e];
-            if (x != -INFINITY) part[h][e] += exp2_approx(x - largest[h]);  // not a number stays what it is
-          }
+      for (int k = 0; k < kColumns / 2; ++k)
+        if (s[k] != -INFINITY) part[k / 2 % 2][k / 4 % kStep] += exp2_approx(s[k] - largest[k / 2 % 2]);  // not a number stays
     }
-    for (int h = 0; h < 2; ++h) sum[h] += static_cast<double>(part[h][0] + part[h][1]);
+    for (int h = 0; h < 2; ++h) sum[h] += static_cast<double>((part[h][0] + part[h][1]) + (part[h][2] + part[h][3]));
   }
 };
 
@@ -74,25 +80,25 @@ struct Summed {
 
 // kParts: of kFeatures features.
 template <bool kHalf, int kParts>
-__global__ void __launch_bounds__(kHopperThreads, 1) __cluster_dims__(kHopperCluster, 1, 1)
-    hopper_forward_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, bool normalize, int slots, float* largest,
-                          double* sum) {
+__global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCluster)
+    hopper_forward_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, bool normalize, float* largest, double* sum) {
 #if defined(CLUSTERCL_SM90A)
   extern __shared__ __align__(1024) unsigned char hopper_shared[];
-  const HopperShared<kColumns, kFeatures, ForwardColumns> shared(hopper_shared, sizes.chunks, slots);
+  using Layout = HopperLayout<kColumns, kFeatures, kParts, ForwardColumns>;
+  const HopperShared<Layout> shared(hopper_shared);
   shared.begin();
-  constexpr int kCluster = kHopperRows * kHopperCluster;
-  const std::int64_t row = sizes.first / kCluster * kCluster + static_cast<std::int64_t>(blockIdx.x) * kHopperRows;
-  const std::int64_t tiles = (sizes.n + kColumns - 1) / kColumns;
+  const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kHopperRows;
+  const int tiles = static_cast<int>((sizes.n + kColumns - 1) / kColumns);
   if (threadIdx.x < kGroupThreads) {
-    keep_registers<40>();
-    load_tiles(shared, sizes, rows.units, row, rows.columns, 0, tiles, kParts - 1);
+    keep_registers<32>();
+    load_tiles<0>(shared, rows.units, row, rows.columns, tiles, kParts - 1);
   } else {
-    want_registers<232>();
-    const int group = threadIdx.x / kGroupThreads - 1, lane = threadIdx.x % kWarp;
+    want_registers<240>();
+    const int group = shuffle(static_cast<int>(threadIdx.x) / kGroupThreads, 0) - 1, lane = threadIdx.x % kWarp;
     const std::int64_t own = row + group * kSwizzledRows + threadIdx.x % kGroupThreads / kWarp * 16 + lane / 4;
-    const unsigned char* const units = shared.own + group * sizes.chunks * kSwizzledTile * 2;
+    const unsigned char* const units = shared.own + group * Layout::kChunks * kSwizzledTile * 2;
     const Range range = range_of(*temperature, normalize);
+    const HopperKeys keys(sizes, rows, row + group * kSwizzledRows, kSwizzledRows);
     Summed summed;
     for (int h = 0; h < 2; ++h) {
       summed.scale[h] = static_cast<float>(static_cast<double>(rows.inverse[own + 8 * h]) * (kLog2OfE / *temperature));
@@ -100,26 +106,26 @@ __global__ void __launch_bounds__(kHopperThreads, 1) __cluster_dims__(kHopperClu
       summed.largest[h] = range.narrow ? range.bound : -INFINITY;
       summed.sum[h] = 0;
     }
-    Place loaded, done, head;
+    Place<Layout::kSlots> loaded, done;
+    Place<kHopperHeads> head;
     const auto begin = [&](float(&s)[kColumns / 2], int part) {
       wait_for(shared.full + loaded.at, loaded.parity);
       multiply_rows<kHalf, kColumns, kFeatures>(s, units, shared.ring + loaded.at * kHopperSlot, part, part == 0);
-      loaded.next(shared.slots);
+      loaded.next();
     };
     const auto release = [&] {
       release_slot(shared.empty + done.at);
-      done.next(shared.slots);
+      done.next();
     };
-    const auto take = [&](float(&s)[kColumns / 2], auto last) {
+    const auto take = [&](float(&s)[kColumns / 2], int tile) {
       wait_for(shared.head_full + head.at, head.parity);
-      const auto* columns = reinterpret_cast<const ForwardColumns*>(shared.heads + head.at * shared.kHeadBytes);
-      if (range.narrow) summed.template add<true, decltype(last)::value>(s, columns);
-      else summed.template add<false, decltype(last)::value>(s, columns);
+      const auto* columns = reinterpret_cast<const ForwardColumns*>(shared.heads + head.at * Layout::kHeadBytes);
+      if (!range.narrow) summed.template add<false, true>(s, columns);
+      else if (keys.meet<kColumns>(sizes, columns, tile)) summed.template add<true, true>(s, columns);
+      else summed.template add<true, false>(s, columns);
       release_head(shared.head_empty + head.at);
-      head.next(kHopperHeads);
+      head.next();
     };
-    constexpr std::false_type inner;
-    constexpr std::true_type last;  // tile, of which columns may be missing
     wait_for(shared.own_full, 0);
     if constexpr (kParts <= 2) {
       // The products of the next tile are under way while the last one's are summed.
@@ -130,34 +136,34 @@ __global__ void __launch_bounds__(kHopperThreads, 1) __cluster_dims__(kHopperClu
         for (int part = 0; part < kParts; ++part) begin(x, part);
         commit_products();
       };
-      const auto end_tile = [&](float(&x)[kColumns / 2], auto last) {
+      const auto end_tile = [&](float(&x)[kColumns / 2], int tile) {
 #pragma unroll
         for (int part = 0; part < kParts; ++part) release();
-        take(x, last);
+        take(x, tile);
       };
       begin_tile(s);
-      std::int64_t tile = 0;
+      int tile = 0;
       for (; tile + 2 < tiles; tile += 2) {
         begin_tile(ahead);
         wait_products<1>();
-        end_tile(s, inner);
+        end_tile(s, tile);
         begin_tile(s);
         wait_products<1>();
-        end_tile(ahead, inner);
+        end_tile(ahead, tile + 1);
       }
       if (tile + 1 < tiles) {
         begin_tile(ahead);
         wait_products<1>();
-        end_tile(s, inner);
+        end_tile(s, tile);
         wait_products<0>();
-        end_tile(ahead, last);
+        end_tile(ahead, tile + 1);
       } else {
         wait_products<0>();
-        end_tile(s, last);
+        end_tile(s, tile);
       }
     } else {
       float s[kColumns / 2];
-      for (std::int64_t tile = 0; tile < tiles; ++tile) {
+      for (int tile = 0; tile < tiles; ++tile) {
 #pragma unroll
         for (int part = 0; part < kParts; ++part) {
           begin_products();
@@ -169,8 +175,7 @@ __global__ void __launch_bounds__(kHopperThreads, 1) __cluster_dims__(kHopperClu
         }
         wait_products<0>();
         release();
-        if (tile + 1 < tiles) take(s, inner);
-        else take(s, last);
+        take(s, tile);
       }
     }
     for (int h = 0; h < 2; ++h) {
@@ -200,13 +205,14 @@ __global__ void __launch_bounds__(kGroupThreads)
   const double scale = kLog2OfE / *temperature;
   for (std::int64_t k = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; k < sizes.count;
        k += static_cast<std::int64_t>(gridDim.x) * kWarps) {
-    const std::int64_t i = sizes.first + k;
+    const std::int64_t i = rows.place[sizes.first + k];
     const SpreadRow own = spread_row<kHalf>(rows, sizes, i);
     double most = sum[i] > 0 ? static_cast<double>(largest[i]) + log2(sum[i]) : -INFINITY;
     double total = sum[i] > 0 ? 1.0 : sum[i];  // not a number stays what it is
     double near = 0;
     std::int64_t positives = 0;
-    for (std::int64_t j = rows.next[i]; j != i; j = rows.next[j]) {
+    for (std::int32_t other = rows.next[sizes.first + k]; other != sizes.first + k; other = rows.next[other]) {
+      const std::int64_t j = rows.place[other];
       const double x = static_cast<double>(dot(own, spread_row<kHalf>(rows, sizes, j)) * rows.inverse[i] * rows.inverse[j]) * scale;
       near += x;
       ++positives;
@@ -228,14 +234,16 @@ __global__ void __launch_bounds__(kGroupThreads)
 template <bool kHalf>
 cudaError_t run(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, float* largest, double* sum, float* loss,
                 float* lse, cudaStream_t stream) {
-  constexpr int kHeadBytes = kColumns / 2 * sizeof(ForwardColumns), kCluster = kHopperRows * kHopperCluster;
-  const std::int64_t begin = in.first / kCluster * kCluster;
-  const std::int64_t blocks = (in.first + in.count - begin + kCluster - 1) / kCluster * kHopperCluster;
-  const int slots = hopper_slots(sizes, kHeadBytes), shared = hopper_shared_bytes(sizes, kHeadBytes);
-  const auto parts = sizes.chunks * kSwizzledFeatures / kFeatures;
-  const auto kernel = parts == 1 ? hopper_forward_kernel<kHalf, 1> : parts == 2 ? hopper_forward_kernel<kHalf, 2> : hopper_forward_kernel<kHalf, 4>;
-  cudaError_t error = launch(kernel, dim3(static_cast<unsigned>(blocks)), kHopperThreads, shared, stream, sizes, rows, in.temperature,
-                             in.normalize, slots, largest, sum);
+  constexpr int kCluster = kHopperRows * kHopperCluster;
+  const std::int64_t blocks = (in.count + kCluster - 1) / kCluster * kHopperCluster;
+  const auto pass = [&](auto parts) {
+    using Layout = HopperLayout<kColumns, kFeatures, decltype(parts)::value, ForwardColumns>;
+    return launch(hopper_forward_kernel<kHalf, decltype(parts)::value>, dim3(static_cast<unsigned>(blocks)), kHopperThreads,
+                  Layout::kBytes, stream, sizes, rows, in.temperature, in.normalize, largest, sum);
+  };
+  const cudaError_t error = sizes.chunks == 2   ? pass(std::integral_constant<int, 1>{})
+                            : sizes.chunks == 4 ? pass(std::integral_constant<int, 2>{})
+                                                : pass(std::integral_constant<int, 4>{});
   if (error != cudaSuccess) return error;
   const std::int64_t wanted = (in.count + kGroupThreads / kWarp - 1) / (kGroupThreads / kWarp);
   return launch(hopper_losses_kernel<kHalf>, dim3(static_cast<unsigned>(wanted < 65536 ? wanted : 65536)), kGroupThreads, 0, stream,

@@ -1,13 +1,16 @@
 // Prepares rows for the passes of contrastive_hopper.h: numbers of 16 bits in tiles, keys, and who follows whom in an image.
 //
 // Units: a row is multiplied by a power of two that brings its largest element to 1/2 .. 1 and rounded to the type of the
-// products: bfloat16 and float16 rows lose nothing that counts, float32 rows keep the 11 digits that TF32 has. Rows that are
-// taken as they are (bfloat16 alone) stay so.
-// Equal labels and images are found by hashing, in time linear in n. Which slot a number gets depends on the order of threads;
-// which rows share one does not, and that is all that is used: deterministic.
+// products: bfloat16 and float16 rows lose nothing that counts, float32 rows keep the 11 digits that TF32 has. Its length is that
+// of the rounded row, so that what lies along it can be taken out. Rows that are taken as they are (bfloat16 alone) stay so.
+// Equal labels and images are found by hashing, in time linear in n; then rows are sorted, anchors first, by the first row of
+// their pseudo-class. Which slot a number gets depends on the order of threads; which rows share one does not, and that is all
+// that is used: deterministic.
 #include "contrastive_hopper.h"
 
 #if CLUSTERCL_HOPPER
+#include <cub/device/device_radix_sort.cuh>
+
 #include "contrastive_hopper.cuh"
 #include "elements.cuh"
 
@@ -25,34 +28,46 @@ __device__ std::int32_t slot_of(std::int32_t* table, std::int64_t size, const st
   }
 }
 
-// keys: a slot for rows of a pseudo-class, a number of its own for every other.
 __global__ void find_slots_kernel(HopperSizes sizes, const std::int64_t* image, const std::int64_t* label,
-                                  std::int64_t ignore_label, HopperTables tables, std::int32_t* key) {
-  for (std::int64_t i = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; i < sizes.rows;
+                                  std::int64_t ignore_label, HopperTables tables) {
+  for (std::int64_t i = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; i < sizes.n;
        i += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
-    if (i >= sizes.n) {
-      key[i] = kPadding;
-      continue;
-    }
     const auto own = static_cast<std::int32_t>(i);
     const std::int32_t slot = slot_of(tables.image, tables.size, image, own);
-    tables.slot[i] = slot;
+    tables.image_slot[i] = slot;
     tables.link[i] = atomicExch(tables.head + slot, own);
-    const bool known = label != nullptr && label[i] != ignore_label;
-    key[i] = known ? slot_of(tables.label, tables.size, label, own) : static_cast<std::int32_t>(tables.size + i);
+    tables.label_slot[i] = -1;
+    if (label == nullptr || label[i] == ignore_label) continue;
+    const std::int32_t at = slot_of(tables.label, tables.size, label, own);
+    tables.label_slot[i] = at;
+    atomicMin(reinterpret_cast<std::uint32_t*>(tables.first + at), static_cast<std::uint32_t>(own));
+  }
+}
+
+// Keys to sort by: of rows that are no anchors, kOther and the key. A pseudo-class is called by its first row.
+constexpr std::uint32_t kOther = 1u << 31;
+
+__global__ void find_keys_kernel(HopperSizes sizes, HopperTables tables) {
+  for (std::int64_t i = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; i < sizes.n;
+       i += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
+    const std::int32_t at = tables.label_slot[i];
+    const std::int64_t key = at >= 0 ? tables.first[at] : sizes.n + i;
+    const bool anchor = sizes.first <= i && i < sizes.first + sizes.count;
+    tables.unsorted[i] = static_cast<std::uint32_t>(key) | (anchor ? 0u : kOther);
+    tables.rows[i] = static_cast<std::int32_t>(i);
   }
 }
 
 __device__ std::int32_t next_of_image(const HopperTables& tables, std::int64_t i) {
   std::int32_t next = -1, first = static_cast<std::int32_t>(i);
-  for (std::int32_t k = tables.head[tables.slot[i]]; k >= 0; k = tables.link[k]) {
+  for (std::int32_t k = tables.head[tables.image_slot[i]]; k >= 0; k = tables.link[k]) {
     if (k > i && (next < 0 || k < next)) next = k;
     if (k < first) first = k;
   }
   return next < 0 ? first : next;
 }
 
-// A warp per row, a lane two neighbouring features of every 64.
+// A warp per place, a lane two neighbouring features of every 64.
 template <bool kHalf, class Source>
 __global__ void __launch_bounds__(kGroupThreads)
     prepare_hopper_kernel(const Source* rows, HopperSizes sizes, bool normalize, HopperTables tables, HopperRows out) {
@@ -60,9 +75,10 @@ __global__ void __launch_bounds__(kGroupThreads)
   const int lane = threadIdx.x % kWarp;
   for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; i < sizes.rows;
        i += static_cast<std::int64_t>(gridDim.x) * kWarps) {
-    const Source* row = rows + i * sizes.d;
-    const std::int64_t d = i < sizes.n ? sizes.d : 0;
-    float half = 1, rest = 1, inverse = i < sizes.n ? 1 : 0, inverse_norm = inverse;
+    const bool there = i < sizes.n;
+    const std::int64_t own = there ? out.row[i] : 0, d = there ? sizes.d : 0;
+    const Source* row = rows + own * sizes.d;
+    float half = 1, rest = 1, inverse = there ? 1 : 0, inverse_norm = inverse;
     if (normalize) {
       float largest = 0;
       for (std::int64_t f = lane; f < d; f += kWarp) largest = fmaxf(largest, fabsf(read(row[f])));
@@ -73,7 +89,7 @@ __global__ void __launch_bounds__(kGroupThreads)
       rest = ldexpf(1.0f, -exponent + exponent / 2);  // 2^-exponent may be inf
       float square = 0;
       for (std::int64_t f = lane; f < d; f += kWarp) {
-        const float x = read(row[f]) * half * rest;
+        const float x = element_value<kHalf>(element_bits<kHalf>(read(row[f]) * half * rest));
         square += x * x;
       }
       for (int other = kWarp / 2; other > 0; other /= 2) square += shuffle_xor(square, other);
@@ -88,10 +104,19 @@ __global__ void __launch_bounds__(kGroupThreads)
     if (lane != 0) continue;
     out.inverse[i] = inverse;
     out.inverse_norm[i] = inverse_norm;
+    const std::int32_t key = there ? static_cast<std::int32_t>(tables.sorted[i] & ~kOther) : kPadding;
+    out.key[i] = key;
     out.columns[i / 2].inverse[i % 2] = inverse;
-    out.columns[i / 2].key[i % 2] = out.key[i];
-    out.next[i] = i < sizes.n ? next_of_image(tables, i) : static_cast<std::int32_t>(i);
+    out.columns[i / 2].key[i % 2] = key;
+    if (!there) continue;
+    out.place[own] = static_cast<std::int32_t>(i);
+    out.next[own] = next_of_image(tables, own);
   }
+}
+
+cudaError_t sort(void* sorting, std::size_t& bytes, const HopperTables& tables, std::int32_t* rows, std::int64_t n, cudaStream_t stream) {
+  return cub::DeviceRadixSort::SortPairs(sorting, bytes, tables.unsorted, tables.sorted, tables.rows, rows, static_cast<int>(n), 0, 32,
+                                         stream);
 }
 
 template <bool kHalf, class Source>
@@ -129,7 +154,9 @@ HopperRows hopper_rows_in(Parts& parts, const HopperSizes& sizes) {
   out.inverse = parts.take<float>(sizes.rows);
   out.inverse_norm = parts.take<float>(sizes.rows);
   out.key = parts.take<std::int32_t>(sizes.rows);
-  out.next = parts.take<std::int32_t>(sizes.rows);
+  out.row = parts.take<std::int32_t>(sizes.n);
+  out.place = parts.take<std::int32_t>(sizes.n);
+  out.next = parts.take<std::int32_t>(sizes.n);
   out.columns = parts.take<ForwardColumns>(sizes.rows / 2);
   return out;
 }
@@ -139,23 +166,32 @@ HopperTables hopper_tables_in(Parts& parts, const HopperSizes& sizes) {
   out.size = 256;
   while (out.size < 2 * sizes.n) out.size *= 2;
   // One after the other, to be cleared at once.
-  std::int32_t* const tables = parts.take<std::int32_t>(3 * out.size);
-  out.image = tables;
-  out.label = tables == nullptr ? nullptr : tables + out.size;
-  out.head = tables == nullptr ? nullptr : tables + 2 * out.size;
-  out.slot = parts.take<std::int32_t>(sizes.n);
-  out.link = parts.take<std::int32_t>(sizes.n);
+  std::int32_t* const tables = parts.take<std::int32_t>(4 * out.size);
+  std::int64_t at = 0;
+  for (std::int32_t** table : {&out.image, &out.label, &out.head, &out.first})
+    *table = tables == nullptr ? nullptr : tables + out.size * at++;
+  for (std::int32_t** row : {&out.image_slot, &out.label_slot, &out.link, &out.rows}) *row = parts.take<std::int32_t>(sizes.n);
+  out.unsorted = parts.take<std::uint32_t>(sizes.n);
+  out.sorted = parts.take<std::uint32_t>(sizes.n);
+  sort(nullptr, out.sorting_bytes, out, nullptr, sizes.n, nullptr);  // asks for the size
+  out.sorting = parts.take<unsigned char>(static_cast<std::int64_t>(out.sorting_bytes));
   return out;
 }
 
 cudaError_t prepare_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperTables& tables, const HopperRows& rows,
                            cudaStream_t stream) {
-  cudaError_t error = cudaMemsetAsync(tables.image, 0xff, 3 * tables.size * sizeof(std::int32_t), stream);
+  cudaError_t error = cudaMemsetAsync(tables.image, 0xff, 4 * tables.size * sizeof(std::int32_t), stream);
   if (error != cudaSuccess) return error;
   constexpr int kThreads = 256;
-  const std::int64_t blocks = (sizes.rows + kThreads - 1) / kThreads;
-  error = launch(find_slots_kernel, dim3(static_cast<unsigned>(blocks < 4096 ? blocks : 4096)), kThreads, 0, stream, sizes, in.image,
-                 in.label, in.ignore_label, tables, rows.key);
+  const std::int64_t wanted = (sizes.n + kThreads - 1) / kThreads;
+  const dim3 blocks(static_cast<unsigned>(wanted < 4096 ? wanted : 4096));
+  error = launch(find_slots_kernel, blocks, kThreads, 0, stream, sizes, in.image,
+                 in.same_class == SameClass::exclude ? in.label : nullptr, in.ignore_label, tables);
+  if (error != cudaSuccess) return error;
+  error = launch(find_keys_kernel, blocks, kThreads, 0, stream, sizes, tables);
+  if (error != cudaSuccess) return error;
+  std::size_t bytes = tables.sorting_bytes;
+  error = sort(tables.sorting, bytes, tables, rows.row, sizes.n, stream);
   if (error != cudaSuccess) return error;
   if (in.precision == CudaPrecision::bf16) return prepare<false, BFloat>(in, sizes, tables, rows, stream);
   if (in.precision == CudaPrecision::half_as_tf32) return prepare<true, Half>(in, sizes, tables, rows, stream);

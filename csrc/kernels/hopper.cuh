@@ -16,6 +16,11 @@
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
 #define CLUSTERCL_SM90A 1
 #endif
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define CLUSTERCL_CLUSTER(blocks)
+#else
+#define CLUSTERCL_CLUSTER(blocks) __cluster_dims__(blocks, 1, 1)
+#endif
 
 namespace clustercl {
 
@@ -48,10 +53,11 @@ __device__ inline void publish_barriers() { asm volatile("fence.mbarrier_init.re
 __device__ inline void arrive(Barrier* barrier) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(barrier)) : "memory");
 }
-// At the same barrier of block `rank` of the cluster.
+// At the same barrier of block `rank` of the cluster. Neither this nor wait_for orders memory beyond the block (that would be a
+// fence of the whole device, hundreds of cycles): what they guard are finished reads, not writes.
 __device__ inline void arrive_at(Barrier* barrier, int rank) {
   asm volatile(
-      "{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.release.cluster.shared::cluster.b64 _, [there]; }" ::
+      "{ .reg .b32 there; mapa.shared::cluster.u32 there, %0, %1; mbarrier.arrive.shared::cluster.b64 _, [there]; }" ::
           "r"(shared_address(barrier)), "r"(rank)
       : "memory");
 }
@@ -61,7 +67,7 @@ __device__ inline void arrive_expecting(Barrier* barrier, int bytes) {
 // Waits for the end of the phase of this parity.
 __device__ inline void wait_for(Barrier* barrier, int parity) {
   asm volatile(
-      "{ .reg .pred done; again: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1; @!done bra again; }" ::
+      "{ .reg .pred done; again: mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1; @!done bra again; }" ::
           "r"(shared_address(barrier)), "r"(parity)
       : "memory");
 }
