@@ -2,10 +2,10 @@
 //
 // The same source runs without a GPU: with CLUSTERCL_SIMT the host compiler takes it, and csrc/tests/simt/simt.h supplies
 // threads, barriers, shuffles and these wrappers, emulated lane by lane as PTX documents them.
-// Matrix instructions: m16n8k16 on bfloat16, m16n8k8 on TF32, sums in float32; compute capability 8.0 and later.
+// Matrix instructions: m16n8k16 on bfloat16 and float16, m16n8k8 on TF32, sums in float32; compute capability 8.0 and later.
 // Fragments of a lane, with g = lane / 4 and t = lane % 4 (PTX ISA, "Matrix Fragments for mma.m16n8k16" and "... k8"):
 //   sums     c0 c1 = (g, 2t) (g, 2t + 1)   c2 c3 = the same of row g + 8
-//   bf16  A  a0 = (g, 2t and 2t + 1)  a1 = row g + 8  a2 = columns + 8  a3 = both;   B  b0 = (2t and 2t + 1, g)  b1 = rows + 8
+//   16bit A  a0 = (g, 2t and 2t + 1)  a1 = row g + 8  a2 = columns + 8  a3 = both;   B  b0 = (2t and 2t + 1, g)  b1 = rows + 8
 //   tf32  A  a0 = (g, t)  a1 = (g + 8, t)  a2 = (g, t + 4)  a3 = (g + 8, t + 4);     B  b0 = (t, g)  b1 = (t + 4, g)
 #pragma once
 
@@ -63,6 +63,12 @@ __device__ inline void mma_bf16(float (&c)[4], const std::uint32_t (&a)[4], cons
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+__device__ inline void mma_f16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
 __device__ inline void mma_tf32(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
   asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
                : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
@@ -79,6 +85,13 @@ __device__ inline void load_transposed(std::uint32_t (&out)[2], const void* row)
 __device__ inline std::uint32_t to_tf32(float x) {
   std::uint32_t out;
   asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(out) : "f"(x));
+  return out;
+}
+
+// To the nearest, ties to even.
+__device__ inline std::uint16_t to_f16(float x) {
+  std::uint16_t out;
+  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(out) : "f"(x));
   return out;
 }
 

@@ -15,6 +15,7 @@ constexpr int kLinkageWarps = kLinkageThreads / kWarp;
 // Blocks of a scan; where there are fewer tiles of rows, the columns are divided into parts.
 constexpr std::int64_t kScanBlocks = 528;
 constexpr int kScanRows = 64;  // most rows of a tile of a scan
+constexpr int kScreens = 2;    // one after the other, each finer
 
 // By cluster, n of each. nearest as in linkage.h: id -1 for unknown, then its distance is infinite.
 struct ClustersCuda {
@@ -29,9 +30,9 @@ struct ClustersCuda {
   std::int32_t* component;     // clusters of one component do not see each other; null for ward
 };
 
-// Filled by threads in any order.
+// Of the columns of a scan, and of its lists, which threads fill in any order.
 struct ScanCounts {
-  std::int32_t wanted, open;
+  std::int32_t columns, wanted, open[kScreens];
 };
 
 // The lists of `parts` parts of the columns, list k of part p at (p * count + k) * kCandidates.
@@ -44,11 +45,11 @@ struct PartLists {
 struct ScanCuda {
   ClustersCuda clusters;
   ScanCounts* counts;
-  std::int32_t *wanted, *open;  // clusters that scan; those of them that the screen leaves open
+  std::int32_t *wanted, *open[kScreens];  // clusters that scan; those of them that a screen leaves open
   PartLists lists;
-  // For the screen: clusters in float32, of all columns and of those wanted.
-  float *columns, *column_norm, *column_inverse;
-  float *rows, *row_norm, *row_inverse;
+  // For a screen: clusters as it multiplies them, of all columns and of those that look.
+  void *columns, *rows;
+  float *column_norm, *column_inverse, *row_norm, *row_inverse;
   double unit;  // a power of two that brings the largest element near 1
 };
 
@@ -56,8 +57,9 @@ inline std::int64_t scan_slots(std::int64_t n) { return n + 2 * kScanRows * kSca
 ClustersCuda clusters_in(Parts& parts, std::int64_t n, std::int64_t padded, double* rows, bool components);
 ScanCuda scan_in(Parts& parts, const ClustersCuda& clusters, bool with_screen);
 
-// Fills nearest and candidates of scan.wanted among `active` (count of them, on the device) by rows; false when stopped.
-bool scan_rows(const ScanCuda& scan, const std::int32_t* active, std::int64_t count, const Monitor& monitor, std::int64_t merges,
+// Fills nearest and candidates of scan.wanted among the first counts->columns of `active` by rows; false when stopped.
+// most: no less than columns.
+bool scan_rows(const ScanCuda& scan, const std::int32_t* active, std::int64_t most, const Monitor& monitor, std::int64_t merges,
                Launches& launches);
 
 // Forgets everything: no nearest, bound 0; sizes 1, component its own.
@@ -130,7 +132,7 @@ __device__ D merged_parts(const D* distances, const std::int32_t* ids, std::int6
   for (std::int64_t part = lane; part < parts; part += kWarp)
     for (int k = 0; k < kCandidates; ++k) {
       const std::int64_t at = (part * count + r) * kCandidates + k;
-      if (ids[at] >= 0) list.insert(distances[at], ids[at]);
+      if (ids[at] < 0 || !list.insert(distances[at], ids[at])) break;  // the rest lie farther off still
     }
   distance = static_cast<D>(INFINITY);
   id = -1;

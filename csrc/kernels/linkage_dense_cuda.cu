@@ -68,19 +68,33 @@ __global__ void __launch_bounds__(kDistanceThreads)
   }
 }
 
-// A warp per cluster and part of the columns.
-constexpr std::int64_t kScanWarps = kScanRows * kScanBlocks;
+// A warp per cluster and part of the columns: where few look, many warps share theirs, since a round then costs what it waits.
+constexpr std::int64_t kScanWarps = kScanRows * kScanBlocks, kPartColumns = 128;
+
+__host__ __device__ std::int64_t look_parts(std::int64_t wanted, std::int64_t count) {
+  return parts_of(wanted, kScanWarps, (count + kPartColumns - 1) / kPartColumns);
+}
 
 template <class T>
-__global__ void look_kernel(ScanCuda scan, Matrix<T> matrix, const std::int32_t* active, std::int64_t count) {
-  const std::int64_t wanted = scan.counts->wanted, parts = parts_of(wanted, kScanWarps, (count + 1023) / 1024);
+__global__ void look_kernel(ScanCuda scan, Matrix<T> matrix, const std::int32_t* active) {
+  constexpr int kAtOnce = 4;
+  const std::int64_t wanted = scan.counts->wanted, count = scan.counts->columns, parts = look_parts(wanted, count);
   const int lane = threadIdx.x % kWarp;
   for (std::int64_t task = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; task < wanted * parts; task += gridDim.x * kLinkageWarps) {
     const std::int64_t r = task % wanted, part = task / wanted, end = count * (part + 1) / parts;
     const std::int32_t a = scan.wanted[r];
     NearestFew<double> list;
-    for (std::int64_t k = count * part / parts + lane; k < end; k += kWarp)
-      if (const std::int32_t b = active[k]; b != a) list.insert(matrix.distance(a, b), b);
+    for (std::int64_t k = count * part / parts + lane; k < end; k += kAtOnce * kWarp) {
+      std::int32_t b[kAtOnce];
+      double distance[kAtOnce];
+#pragma unroll
+      for (int e = 0; e < kAtOnce; ++e) b[e] = k + e * kWarp < end ? active[k + e * kWarp] : a;
+#pragma unroll
+      for (int e = 0; e < kAtOnce; ++e) distance[e] = b[e] != a ? matrix.distance(a, b[e]) : static_cast<double>(INFINITY);
+#pragma unroll
+      for (int e = 0; e < kAtOnce; ++e)
+        if (b[e] != a) list.insert(distance[e], b[e]);
+    }
     put_together(list, kWarp, [&](int k, double distance, std::int32_t b) {
       if (lane != k) return;
       scan.lists.distance[(part * wanted + r) * kCandidates + k] = distance;
@@ -89,29 +103,33 @@ __global__ void look_kernel(ScanCuda scan, Matrix<T> matrix, const std::int32_t*
   }
 }
 
-__global__ void look_tell_kernel(ScanCuda scan, std::int64_t count) {
-  const std::int64_t wanted = scan.counts->wanted, parts = parts_of(wanted, kScanWarps, (count + 1023) / 1024);
+__global__ void look_tell_kernel(ScanCuda scan) {
+  const std::int64_t wanted = scan.counts->wanted, parts = look_parts(wanted, scan.counts->columns);
   for (std::int64_t r = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; r < wanted; r += gridDim.x * kLinkageWarps)
     tell_parts(scan, scan.wanted[r], r, wanted, parts);
 }
 
-// A block per pair.
+// A block per pair and part of the others.
 template <class T>
-__global__ void join_rows_kernel(RoundsCuda rounds, Matrix<T> matrix, std::int64_t count, std::int64_t merges) {
+__global__ void join_rows_kernel(RoundsCuda rounds, Matrix<T> matrix) {
+  const std::int64_t count = rounds.counts->count, merges = rounds.counts->merges;
   const std::int32_t pairs = rounds.counts->pairs;
   const double* sizes = matrix.sizes;
-  for (std::int64_t p = merges + blockIdx.x; p < merges + pairs; p += gridDim.x) {
+  const std::int64_t parts = parts_of(pairs, kRowBlocks, (count + kDistanceThreads - 1) / kDistanceThreads);
+  for (std::int64_t task = blockIdx.x; task < pairs * parts; task += gridDim.x) {
+    const std::int64_t p = merges + task / parts, part = task % parts;
     const std::int32_t i = rounds.a[p], j = rounds.b[p];
     const double share = sizes[j] / (sizes[i] + sizes[j]);
-    for (std::int64_t k = threadIdx.x; k < count; k += blockDim.x) {
+    const auto begin = [&](std::int64_t whole, std::int64_t k) { return whole * k / parts; };
+    for (std::int64_t k = begin(count, part) + threadIdx.x; k < begin(count, part + 1); k += blockDim.x) {
       const std::int32_t other = rounds.active[k];
       if (rounds.into[other] < 0) continue;
       T out;
       pack(matrix.joined(unpack(matrix.at(i, other)), unpack(matrix.at(j, other)), share), out);
       matrix.at(i, other) = matrix.at(other, i) = out;
     }
-    for (std::int64_t q = merges + threadIdx.x; q < merges + pairs; q += blockDim.x) {
-      const std::int32_t second_i = rounds.a[q], second_j = rounds.b[q];
+    for (std::int64_t k = begin(pairs, part) + threadIdx.x; k < begin(pairs, part + 1); k += blockDim.x) {
+      const std::int32_t second_i = rounds.a[merges + k], second_j = rounds.b[merges + k];
       if (second_i <= i) continue;
       const double second_share = sizes[second_j] / (sizes[second_i] + sizes[second_j]);
       T out;
@@ -128,19 +146,19 @@ class DenseCuda final : public SpaceCuda {
  public:
   explicit DenseCuda(const Matrix<T>& matrix) : matrix_(matrix) {}
 
-  bool scan(const RoundsCuda& rounds, std::int64_t count, const Monitor&, std::int64_t, Launches& launches) override {
-    const std::int64_t parts = (count + 1023) / 1024, most = count > kScanWarps ? count : count * parts < kScanWarps ? count * parts : kScanWarps;
-    launches.launch(look_kernel<T>, blocks_for(most, kLinkageWarps, kRowBlocks), kLinkageThreads, 0, rounds.scan, matrix_,
-                    static_cast<const std::int32_t*>(rounds.active), count);
-    launches.launch(look_tell_kernel, blocks_for(count, kLinkageWarps, kRowBlocks), kLinkageThreads, 0, rounds.scan, count);
+  bool scan(const RoundsCuda& rounds, std::int64_t most, const Monitor&, std::int64_t, Launches& launches) override {
+    const std::int64_t parts = look_parts(1, most), warps = most > kScanWarps ? most : most * parts < kScanWarps ? most * parts : kScanWarps;
+    launches.launch(look_kernel<T>, blocks_for(warps, kLinkageWarps, kRowBlocks), kLinkageThreads, 0, rounds.scan, matrix_,
+                    static_cast<const std::int32_t*>(rounds.active));
+    launches.launch(look_tell_kernel, blocks_for(most, kLinkageWarps, kRowBlocks), kLinkageThreads, 0, rounds.scan);
     return true;
   }
-  void join(const RoundsCuda& rounds, std::int64_t count, std::int64_t merges, Launches& launches) override {
-    launches.launch(join_rows_kernel<T>, blocks_for(count / 2, 1, kRowBlocks), kDistanceThreads, 0, rounds, matrix_, count, merges);
+  void join(const RoundsCuda& rounds, std::int64_t most, Launches& launches) override {
+    launches.launch(join_rows_kernel<T>, blocks_for(most / 2 * ((most + kDistanceThreads - 1) / kDistanceThreads), 1, kRowBlocks), kDistanceThreads, 0, rounds, matrix_);
   }
-  void repair(const RoundsCuda& rounds, std::int64_t count, std::int64_t merges, Launches& launches) override {
-    launches.launch(repair_kernel<MatrixDistances<T>>, blocks_for(count, kLinkageWarps, 1 << 16), kLinkageThreads, 0, rounds, count,
-                    merges, MatrixDistances<T>{matrix_});
+  void repair(const RoundsCuda& rounds, std::int64_t most, Launches& launches) override {
+    launches.launch(repair_kernel<MatrixDistances<T>>, blocks_for(most, kLinkageWarps, 1 << 16), kLinkageThreads, 0, rounds,
+                    MatrixDistances<T>{matrix_});
   }
 
  private:

@@ -8,9 +8,12 @@
 
 namespace clustercl {
 
+// What the host reads after some rounds. count: clusters before the present round, of n - 1 merges `merges` made before it.
 struct RoundCounts {
-  std::int32_t pairs, left;
+  std::int32_t count, merges, pairs, left;
   std::int64_t earned;  // scans that may be made for all at once
+  std::int64_t rounds, distances;
+  std::int32_t stuck;   // rounds that did not do what every round does
 };
 
 struct RoundsCuda {
@@ -22,14 +25,14 @@ struct RoundsCuda {
   RoundCounts* counts;
 };
 
-// Clusters and their distances under a reducible linkage. `count` clusters are active, `merges` were made before the round.
+// Clusters and their distances under a reducible linkage; counts has how many there are, `most` is no less.
 struct SpaceCuda {
   virtual ~SpaceCuda() = default;
   // Nearest and candidates of scan.wanted; false when stopped.
-  virtual bool scan(const RoundsCuda& rounds, std::int64_t count, const Monitor& monitor, std::int64_t merges, Launches& launches) = 0;
+  virtual bool scan(const RoundsCuda& rounds, std::int64_t most, const Monitor& monitor, std::int64_t merges, Launches& launches) = 0;
   // Joins the pairs of the round; sizes stay as they were.
-  virtual void join(const RoundsCuda& rounds, std::int64_t count, std::int64_t merges, Launches& launches) = 0;
-  virtual void repair(const RoundsCuda& rounds, std::int64_t count, std::int64_t merges, Launches& launches) = 0;
+  virtual void join(const RoundsCuda& rounds, std::int64_t most, Launches& launches) = 0;
+  virtual void repair(const RoundsCuda& rounds, std::int64_t most, Launches& launches) = 0;
 };
 
 RoundsCuda rounds_in(Parts& parts, const ScanCuda& scan);
@@ -40,7 +43,7 @@ bool merge_by_rounds_cuda(SpaceCuda& space, const RoundsCuda& rounds, const Moni
 // A warp: c's nearest and candidates after a round. distances(a, b, count): in lane k < count, that of clusters a and b, b the
 // lane's own, where that is not negative.
 template <class Distances>
-__device__ void repair_cluster(const RoundsCuda& rounds, std::int64_t i, std::int64_t merges, const Distances& distances) {
+__device__ void repair_cluster(const RoundsCuda& rounds, std::int64_t i, const Distances& distances) {
   constexpr std::int32_t kFresh = 8;  // with more new clusters than this, a tied cluster rather scans
   const ClustersCuda& c = rounds.scan.clusters;
   const std::int32_t* into = rounds.into;
@@ -102,7 +105,7 @@ __device__ void repair_cluster(const RoundsCuda& rounds, std::int64_t i, std::in
     if (lane == 0) forget(c, i, nearest.bound < nearest.distance ? nearest.bound : nearest.distance);
     return;
   }
-  const std::int32_t fresh = lane < pairs ? rounds.a[merges + lane] : -1;
+  const std::int32_t fresh = lane < pairs ? rounds.a[rounds.counts->merges + lane] : -1;
   const double far = distances(i, fresh, pairs);
   for (int k = 0; k < pairs; ++k) {
     const std::int32_t id = shuffle(fresh, k);
@@ -124,12 +127,13 @@ __device__ void repair_cluster(const RoundsCuda& rounds, std::int64_t i, std::in
 
 // Repairs all that are left, a warp each, and lists them in rounds.left.
 template <class Distances>
-__global__ void repair_kernel(RoundsCuda rounds, std::int64_t count, std::int64_t merges, Distances distances) {
+__global__ void repair_kernel(RoundsCuda rounds, Distances distances) {
+  const std::int64_t count = rounds.counts->count;
   for (std::int64_t k = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; k < count; k += gridDim.x * kLinkageWarps) {
     const std::int32_t i = rounds.active[k], into = rounds.into[i];
     if (into < 0 && ~into != i) continue;
     if (threadIdx.x % kWarp == 0) rounds.left[atomicAdd(&rounds.counts->left, 1)] = i;
-    if (into >= 0) repair_cluster(rounds, i, merges, distances);
+    if (into >= 0) repair_cluster(rounds, i, distances);
   }
 }
 

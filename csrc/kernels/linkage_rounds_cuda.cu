@@ -1,14 +1,22 @@
 // The kernels of linkage_rounds.cuh that no kind of clusters changes, and the loop over the rounds.
 //
 // A round: survey what is known, list who scans, scan, survey again, choose the pairs, join them, settle what is known of the
-// unions, repair the rest. A survey is two steps without atomics: a sum per block, and every block of the next kernel adds
-// those up. The host reads how many pairs merged and how many clusters scanned: its one wait per round.
+// unions, repair the rest, close the books. A survey is two steps without atomics: a sum per block, and every block
+// of the next kernel adds those up. How many clusters there are only the device knows: the host begins several rounds, with
+// grids for as many as there last were, before it waits; rounds that find one cluster left do nothing.
 #include "linkage_rounds.cuh"
 
 namespace clustercl {
 namespace {
 
 constexpr std::int64_t kScansPerMerge = 16;
+// Begun before the host looks at the count; the host executor, to which idle threads cost what busy ones do, needs no lead.
+#if defined(CLUSTERCL_SIMT)
+constexpr int kRoundsAhead = 2;
+#else
+constexpr int kRoundsAhead = 16;
+#endif
+constexpr std::int64_t kRoundsAheadMost = 200'000;  // clusters; with more a round takes long enough, and users may want to stop
 
 // Of some clusters: the smallest pair that is known (b -1: none), by (distance, a, b); of those that do not know their nearest
 // how many they are and which has the lowest bound.
@@ -56,9 +64,27 @@ __device__ Survey of_all(const Survey* surveys, std::int64_t blocks, Survey* sha
   return of_block(own, shared);
 }
 
-// opens: the first survey of a round, which also closes the books of the last.
-__global__ void survey_kernel(RoundsCuda rounds, std::int64_t count, bool opens, Survey* surveys) {
+__global__ void close_round_kernel(RoundsCuda rounds) {
+  ScanCounts& scans = *rounds.scan.counts;
+  RoundCounts& counts = *rounds.counts;
+  if (counts.count <= 1) {
+    counts.left = 0;
+    return;
+  }
+  // Every round merges or scans: anything else, as a distance that is not a number, would go on for ever.
+  if (counts.left != counts.count - counts.pairs || (counts.pairs == 0 && scans.wanted == 0)) ++counts.stuck;
+  counts.earned = (counts.earned > scans.wanted ? counts.earned - scans.wanted : 0) + kScansPerMerge * counts.pairs;
+  counts.distances += static_cast<std::int64_t>(scans.wanted) * counts.count;
+  counts.merges += counts.pairs;
+  counts.count = counts.left;
+  ++counts.rounds;
+  counts.pairs = counts.left = 0;
+  scans = {counts.count, 0, {}};
+}
+
+__global__ void survey_kernel(RoundsCuda rounds, Survey* surveys) {
   const ClustersCuda& c = rounds.scan.clusters;
+  const std::int64_t count = rounds.counts->count;
   Survey own = nothing();
   for (std::int64_t k = blockIdx.x * kLinkageThreads + threadIdx.x; k < count; k += gridDim.x * kLinkageThreads) {
     const std::int32_t i = rounds.active[k], j = c.id[i];
@@ -68,19 +94,15 @@ __global__ void survey_kernel(RoundsCuda rounds, std::int64_t count, bool opens,
       own = both(own, {INFINITY, c.bound[i], -1, -1, i, 1});
   }
   const Survey all = of_block(own, shared_memory<Survey>());
-  if (threadIdx.x != 0) return;
-  surveys[blockIdx.x] = all;
-  if (!opens || blockIdx.x != 0) return;
-  ScanCounts& scans = *rounds.scan.counts;
-  RoundCounts& counts = *rounds.counts;
-  counts.earned = (counts.earned > scans.wanted ? counts.earned - scans.wanted : 0) + kScansPerMerge * counts.pairs;
-  scans.wanted = scans.open = counts.pairs = counts.left = 0;
+  if (threadIdx.x == 0) surveys[blockIdx.x] = all;
 }
 
 // The smallest pair of all is known for certain.
 __device__ bool certain(const Survey& all) { return all.lowest < 0 || all.bound * (1.0 - kSlack) > all.distance; }
 
-__global__ void want_kernel(RoundsCuda rounds, std::int64_t count, const Survey* surveys, std::int64_t blocks) {
+__global__ void want_kernel(RoundsCuda rounds, const Survey* surveys, std::int64_t blocks) {
+  const std::int64_t count = rounds.counts->count;
+  if (count <= 1) return;
   const Survey all = of_all(surveys, blocks, shared_memory<Survey>());
   const std::int64_t first = blockIdx.x * kLinkageThreads + threadIdx.x;
   const bool each = all.unknown <= rounds.counts->earned;
@@ -98,9 +120,9 @@ __device__ bool paired(const ClustersCuda& c, std::int64_t i) {
   return j >= 0 && c.id[j] == i && alone(c, i) && alone(c, j);
 }
 
-__global__ void choose_kernel(RoundsCuda rounds, std::int64_t count, std::int64_t merges, const Survey* surveys,
-                              std::int64_t blocks) {
+__global__ void choose_kernel(RoundsCuda rounds, const Survey* surveys, std::int64_t blocks) {
   const ClustersCuda& c = rounds.scan.clusters;
+  const std::int64_t count = rounds.counts->count, merges = rounds.counts->merges;
   const Survey all = of_all(surveys, blocks, shared_memory<Survey>());
   // The smallest pair merges although something is as near, unless (by rounding) a merge would cross it.
   const bool with_first = certain(all) && all.b >= 0 && !paired(c, all.a) && !paired(c, all.b);
@@ -123,8 +145,9 @@ __device__ double lower_bound(const ClustersCuda& c, std::int64_t i, std::int32_
   return c.id[i] != other && c.distance[i] < c.bound[i] ? c.distance[i] : c.bound[i];
 }
 
-__global__ void settle_kernel(RoundsCuda rounds, std::int64_t merges) {
+__global__ void settle_kernel(RoundsCuda rounds) {
   const ClustersCuda& c = rounds.scan.clusters;
+  const std::int64_t merges = rounds.counts->merges;
   const std::int32_t pairs = rounds.counts->pairs;
   for (std::int64_t p = blockIdx.x * kLinkageThreads + threadIdx.x; p < pairs; p += gridDim.x * kLinkageThreads) {
     const std::int32_t a = rounds.a[merges + p], b = rounds.b[merges + p];
@@ -138,8 +161,8 @@ __global__ void first_kernel(RoundsCuda rounds) {
   const std::int64_t n = rounds.scan.clusters.n, first = blockIdx.x * kLinkageThreads + threadIdx.x;
   for (std::int64_t i = first; i < n; i += gridDim.x * kLinkageThreads) rounds.active[i] = static_cast<std::int32_t>(i);
   if (first != 0) return;
-  *rounds.counts = {0, static_cast<std::int32_t>(n), n};
-  *rounds.scan.counts = {0, 0};
+  *rounds.counts = {static_cast<std::int32_t>(n), 0, 0, 0, n, 0, 0, 0};
+  *rounds.scan.counts = {static_cast<std::int32_t>(n), 0, {}};
 }
 
 }  // namespace
@@ -157,37 +180,36 @@ RoundsCuda rounds_in(Parts& parts, const ScanCuda& scan) {
 bool merge_by_rounds_cuda(SpaceCuda& space, const RoundsCuda& begin, const Monitor& monitor, Launches& launches) {
   constexpr std::size_t shared = kLinkageThreads * sizeof(Survey);
   RoundsCuda rounds = begin;
-  const std::int64_t n = rounds.scan.clusters.n;
+  const std::int64_t n = rounds.scan.clusters.n, before = monitor.effort.distances;
   // A scan's lists are not in use while surveys are: they lie at their beginning.
   auto* const surveys = reinterpret_cast<Survey*>(rounds.scan.lists.distance);
   begin_clusters(rounds.scan.clusters, launches);
   launches.launch(first_kernel, blocks_for(n, kLinkageThreads), kLinkageThreads, 0, rounds);
-  for (std::int64_t count = n; count > 1 && launches.fine();) {
-    const std::int64_t merges = n - count, blocks = blocks_for(count, kLinkageThreads);
+  for (std::int64_t most = n; most > 1 && launches.fine();) {
+    const std::int64_t merges = n - most, blocks = blocks_for(most, kLinkageThreads);
     if (!monitor(merges)) return false;
-    launches.launch(survey_kernel, blocks, kLinkageThreads, shared, rounds, count, true, surveys);
-    launches.launch(want_kernel, blocks, kLinkageThreads, shared, rounds, count, static_cast<const Survey*>(surveys), blocks);
-    if (!space.scan(rounds, count, monitor, merges, launches)) return false;
-    launches.launch(survey_kernel, blocks, kLinkageThreads, shared, rounds, count, false, surveys);
-    launches.launch(choose_kernel, blocks, kLinkageThreads, shared, rounds, count, merges, static_cast<const Survey*>(surveys),
-                    blocks);
-    space.join(rounds, count, merges, launches);
-    launches.launch(settle_kernel, blocks_for(count / 2, kLinkageThreads), kLinkageThreads, 0, rounds, merges);
-    space.repair(rounds, count, merges, launches);
+    for (int ahead = most > kRoundsAheadMost ? 1 : kRoundsAhead; ahead > 0; --ahead) {
+      launches.launch(survey_kernel, blocks, kLinkageThreads, shared, rounds, surveys);
+      launches.launch(want_kernel, blocks, kLinkageThreads, shared, rounds, static_cast<const Survey*>(surveys), blocks);
+      if (!space.scan(rounds, most, monitor, merges, launches)) return false;
+      launches.launch(survey_kernel, blocks, kLinkageThreads, shared, rounds, surveys);
+      launches.launch(choose_kernel, blocks, kLinkageThreads, shared, rounds, static_cast<const Survey*>(surveys), blocks);
+      space.join(rounds, most, launches);
+      launches.launch(settle_kernel, blocks_for(most / 2, kLinkageThreads), kLinkageThreads, 0, rounds);
+      space.repair(rounds, most, launches);
+      launches.launch(close_round_kernel, 1, 1, 0, rounds);
+      std::swap(rounds.active, rounds.left);
+    }
     RoundCounts counts;
-    ScanCounts scans;
     launches.read(&counts, rounds.counts, 1);
-    launches.read(&scans, rounds.scan.counts, 1);
     if (!launches.fine()) break;
-    // Every round merges or scans: anything else, as a distance that is not a number, would go on for ever.
-    if (counts.left != count - counts.pairs || (counts.pairs == 0 && scans.wanted == 0)) {
+    if (counts.stuck != 0) {
       launches.error = cudaErrorUnknown;
       break;
     }
-    ++monitor.effort.rounds;
-    monitor.effort.distances += scans.wanted * count;
-    count = counts.left;
-    std::swap(rounds.active, rounds.left);
+    monitor.effort.rounds = counts.rounds;
+    monitor.effort.distances = before + counts.distances;
+    most = counts.count;
   }
   return true;
 }

@@ -1,14 +1,16 @@
 // The nearest clusters of some among all, by rows: for ward and single.
 //
-// Many look: products on tensor cores (three TF32 products per float32 one) bound every distance from below as in ward_screen.h,
-//   L(a, b) = 2 (N_a + N_b - 2 <c_a, c_b>) / (1/|a| + 1/|b|),  N_a = (1 - kappa) |c_a|^2,  kappa = (4 d + 64) 2^-23,
+// Many look: products on tensor cores bound every distance from below as in ward_screen.h,
+//   L(a, b) = 2 (N_a + N_b - 2 <c_a, c_b>) / (1/|a| + 1/|b|),  N_a = (1 - kappa) |c_a|^2 - tiny |c_a|,
 // the kCandidates smallest are measured in float64, and a row whose nearest of them does not lie below the last bound stays
-// open. kappa: rounding to float32 and splitting leave out less than 2^-20 of |a|^2 + |b|^2, and an instruction that adds 8
-// products to a sum, all cut to 24 digits of the largest, less than 9 * 2^-23 of |a||b|; there are 3 d / 8 of them, and a
-// product counts twice.
-// Few look, or stay open: distances in float64 by tiles (distances.cuh).
-// Either way a thread keeps a list for its row and its share of the columns; lists are put together at the end of a part, and
-// the parts by a warp per row. Deterministic but for the order of `open`.
+// open for a finer screen, in the end for distances in float64 by tiles (distances.cuh), which also serve where few look.
+//   float16          rounds an element by 2^-11 of it, or 2^-25: 2 <c_a, c_b> is off by 4 2^-11 |a||b| and less, and by
+//                    2^-24 sqrt(d) (|a| + |b|); kappa = 2^-10 + (2 d + 64) 2^-23, tiny = 2^-23 sqrt(d)
+//   3 times TF32     rounding to float32 and splitting leave out less than 2^-20 of |a|^2 + |b|^2; kappa = (4 d + 64) 2^-23
+// In both an instruction that adds m products to a sum, all cut to 24 digits of the largest, is off by less than (m + 1) 2^-23
+// |a||b|; there are d / 16 of m = 16, or 3 d / 8 of m = 8, and a product counts twice.
+// A thread keeps a list for its row and its share of the columns; lists are put together at the end of a part, and the parts by
+// a warp per row. Deterministic but for the order of `open`.
 #include "linkage_cuda.cuh"
 #include "tile.cuh"
 
@@ -18,7 +20,6 @@ namespace {
 constexpr std::int64_t kScreenRows = 64;  // fewer are scanned in float64
 constexpr std::int64_t kScreenColumns = 128;
 constexpr int kScreenStride = kTile + 2;  // of the tile of squares in shared memory: no bank is read twice at once
-using Screen = Tf32x3;
 static_assert(kScanRows == kTile);
 constexpr std::int64_t kScreenSlice = std::int64_t{1} << 43;  // multiply-adds between two questions to the monitor
 
@@ -26,7 +27,45 @@ __host__ __device__ bool screened(std::int64_t wanted, std::int64_t columns) {
   return wanted >= kScreenRows && columns >= kScreenColumns;
 }
 
-std::int64_t screen_width(std::int64_t padded) { return (padded + Screen::kChunk - 1) / Screen::kChunk * Screen::kChunk; }
+template <int kScreen>
+struct ScreenOf;
+template <>
+struct ScreenOf<0> {
+  using Type = F16;
+  __device__ static double norm(double square, double d) {
+    return (1 - 0x1p-10 - (2 * d + 64) * 0x1p-23) * square - 0x1p-23 * sqrt(d * square);
+  }
+  __device__ static void write(double x, std::uint16_t& out) { out = to_f16(static_cast<float>(x)); }
+};
+template <>
+struct ScreenOf<1> {
+  using Type = Tf32x3;
+  __device__ static double norm(double square, double d) { return (1 - (4 * d + 64) * 0x1p-23) * square; }
+  __device__ static void write(double x, float& out) { out = static_cast<float>(x); }
+};
+
+template <class E>
+std::int64_t screen_width(std::int64_t padded) {
+  return (padded + E::kChunk - 1) / E::kChunk * E::kChunk;
+}
+
+// Who looks: at a screen, or (kScreens) in float64.
+struct Looking {
+  const std::int32_t* list;
+  std::int64_t count;
+};
+
+__device__ Looking looking(const ScanCuda& scan, int screen) {
+  const ScanCounts& counts = *scan.counts;
+  Looking rows{scan.wanted, counts.wanted};
+  for (int k = 0; k < kScreens; ++k) {
+    const bool here = screened(rows.count, counts.columns);
+    if (k == screen) return here ? rows : Looking{nullptr, 0};
+    if (!here) return screen == kScreens ? rows : Looking{nullptr, 0};
+    rows = {scan.open[k], counts.open[k]};
+  }
+  return rows;
+}
 
 __global__ void begin_kernel(ClustersCuda c) {
   for (std::int64_t i = blockIdx.x * blockDim.x + threadIdx.x; i < c.n; i += gridDim.x * blockDim.x) {
@@ -36,12 +75,18 @@ __global__ void begin_kernel(ClustersCuda c) {
   }
 }
 
-// Clusters list[0 .. *count) (or `fixed` of them) in float32, a warp each, whole tiles: zeros and an infinite norm behind.
-__global__ void pack_kernel(ScanCuda scan, const std::int32_t* list, const std::int32_t* count, std::int64_t fixed,
-                            std::int64_t columns, std::int64_t width, float* rows, float* norm, float* inverse) {
-  if (!screened(scan.counts->wanted, columns)) return;
-  const std::int64_t there = count != nullptr ? *count : fixed, padded = scan.clusters.padded;
-  const double kappa = static_cast<double>(4 * padded + 64) * 0x1p-23;
+// Clusters as a screen multiplies them, a warp each, whole tiles: zeros and an infinite norm behind. active: all columns, else
+// (null) those that look.
+template <int kScreen>
+__global__ void pack_kernel(ScanCuda scan, const std::int32_t* active, std::int64_t width) {
+  using Element = typename ScreenOf<kScreen>::Type::Element;
+  const Looking rows = looking(scan, kScreen);
+  if (rows.count == 0) return;
+  const std::int32_t* list = active != nullptr ? active : rows.list;
+  const std::int64_t there = active != nullptr ? scan.counts->columns : rows.count, padded = scan.clusters.padded;
+  auto* const out = static_cast<Element*>(active != nullptr ? scan.columns : scan.rows);
+  float* const norm = active != nullptr ? scan.column_norm : scan.row_norm;
+  float* const inverse = active != nullptr ? scan.column_inverse : scan.row_inverse;
   const int lane = threadIdx.x % kWarp;
   for (std::int64_t k = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; k < (there + kTile - 1) / kTile * kTile;
        k += gridDim.x * kLinkageWarps) {
@@ -49,29 +94,39 @@ __global__ void pack_kernel(ScanCuda scan, const std::int32_t* list, const std::
     double square = 0;
     for (std::int64_t f = lane; f < width; f += kWarp) {
       const double x = from != nullptr && f < padded ? from[f] * scan.unit : 0.0;
-      rows[k * width + f] = static_cast<float>(x);
+      ScreenOf<kScreen>::write(x, out[k * width + f]);
       square = fma(x, x, square);
     }
     for (int step = kWarp / 2; step > 0; step /= 2) square += shuffle_xor(square, step);
     if (lane != 0) continue;
-    norm[k] = from != nullptr ? static_cast<float>((1 - kappa) * square - 1e-36) : INFINITY;
+    norm[k] = from != nullptr ? static_cast<float>(ScreenOf<kScreen>::norm(square, static_cast<double>(padded)) - 1e-36) : INFINITY;
     inverse[k] = from != nullptr ? static_cast<float>(1 / scan.clusters.sizes[list[k]]) : 1.0f;
   }
 }
 
+// Bytes of what is multiplied, or of the tile of squares.
+template <class E>
+constexpr int kScreenBuffer = static_cast<int>(2 * kTile * E::kStride * sizeof(typename E::Element) > kTile * kScreenStride * sizeof(float)
+                                                   ? 2 * kTile * E::kStride * sizeof(typename E::Element)
+                                                   : kTile * kScreenStride * sizeof(float));
+
+template <class E>
 std::size_t screen_shared() {
-  constexpr int products = 2 * kTile * Screen::kStride, squares = kTile * kScreenStride;
-  return sizeof(float) * (products > squares ? products : squares) + kTile * (2 * sizeof(float) + 2 * sizeof(std::int32_t));
+  return kScreenBuffer<E> + kTile * (2 * sizeof(float) + 2 * sizeof(std::int32_t));
 }
 
-__global__ void __launch_bounds__(kTileThreads)
-    screen_kernel(ScanCuda scan, const std::int32_t* active, std::int64_t columns, std::int64_t width, std::int64_t first,
-                  std::int64_t end) {
-  const std::int64_t wanted = scan.counts->wanted;
-  if (!screened(wanted, columns)) return;
+// Blocks a multiprocessor are named since the assembler, left alone, spills registers to fit one more.
+template <int kScreen>
+__global__ void __launch_bounds__(kTileThreads, kScreen == 0 ? 4 : 3)
+    screen_kernel(ScanCuda scan, const std::int32_t* active, std::int64_t width, std::int64_t first, std::int64_t end) {
+  using Screen = typename ScreenOf<kScreen>::Type;
+  using Element = typename Screen::Element;
+  const Looking rows = looking(scan, kScreen);
+  if (rows.count == 0) return;
+  const std::int64_t wanted = rows.count, columns = scan.counts->columns;
+  Element* const products = shared_memory<Element>();
   float* const buffer = shared_memory<float>();
-  constexpr int kBuffer = 2 * kTile * Screen::kStride > kTile * kScreenStride ? 2 * kTile * Screen::kStride : kTile * kScreenStride;
-  float *const norm = buffer + kBuffer, *const inverse = norm + kTile;
+  float *const norm = buffer + kScreenBuffer<Screen> / sizeof(float), *const inverse = norm + kTile;
   auto* const id = reinterpret_cast<std::int32_t*>(inverse + kTile);
   std::int32_t* const component = id + kTile;
   const std::int64_t tiles = (wanted + kTile - 1) / kTile, column_tiles = (columns + kTile - 1) / kTile;
@@ -79,7 +134,7 @@ __global__ void __launch_bounds__(kTileThreads)
   const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4, own = threadIdx.x / 2, half = threadIdx.x % 2;
   for (std::int64_t task = first + blockIdx.x; task < end && task < tiles * parts; task += gridDim.x) {
     const std::int64_t tile = task % tiles, part = task / tiles, row = tile * kTile + own;
-    const std::int32_t own_id = row < wanted ? scan.wanted[row] : -1;
+    const std::int32_t own_id = row < wanted ? rows.list[row] : -1;
     const std::int32_t own_component = scan.clusters.component != nullptr && own_id >= 0 ? scan.clusters.component[own_id] : -1;
     const float own_inverse = scan.row_inverse[row];
     float row_norm[2];
@@ -87,7 +142,8 @@ __global__ void __launch_bounds__(kTileThreads)
     NearestFew<float> list;
     for (std::int64_t j = column_tiles * part / parts; j < column_tiles * (part + 1) / parts; ++j) {
       float s[kGroups][4];
-      tile_product<Screen>(s, scan.rows + tile * kTile * width, scan.columns + j * kTile * width, width, width, buffer);
+      tile_product<Screen>(s, static_cast<const Element*>(scan.rows) + tile * kTile * width,
+                           static_cast<const Element*>(scan.columns) + j * kTile * width, width, width, products);
       __syncthreads();
       if (threadIdx.x < kTile) {
         const std::int64_t column = j * kTile + threadIdx.x;
@@ -123,40 +179,31 @@ __global__ void __launch_bounds__(kTileThreads)
   }
 }
 
-// The candidates of the screen in float64, a warp per row.
-__global__ void measure_kernel(ScanCuda scan, std::int64_t columns) {
-  const std::int64_t wanted = scan.counts->wanted;
-  if (!screened(wanted, columns)) return;
+// The candidates of a screen in float64, a warp per row.
+template <int kScreen>
+__global__ void measure_kernel(ScanCuda scan) {
+  const Looking rows = looking(scan, kScreen);
+  const std::int64_t wanted = rows.count, columns = scan.counts->columns;
   const std::int64_t parts = parts_of((wanted + kTile - 1) / kTile, kScanBlocks, (columns + kTile - 1) / kTile);
   const int lane = threadIdx.x % kWarp;
   const ClustersCuda& c = scan.clusters;
   for (std::int64_t r = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; r < wanted; r += gridDim.x * kLinkageWarps) {
-    const std::int32_t a = scan.wanted[r];
+    const std::int32_t a = rows.list[r];
     float lower;
     std::int32_t b;
     const double last = merged_parts(scan.lists.lower, scan.lists.id, r, wanted, parts, lower, b);
     const double square = candidate_squares(c.rows, c.padded, a, b, kCandidates);
     const double far = b >= 0 ? ward(c.sizes[a], c.sizes[b], square) : INFINITY;
     const bool told = tell(c, a, far, b, last / (scan.unit * scan.unit), false);
-    if (!told && lane == 0) scan.open[atomicAdd(&scan.counts->open, 1)] = a;
+    if (!told && lane == 0) scan.open[kScreen][atomicAdd(&scan.counts->open[kScreen], 1)] = a;
   }
 }
 
-// Those of the clusters that are scanned in float64.
-struct Exact {
-  const std::int32_t* list;
-  std::int64_t count;
-};
-
-__device__ Exact exactly(const ScanCuda& scan, std::int64_t columns) {
-  if (screened(scan.counts->wanted, columns)) return {scan.open, scan.counts->open};
-  return {scan.wanted, scan.counts->wanted};
-}
-
 __global__ void __launch_bounds__(kDistanceThreads)
-    exact_kernel(ScanCuda scan, const std::int32_t* active, std::int64_t columns) {
-  const Exact rows = exactly(scan, columns);
+    exact_kernel(ScanCuda scan, const std::int32_t* active) {
+  const Looking rows = looking(scan, kScreens);
   if (rows.count == 0) return;
+  const std::int64_t columns = scan.counts->columns;
   const ClustersCuda& c = scan.clusters;
   double* const shared = shared_memory<double>();
   const std::int64_t tiles = (rows.count + kDistanceTile - 1) / kDistanceTile;
@@ -193,8 +240,9 @@ __global__ void __launch_bounds__(kDistanceThreads)
   }
 }
 
-__global__ void exact_tell_kernel(ScanCuda scan, std::int64_t columns) {
-  const Exact rows = exactly(scan, columns);
+__global__ void exact_tell_kernel(ScanCuda scan) {
+  const Looking rows = looking(scan, kScreens);
+  const std::int64_t columns = scan.counts->columns;
   const std::int64_t parts =
       parts_of((rows.count + kDistanceTile - 1) / kDistanceTile, kScanBlocks, (columns + kDistanceTile - 1) / kDistanceTile);
   for (std::int64_t r = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; r < rows.count; r += gridDim.x * kLinkageWarps)
@@ -225,15 +273,15 @@ ScanCuda scan_in(Parts& parts, const ClustersCuda& clusters, bool with_screen) {
   scan.clusters = clusters;
   scan.counts = parts.take<ScanCounts>(1);
   scan.wanted = parts.take<std::int32_t>(clusters.n);
-  scan.open = parts.take<std::int32_t>(clusters.n);
+  for (std::int32_t*& list : scan.open) list = parts.take<std::int32_t>(clusters.n);
   const std::int64_t slots = scan_slots(clusters.n) * kCandidates;
   scan.lists.distance = parts.take<double>(slots);
   scan.lists.id = parts.take<std::int32_t>(slots);
   scan.lists.lower = reinterpret_cast<float*>(scan.lists.distance);  // never both
   scan.unit = 1;
   if (!with_screen) return scan;
-  const std::int64_t rows = (clusters.n + kTile - 1) / kTile * kTile, width = screen_width(clusters.padded);
-  for (float** side : {&scan.columns, &scan.rows}) *side = parts.take<float>(rows * width);
+  const std::int64_t rows = (clusters.n + kTile - 1) / kTile * kTile;
+  for (void** side : {&scan.columns, &scan.rows}) *side = parts.take<float>(rows * screen_width<Tf32x3>(clusters.padded));
   for (float** side : {&scan.column_norm, &scan.column_inverse, &scan.row_norm, &scan.row_inverse}) *side = parts.take<float>(rows);
   return scan;
 }
@@ -242,36 +290,41 @@ void begin_clusters(const ClustersCuda& clusters, Launches& launches) {
   launches.launch(begin_kernel, blocks_for(clusters.n, kLinkageThreads), kLinkageThreads, 0, clusters);
 }
 
-bool scan_rows(const ScanCuda& scan, const std::int32_t* active, std::int64_t count, const Monitor& monitor, std::int64_t merges,
-               Launches& launches) {
-  const std::int64_t width = screen_width(scan.clusters.padded), tiles = (count + kTile - 1) / kTile;
-  const std::int64_t warps = blocks_for(count * kWarp, kLinkageThreads);
-  if (screened(count, count)) {
-    const std::int64_t tile_warps = blocks_for(tiles * kTile * kWarp, kLinkageThreads);
-    launches.launch(pack_kernel, tile_warps, kLinkageThreads, 0, scan, active, static_cast<const std::int32_t*>(nullptr), count,
-                    count, width, scan.columns, scan.column_norm, scan.column_inverse);
-    launches.launch(pack_kernel, tile_warps, kLinkageThreads, 0, scan, static_cast<const std::int32_t*>(scan.wanted),
-                    static_cast<const std::int32_t*>(&scan.counts->wanted), std::int64_t{0}, count, width, scan.rows,
-                    scan.row_norm, scan.row_inverse);
-    // Every tile of rows may want; each task passes over at most all columns.
-    const std::int64_t tasks = tiles > kScanBlocks ? tiles : kScanBlocks;
-    std::int64_t slice = kScreenSlice / (count * kTile * width);
-    slice = slice < kScanBlocks ? kScanBlocks : slice;
-    for (std::int64_t first = 0; first < tasks; first += slice) {
-      const std::int64_t end = first + slice < tasks ? first + slice : tasks;
-      const std::int64_t blocks = end - first < tiles * tiles ? end - first : tiles * tiles;
-      launches.launch(screen_kernel, blocks < kScanBlocks ? blocks : kScanBlocks, kTileThreads, screen_shared(), scan, active, count,
-                      width, first, end);
-      if (end == tasks) break;
-      launches.wait();
-      if (!monitor(merges)) return false;
-    }
-    launches.launch(measure_kernel, warps, kLinkageThreads, 0, scan, count);
+// Does one screen of at most `most` columns; false when stopped.
+template <int kScreen>
+bool screen(const ScanCuda& scan, const std::int32_t* active, std::int64_t most, const Monitor& monitor, std::int64_t merges,
+            Launches& launches) {
+  using E = typename ScreenOf<kScreen>::Type;
+  const std::int64_t width = screen_width<E>(scan.clusters.padded), tiles = (most + kTile - 1) / kTile;
+  const std::int64_t tile_warps = blocks_for(tiles * kTile * kWarp, kLinkageThreads);
+  launches.launch(pack_kernel<kScreen>, tile_warps, kLinkageThreads, 0, scan, active, width);
+  launches.launch(pack_kernel<kScreen>, tile_warps, kLinkageThreads, 0, scan, static_cast<const std::int32_t*>(nullptr), width);
+  // Every tile of rows may look; each task passes over at most all columns.
+  const std::int64_t tasks = tiles > kScanBlocks ? tiles : kScanBlocks;
+  std::int64_t slice = kScreenSlice / (most * kTile * width);
+  slice = slice < kScanBlocks ? kScanBlocks : slice;
+  for (std::int64_t first = 0; first < tasks; first += slice) {
+    const std::int64_t end = first + slice < tasks ? first + slice : tasks;
+    const std::int64_t blocks = end - first < tiles * tiles ? end - first : tiles * tiles;
+    launches.launch(screen_kernel<kScreen>, blocks < kScanBlocks ? blocks : kScanBlocks, kTileThreads, screen_shared<E>(), scan,
+                    active, width, first, end);
+    if (end == tasks) break;
+    launches.wait();
+    if (!monitor(merges)) return false;
   }
-  const std::int64_t small_tiles = (count + kDistanceTile - 1) / kDistanceTile, most = small_tiles * small_tiles;
-  launches.launch(exact_kernel, most < kScanBlocks ? most : kScanBlocks, kDistanceThreads, sizeof(double) * kDistanceShared, scan,
-                  active, count);
-  launches.launch(exact_tell_kernel, warps, kLinkageThreads, 0, scan, count);
+  launches.launch(measure_kernel<kScreen>, blocks_for(most * kWarp, kLinkageThreads), kLinkageThreads, 0, scan);
+  return true;
+}
+
+bool scan_rows(const ScanCuda& scan, const std::int32_t* active, std::int64_t most, const Monitor& monitor, std::int64_t merges,
+               Launches& launches) {
+  if (screened(most, most) && !(screen<0>(scan, active, most, monitor, merges, launches) &&
+                                screen<1>(scan, active, most, monitor, merges, launches)))
+    return false;
+  const std::int64_t tiles = (most + kDistanceTile - 1) / kDistanceTile;
+  launches.launch(exact_kernel, tiles * tiles < kScanBlocks ? tiles * tiles : kScanBlocks, kDistanceThreads,
+                  sizeof(double) * kDistanceShared, scan, active);
+  launches.launch(exact_tell_kernel, blocks_for(most * kWarp, kLinkageThreads), kLinkageThreads, 0, scan);
   return true;
 }
 

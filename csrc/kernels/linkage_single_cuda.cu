@@ -13,7 +13,6 @@ __global__ void first_kernel(SpanningCuda s) {
   for (std::int64_t i = first; i < n; i += gridDim.x * kLinkageThreads) s.all[i] = static_cast<std::int32_t>(i);
   if (first != 0) return;
   *s.edges = 0;
-  *s.scan.counts = {0, 0};
 }
 
 __device__ unsigned long long bits_of(double x) {  // in the order of numbers that are not negative
@@ -41,7 +40,7 @@ __global__ void refresh_kernel(SpanningCuda s) {
     c.id[i] = id;
     c.distance[i] = nearest;
   }
-  if (first == 0) *s.scan.counts = {0, 0};
+  if (first == 0) *s.scan.counts = {static_cast<std::int32_t>(c.n), 0, {}};
 }
 
 __global__ void shortest_kernel(SpanningCuda s) {

@@ -14,8 +14,9 @@ struct WardDistances {
 };
 
 // A block per pair, threads along the features.
-__global__ void join_centroids_kernel(RoundsCuda rounds, std::int64_t merges) {
+__global__ void join_centroids_kernel(RoundsCuda rounds) {
   const ClustersCuda& c = rounds.scan.clusters;
+  const std::int64_t merges = rounds.counts->merges;
   for (std::int64_t p = merges + blockIdx.x; p < merges + rounds.counts->pairs; p += gridDim.x) {
     const std::int32_t a = rounds.a[p], b = rounds.b[p];
     const double size_a = c.sizes[a], size_b = c.sizes[b], size = size_a + size_b;
@@ -29,15 +30,15 @@ __global__ void join_centroids_kernel(RoundsCuda rounds, std::int64_t merges) {
 
 class WardCuda final : public SpaceCuda {
  public:
-  bool scan(const RoundsCuda& rounds, std::int64_t count, const Monitor& monitor, std::int64_t merges, Launches& launches) override {
-    return scan_rows(rounds.scan, rounds.active, count, monitor, merges, launches);
+  bool scan(const RoundsCuda& rounds, std::int64_t most, const Monitor& monitor, std::int64_t merges, Launches& launches) override {
+    return scan_rows(rounds.scan, rounds.active, most, monitor, merges, launches);
   }
-  void join(const RoundsCuda& rounds, std::int64_t count, std::int64_t merges, Launches& launches) override {
-    launches.launch(join_centroids_kernel, blocks_for(count / 2, 1, 4096), kJoinThreads, 0, rounds, merges);
+  void join(const RoundsCuda& rounds, std::int64_t most, Launches& launches) override {
+    launches.launch(join_centroids_kernel, blocks_for(most / 2, 1, 4096), kJoinThreads, 0, rounds);
   }
-  void repair(const RoundsCuda& rounds, std::int64_t count, std::int64_t merges, Launches& launches) override {
-    launches.launch(repair_kernel<WardDistances>, blocks_for(count, kLinkageWarps, 1 << 16), kLinkageThreads, 0, rounds, count,
-                    merges, WardDistances{rounds.scan.clusters});
+  void repair(const RoundsCuda& rounds, std::int64_t most, Launches& launches) override {
+    launches.launch(repair_kernel<WardDistances>, blocks_for(most, kLinkageWarps, 1 << 16), kLinkageThreads, 0, rounds,
+                    WardDistances{rounds.scan.clusters});
   }
 
  private:

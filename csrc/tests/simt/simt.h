@@ -109,8 +109,10 @@ inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 namespace clustercl {
 
 void mma_bf16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]);
+void mma_f16(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]);
 void mma_tf32(float (&c)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2]);
 void load_transposed(std::uint32_t (&out)[2], const void* row);
 std::uint32_t to_tf32(float x);
+std::uint16_t to_f16(float x);
 
 }  // namespace clustercl
