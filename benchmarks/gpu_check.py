@@ -9,20 +9,32 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from clustercl.benchmarks.record import machine
+from clustercl.errors import RunError
 from clustercl.files import write_json
 from clustercl.progress import say
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/gpu"
-TOOLS = ("memcheck", "racecheck", "initcheck")
+# Programs of csrc/tests with the words that keep their checks to one kind of products, and what compute-sanitizer looks
+# for in them. It follows no bulk copies and no wgmma: of those kernels it can only tell accesses beyond an array.
+CHECKED = (
+    ("test_contrastive_cuda", "mma", ("memcheck", "racecheck", "initcheck")),
+    ("test_contrastive_cuda", "wgmma", ("memcheck",)),
+    ("test_pairwise_cuda", None, ("memcheck", "racecheck", "initcheck")),
+    ("test_linkage_cuda", None, ("memcheck", "racecheck", "initcheck")),
+)
 STEP_SECONDS = 240
+SANITIZED_SECONDS = 120
 
 
 def run(out: Path = ROOT / "benchmarks/results") -> bool:
-    """Run every step, write the file, and tell whether all passed. A step: name, passed, seconds, output (its end)."""
+    """Run every step, and tell whether all passed. The file is written anew after each part, so that what was measured
+    is there when something later goes wrong. A step: name, passed, seconds, output (its end)."""
     import torch
 
     from clustercl.ops._extension import has_kernel
@@ -30,23 +42,26 @@ def run(out: Path = ROOT / "benchmarks/results") -> bool:
     if not torch.cuda.is_available():
         raise SystemExit("gpu-check: torch sees no CUDA device")
     name = torch.cuda.get_device_name()
-    steps = [_built(has_kernel)]
-    steps.append(step("pytest -m cuda", [sys.executable, "-m", "pytest", "-q", "-m", "cuda", ROOT / "tests"]))
-    steps += programs()
-    loss: list[dict] = []
-    trees: list[dict] = []
-    if all(one["passed"] for one in steps):
-        from clustercl.benchmarks.linkage_gpu import run as time_linkage
-        from clustercl.benchmarks.loss_gpu import run as time_loss
-
-        loss, trees = time_loss(), time_linkage()
-    about = machine(("torch", "numpy", "triton")) | {"driver": driver(), "cuda": torch.version.cuda}
-    passed = all(one["passed"] for one in steps) and bool(loss) and bool(trees)
     path = out / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
+    about = machine(("torch", "numpy", "triton")) | {"driver": driver(), "cuda": torch.version.cuda}
+    found = {"machine": about, "passed": False, "steps": [_built(has_kernel)], "loss": [], "linkage": []}
     out.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"machine": about, "passed": passed, "steps": steps, "loss": loss, "linkage": trees})
-    say(f"gpu-check: {'passed' if passed else 'FAILED'}, {path}")
-    return passed
+    with ThreadPoolExecutor() as pool:
+        programs = pool.submit(built_programs)
+        found["steps"] += [step("pytest -m cuda", tests()), *programs.result()]
+    write_json(path, found)
+    if _fine(found):
+        measure(found, lambda: write_json(path, found))
+    if _fine(found):
+        found["steps"] += sanitized()
+    found["passed"] = _fine(found) and bool(found["loss"]) and bool(found["linkage"])
+    write_json(path, found)
+    say(f"gpu-check: {'passed' if found['passed'] else 'FAILED'}, {path}")
+    return found["passed"]
+
+
+def _fine(found: dict) -> bool:
+    return all(one["passed"] for one in found["steps"])
 
 
 def _built(has_kernel) -> dict:
@@ -59,8 +74,14 @@ def _built(has_kernel) -> dict:
     }
 
 
-def programs() -> list[dict]:
-    """The ctest programs for the GPU, alone and under each tool of compute-sanitizer."""
+def tests() -> list:
+    """pytest on the files that have a test for CUDA: others want packages that a machine with a GPU may not have."""
+    files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "@pytest.mark.cuda" in path.read_text()]
+    return [sys.executable, "-m", "pytest", "-q", "-m", "cuda", *files]
+
+
+def built_programs() -> list[dict]:
+    """Builds the ctest programs for the GPU and runs them."""
     configure = [
         "cmake",
         "-S",
@@ -72,30 +93,57 @@ def programs() -> list[dict]:
         "-DCLUSTERCL_CUDA=on",
         "-DCLUSTERCL_CUDA_ARCHITECTURES=native",
     ]
-    names = [path.stem for path in sorted((ROOT / "csrc/tests").glob("test_*_cuda.cpp"))]
+    names = sorted({name for name, _, _ in CHECKED})
     steps = [step("configure", configure)]
     steps.append(step("build", ["cmake", "--build", BUILD, "--target", *(f"gpu_{name}" for name in names)]))
-    if not all(one["passed"] for one in steps):
-        return steps
-    for name in names:
-        steps.append(step(name, [BUILD / f"gpu_{name}"]))
-    sanitizer = shutil.which("compute-sanitizer")
-    if sanitizer is None:
-        say("gpu-check: compute-sanitizer is not there, its checks are left out")
-        return steps
-    for name in names:
-        for tool in TOOLS:
-            command = [sanitizer, "--tool", tool, "--error-exitcode", "9", BUILD / f"gpu_{name}"]
-            steps.append(step(f"{name}, {tool}", command))
+    if all(one["passed"] for one in steps):
+        steps += [step(name, [BUILD / f"gpu_{name}"]) for name in names]
     return steps
 
 
-def step(name: str, command: list) -> dict:
+def measure(found: dict, keep: Callable[[], None]) -> None:
+    """Rows of found["loss"] and found["linkage"], and a failed step for each case whose answer is wrong."""
+    from clustercl.benchmarks import linkage_gpu, loss_gpu
+
+    for part, what in (("loss", loss_gpu), ("linkage", linkage_gpu)):
+        began = time.monotonic()
+        wrong = []
+        for case in what.CASES:
+            try:
+                found[part] += what.run([case])
+            except RunError as error:
+                wrong.append(str(error))
+                say(str(error))
+            keep()
+        seconds = time.monotonic() - began
+        found["steps"].append(
+            {"name": f"answers, {part}", "passed": not wrong, "seconds": seconds, "output": "\n".join(wrong)}
+        )
+
+
+def sanitized() -> list[dict]:
+    """The programs under the tools of compute-sanitizer, all at once: each waits for the host most of the time."""
+    sanitizer = shutil.which("compute-sanitizer")
+    if sanitizer is None:
+        say("gpu-check: compute-sanitizer is not there, its checks are left out")
+        return []
+
+    def checked(name: str, kind: str | None, tool: str) -> dict:
+        command = [sanitizer, "--tool", tool, "--error-exitcode", "9", BUILD / f"gpu_{name}"]
+        return step(", ".join(filter(None, (name, kind, tool))), [*command, *filter(None, [kind])], SANITIZED_SECONDS)
+
+    every = [(name, kind, tool) for name, kind, tools in CHECKED for tool in tools]
+    with ThreadPoolExecutor(len(every)) as pool:
+        return list(pool.map(lambda one: checked(*one), every))
+
+
+def step(name: str, command: list, most: float | None = None) -> dict:
+    """Runs a command for at most so many seconds, STEP_SECONDS by default."""
     say(f"{name} ...")
     began = time.monotonic()
     try:
         done = subprocess.run(
-            [str(word) for word in command], capture_output=True, text=True, timeout=STEP_SECONDS, cwd=ROOT,
+            [str(word) for word in command], capture_output=True, text=True, timeout=most or STEP_SECONDS, cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )  # fmt: skip
         passed, output = done.returncode == 0, done.stdout + done.stderr
@@ -103,6 +151,9 @@ def step(name: str, command: list) -> dict:
         passed, output = False, str(error)
     if not passed:
         say(output[-3000:])
+    output = output.replace(str(ROOT), ".").replace(
+        sys.prefix, "python"
+    )  # the file tells nothing of this machine's folders
     return {"name": name, "passed": passed, "seconds": time.monotonic() - began, "output": output[-1000:]}
 
 

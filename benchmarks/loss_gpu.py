@@ -19,7 +19,7 @@ CASES = (
 )  # fmt: skip
 DENSE_MOST = 16_384  # rows beyond which n x n numbers are not tried
 CHECKED_MOST = 65_536  # rows beyond which the truth in float64 takes minutes
-SECONDS = 3.0  # of repetitions
+SECONDS = 1.0  # of repetitions
 # Of the mean loss, absolutely, and of the gradient, relative to its length: what each precision is held to by the tests
 # (csrc/tests/test_contrastive_cuda.cpp).
 ERRORS = {"bfloat16": (1e-4, 1e-2), "tf32": (2e-2, 3e-3), "float32": (2e-5, 1e-5)}

@@ -98,5 +98,5 @@ def _commit() -> str | None:
         return subprocess.run(
             ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, check=True
         ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # installed without its repository
-        return None
+    except (OSError, subprocess.CalledProcessError):  # installed without its repository, of which the caller may tell
+        return os.environ.get("CLUSTERCL_COMMIT")

@@ -72,6 +72,45 @@ def test_a_step_tells_how_it_ended(monkeypatch, capsys):
     assert not gpu_check.step("missing", ["no-such-program"])["passed"]
 
 
+def test_a_wrong_answer_fails_its_step_and_leaves_the_rest(monkeypatch):
+    def one(cases):
+        if cases[0] == loss_gpu.CASES[1]:
+            raise RunError("the loss is off")
+        return [{"case": cases[0]}]
+
+    monkeypatch.setattr(loss_gpu, "run", one)
+    monkeypatch.setattr(linkage_gpu, "run", lambda cases: [{"case": cases[0]}])
+    found, kept = {"steps": [], "loss": [], "linkage": []}, []
+    gpu_check.measure(found, lambda: kept.append(len(found["loss"]) + len(found["linkage"])))
+    assert [row["case"] for row in found["loss"]] == [*loss_gpu.CASES[:1], *loss_gpu.CASES[2:]]
+    assert [row["case"] for row in found["linkage"]] == list(linkage_gpu.CASES)
+    of_loss, of_linkage = found["steps"]
+    assert not of_loss["passed"] and of_loss["output"] == "the loss is off" and of_linkage["passed"]
+    assert kept[0] == 1 and kept[-1] == len(loss_gpu.CASES) - 1 + len(linkage_gpu.CASES)
+
+
+def test_only_files_with_a_test_for_cuda_are_collected():
+    names = {path.name for path in gpu_check.tests()[6:]}
+    assert names == {"test_contrastive.py", "test_linkage.py", "test_pairwise.py"}
+
+
+def test_every_program_is_put_under_the_sanitizer(monkeypatch, tmp_path):
+    monkeypatch.setattr(gpu_check.shutil, "which", lambda name: None)
+    assert gpu_check.sanitized() == []
+    tool = tmp_path / "compute-sanitizer"
+    tool.write_text('#!/bin/sh\ncase "$*" in *racecheck*linkage*) exit 9;; esac\necho "$@"\n')
+    tool.chmod(0o755)
+    monkeypatch.setattr(gpu_check.shutil, "which", lambda name: str(tool))
+    steps = {one["name"]: one for one in gpu_check.sanitized()}
+    assert len(steps) == 10
+    assert [name for name, one in steps.items() if not one["passed"]] == ["test_linkage_cuda, racecheck"]
+    words = steps["test_contrastive_cuda, wgmma, memcheck"]["output"].split()
+    assert words[:4] == ["--tool", "memcheck", "--error-exitcode", "9"] and words[-1] == "wgmma"
+    # Every program of the GPU there is.
+    sources = {path.stem for path in (gpu_check.ROOT / "csrc/tests").glob("test_*_cuda.cpp")}
+    assert {name for name, _, _ in gpu_check.CHECKED} == sources
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_a_gpu_it_says_so(tmp_path):
     with pytest.raises(SystemExit, match="torch sees no CUDA device"):
