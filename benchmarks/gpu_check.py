@@ -29,6 +29,7 @@ CHECKED = (
     ("test_linkage_cuda", None, ("memcheck", "racecheck", "initcheck")),
 )
 STEP_SECONDS = 240
+PROGRAM_SECONDS = 60  # they take three; one that waits for ever is not to cost all the rest
 SANITIZED_SECONDS = 120
 
 
@@ -97,7 +98,7 @@ def built_programs() -> list[dict]:
     steps = [step("configure", configure)]
     steps.append(step("build", ["cmake", "--build", BUILD, "--target", *(f"gpu_{name}" for name in names)]))
     if all(one["passed"] for one in steps):
-        steps += [step(name, [BUILD / f"gpu_{name}"]) for name in names]
+        steps += [step(name, [BUILD / f"gpu_{name}"], PROGRAM_SECONDS) for name in names]
     return steps
 
 

@@ -11,6 +11,10 @@ namespace clustercl {
 constexpr int kHopperRows = 128;                   // of a block: two groups of warps, 64 each
 constexpr int kHopperCluster = 2;                  // blocks that share what they load
 constexpr int kHopperThreads = 3 * kGroupThreads;  // one group loads
+// Registers of a thread: a block is launched with as many for each; what the loading group gives back, the two others share.
+// More than that is waited for for ever (seen on an H100).
+constexpr int kLaunchRegisters = 65536 / kHopperThreads / 8 * 8, kLoadRegisters = 40, kSumRegisters = 232;
+static_assert(kLoadRegisters + 2 * kSumRegisters <= 3 * kLaunchRegisters);
 constexpr int kHopperFeatures = 512;               // most features: the rows of a block stay in shared memory
 constexpr int kHopperSlot = 32 * 1024;             // bytes of a slot of the ring
 constexpr int kHopperMostSlots = 6;
@@ -211,6 +215,12 @@ __device__ void load_tiles(const HopperShared<HopperLayout<kColumns, kFeatures, 
       place.next();
     }
   }
+}
+
+// The first of the two rows of a lane of the summing groups, within its block; the second is 8 further on.
+__device__ inline int first_row() {
+  const int thread = static_cast<int>(threadIdx.x) - kGroupThreads;
+  return thread / kGroupThreads * kSwizzledRows + thread % kGroupThreads / kWarp * 16 + thread % kWarp / 4;
 }
 
 // A warp is done with a slot: the blocks that fill it wait for the warps of all.

@@ -118,12 +118,12 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
   static_assert(kParts <= 2);
   const int part = blockIdx.y;
   if (threadIdx.x < kGroupThreads) {
-    keep_registers<32>();
+    keep_registers<kLoadRegisters>();
     load_tiles<kKept>(shared, rows.units, row, weights.columns, tiles, part);
   } else {
-    want_registers<240>();
-    const int group = shuffle(static_cast<int>(threadIdx.x) / kGroupThreads, 0) - 1, lane = threadIdx.x % kWarp;
-    const int own = static_cast<int>(row) + group * kSwizzledRows + threadIdx.x % kGroupThreads / kWarp * 16 + lane / 4;
+    want_registers<kSumRegisters>();
+    const int group = shuffle(static_cast<int>(threadIdx.x) / kGroupThreads, 0) - 1;
+    const int own = static_cast<int>(row) + first_row();
     const unsigned char* const units = shared.own + group * Layout::kChunks * kSwizzledTile * 2;
     const bool narrow = range_of(*temperature, normalize).narrow;
     Weigher weigher;
@@ -227,7 +227,7 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
     wait_products<0>();
     release_summed();
     constexpr std::int64_t pitch = Layout::kChunks * kSwizzledFeatures;
-    float* const to_pull = pull + std::int64_t{own} * pitch + part * kFeatures + 2 * (lane % 4);
+    float* const to_pull = pull + (row + first_row()) * pitch + part * kFeatures + 2 * static_cast<int>(threadIdx.x % 4);
 #pragma unroll
     for (int c = 0; c < kFeatures / 8; ++c)
 #pragma unroll

@@ -90,12 +90,12 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
   const std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kHopperRows;
   const int tiles = static_cast<int>((sizes.n + kColumns - 1) / kColumns);
   if (threadIdx.x < kGroupThreads) {
-    keep_registers<32>();
+    keep_registers<kLoadRegisters>();
     load_tiles<0>(shared, rows.units, row, rows.columns, tiles, kParts - 1);
   } else {
-    want_registers<240>();
+    want_registers<kSumRegisters>();
     const int group = shuffle(static_cast<int>(threadIdx.x) / kGroupThreads, 0) - 1, lane = threadIdx.x % kWarp;
-    const std::int64_t own = row + group * kSwizzledRows + threadIdx.x % kGroupThreads / kWarp * 16 + lane / 4;
+    const std::int64_t own = row + first_row();
     const unsigned char* const units = shared.own + group * Layout::kChunks * kSwizzledTile * 2;
     const Range range = range_of(*temperature, normalize);
     const HopperKeys keys(sizes, rows, row + group * kSwizzledRows, kSwizzledRows);

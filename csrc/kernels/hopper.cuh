@@ -97,7 +97,7 @@ __device__ inline void copy_bulk_to(int blocks, void* to, const void* from, int 
       : "memory");
 }
 
-// ---- registers -------------------------------------------------------------------------------------------------------
+// ---- registers: of each thread of the group; what one gives back the block's others may have, and nothing else ---------
 
 template <int kRegisters>
 __device__ inline void keep_registers() {
