@@ -10,7 +10,7 @@ from clustercl.files import atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 MARKS = ("<!-- from benchmarks/results, by benchmarks/gpu_show.py -->\n", "<!-- end of benchmarks/results -->\n")
-NONE = "No GPU has been measured yet; `make gpu-check` on a machine with one writes `benchmarks/results/<gpu>.json`.\n"
+NONE = "`make gpu-check` on a machine with a GPU writes `benchmarks/results/<gpu>.json`; there is none yet.\n"
 
 
 def section(results: Path) -> str:

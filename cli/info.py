@@ -35,11 +35,11 @@ def _kernel(op: str, device: str) -> str:
     """Which code computes the op on a device, and why."""
     import os
 
-    from clustercl.ops._extension import MISSING, build_info, has_kernel
+    from clustercl.ops._extension import MISSING, build_info, cuda_loss_kernel, has_kernel
 
     if has_kernel(op, device):
         if device == "cuda":
-            return "compiled"
+            return cuda_loss_kernel() if op == "contrastive_loss" else "compiled"
         forced = os.environ.get("CLUSTERCL_CPU")
         why = f"forced by CLUSTERCL_CPU={forced}" if forced else "the best this CPU has"
         return f"compiled, {build_info()['cpu']} ({why})"

@@ -30,6 +30,18 @@ def build_info() -> dict:
     return {"missing": MISSING} if _C is None else _C.build_info()
 
 
+def cuda_loss_kernel() -> str:
+    """Which matrix instructions the compiled loss takes on the first visible GPU, and why."""
+    if not torch.cuda.is_available():
+        return "compiled"
+    card = ".".join(map(str, torch.cuda.get_device_capability()))
+    if card != "9.0":
+        return f"compiled, by mma.sync (compute capability {card})"
+    if not build_info()["wgmma"]:
+        return "compiled, by mma.sync (built without compute capability 9.0a)"
+    return "compiled, by wgmma from 4,096 rows on where that serves (docs/loss.md), else by mma.sync"
+
+
 def fma_ceiling() -> float:
     """Float32 operations per second of all threads in registers alone, measured now; what benchmarks divide by."""
     if _C is None:

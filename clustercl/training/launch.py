@@ -101,13 +101,13 @@ def _fabric(place: Placement, number: str):
 
 def describe(fabric, config: Config) -> list[str]:
     """Lines for the head of a log: device, processes, precision, and which kernel computes the loss."""
-    from clustercl.ops._extension import MISSING, build_info, has_kernel
+    from clustercl.ops._extension import MISSING, build_info, cuda_loss_kernel, has_kernel
 
     device = fabric.device
     gpu = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if gpu else f"CPU, {torch.get_num_threads()} threads"
     if has_kernel("contrastive_loss", device.type):
-        kernel = "compiled for CUDA" if gpu else f"compiled, {build_info()['cpu']}"
+        kernel = cuda_loss_kernel() if gpu else f"compiled, {build_info()['cpu']}"
     else:
         kernel = f"blocked torch operations, slow ({MISSING or f'there is no compiled kernel for {device.type}'})"
     world = fabric.world_size

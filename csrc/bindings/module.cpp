@@ -40,6 +40,7 @@ PYBIND11_MODULE(_C, m) {
     info["torch"] = CLUSTERCL_BUILT_WITH_TORCH;
     info["compiler"] = __VERSION__;
     info["cuda"] = static_cast<bool>(CLUSTERCL_WITH_CUDA);
+    info["wgmma"] = static_cast<bool>(CLUSTERCL_WITH_WGMMA);
     info["cuda_reason"] = CLUSTERCL_CUDA_REASON;
     info["cpu"] = clustercl::isa_name(clustercl::cpu_isa());
     return info;

@@ -418,8 +418,9 @@ def on_cuda(rows, image, pseudo_class, same_class, device="cuda", levels=None):
 @needs_cuda
 @pytest.mark.parametrize("dtype", CUDA_ERRORS)
 @pytest.mark.parametrize("same_class", MODES)
-def test_cuda_gives_the_answer_of_the_cpu(same_class, dtype):
-    rows, image, pseudo_class = example(300, 2, 40)
+@pytest.mark.parametrize("b, d", [(300, 40), (2100, 40), (2100, 300)])  # from 4,096 rows on an H100 takes wgmma
+def test_cuda_gives_the_answer_of_the_cpu(b, d, same_class, dtype):
+    rows, image, pseudo_class = example(b, 2, d)
     rows = rows.detach().to(dtype)
     wanted = kernel(rows.double().requires_grad_(), image, pseudo_class, temperature(), same_class)
     loss, grad, grad_temperature = (x.cpu().double() for x in on_cuda(rows, image, pseudo_class, same_class))
@@ -461,14 +462,15 @@ def test_cuda_takes_strides_and_every_device_and_repeats_its_bits():
 
 @pytest.mark.cuda
 @needs_cuda
-def test_cuda_in_a_graph_and_compiled():
-    rows, image, pseudo_class = (x.cuda() for x in example(256, 2, 64))
-    rows = rows.detach().float()
+@pytest.mark.parametrize("b, dtype", [(256, torch.float32), (2100, torch.bfloat16)])
+def test_cuda_in_a_graph_and_compiled(b, dtype):
+    rows, image, pseudo_class = (x.cuda() for x in example(b, 2, 64))
+    rows = rows.detach().to(dtype)
 
     def loss_of(x):
-        return pseudo_class_nt_xent(x, pseudo_class[:256])
+        return pseudo_class_nt_xent(x, pseudo_class[:b])
 
-    assert image.shape == (512,)
+    assert image.shape == (2 * b,)
     wanted = loss_of(rows)
     torch.testing.assert_close(torch.compile(loss_of, fullgraph=True)(rows), wanted, rtol=0, atol=0)
     stream = torch.cuda.Stream()
