@@ -1,6 +1,6 @@
-// The backward pass of contrastive_hopper.h: the gradient by rows and temperature.
+// The backward pass of contrastive_hopper.h, but for positives: what pulls each row.
 //
-//   pull_i = sum_j w_ij u_j,  w_ij = g_i p_ij + g_j p_ji over candidates, less (g_i + g_j) / |P(i)| for positives
+//   pull_i = sum_j w_ij u_j,  w_ij = g_i p_ij + g_j p_ji over candidates that the keys leave in
 //
 // A block: 128 rows and kFeatures features of their pull (all there are, up to 256), in the registers of two groups of warps, a
 // third loads columns. Per tile: products as in the forward pass, weights in their place, rounded to the type of the products,
@@ -9,13 +9,11 @@
 //   w_ij = 2^s (a_i + a_j),  a = g 2^-lse
 // costs one exponential, else two. Rows that are no anchors, and columns, have a = 0. Blocks without an anchor see anchors alone.
 // float16 weights are brought near 2^10 by a power of two, from the largest |g|, and taken back at the end.
-// Then a warp per row adds its positives and takes out what lies along the row, and one block adds up the gradient by the
-// temperature. Deterministic: no atomics, one order of everything.
+// contrastive_hopper_finish_cuda.cu has what comes then. Deterministic: no atomics, one order of everything.
 #include "contrastive_hopper.h"
 
 #if CLUSTERCL_HOPPER
-#include "contrastive_hopper.cuh"
-#include "elements.cuh"
+#include "hopper_ring.cuh"
 
 namespace clustercl {
 namespace {
@@ -92,7 +90,8 @@ struct Weigher {
           if constexpr (kNarrow)
             w = exp2_approx(similarity) * fmaf(weight[h], two.inverse[e], two.weight[e]);
           else
-            w = exp2_approx(similarity - own_lse[h]) * (weight[h] * two.inverse[e]) + exp2_approx(similarity - two.lse[e]) * two.weight[e];
+            w = exp2_approx(similarity - own_lse[h]) * (weight[h] * two.inverse[e]) +
+                exp2_approx(similarity - two.lse[e]) * two.weight[e];
           x = kCompared && two.key[e] == key[h] ? 0.0f : w;
         }
     }
@@ -141,7 +140,7 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
     Place<kOthers> loaded, done;
     Place<(kKept > 0 ? kKept : 1)> loaded_kept, done_kept;
     Place<kHopperHeads> head;
-    // Products with a tile, a group of them for each part; returns the slot in which the features of `part`, the last that comes, lie.
+    // Products with a tile, a group of them for each part; returns the slot of the last part, which is `part`.
     const auto begin_tile = [&] {
       int slot = 0;
       const auto begin_part = [&](auto& place, int first, int k) {
@@ -238,93 +237,6 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
 #endif
 }
 
-// What anchor i makes of positive j: its share of g_i, less where j is a candidate that the keys left out.
-struct Positive {
-  float similarity;  // natural
-  __device__ float weight(float grad, float lse, float share, bool left_out) const {
-    // Equal bits: the only candidate, e^0.
-    const float p = !left_out ? 0.0f : similarity == lse ? 1.0f : expf(similarity - lse);
-    return grad * (p - share);
-  }
-};
-
-// grad_x_i = (pull_i - u_i <u_i, pull_i>) / (|x_i| T); along[i] = <u_i, pull_i> / T. A warp per row.
-template <bool kHalf, class Target>
-__global__ void __launch_bounds__(kGroupThreads)
-    hopper_finish_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, bool normalize, const float* lse,
-                         const float* grad_loss, const float* unit, const float* pull, Target* grad_rows, double* along) {
-  constexpr int kWarps = kGroupThreads / kWarp;
-  const int lane = threadIdx.x % kWarp;
-  const double inverse_temperature = 1.0 / *temperature;
-  const float inverse_unit = 1 / *unit;
-  const auto anchor = [&](std::int64_t row) { return sizes.first <= row && row < sizes.first + sizes.count; };
-  for (std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; row < sizes.n;
-       row += static_cast<std::int64_t>(gridDim.x) * kWarps) {
-    const std::int64_t i = rows.place[row];
-    const SpreadRow own = spread_row<kHalf>(rows, sizes, i);
-    float sum[SpreadRow::kChunks][2];
-#pragma unroll
-    for (int c = 0; c < SpreadRow::kChunks; ++c) {
-      float2 two = make_float2(0, 0);
-      if (c < sizes.chunks)
-        two = *reinterpret_cast<const float2*>(pull + (i * sizes.chunks + c) * kSwizzledFeatures + 2 * lane);
-      sum[c][0] = two.x * inverse_unit;
-      sum[c][1] = two.y * inverse_unit;
-    }
-    std::int64_t positives = 0;
-    for (std::int64_t other = rows.next[row]; other != row; other = rows.next[other]) ++positives;
-    const float share = 1 / static_cast<float>(positives);
-    for (std::int64_t other = rows.next[row]; other != row; other = rows.next[other]) {
-      const std::int64_t j = rows.place[other];
-      const SpreadRow theirs = spread_row<kHalf>(rows, sizes, j);
-      const double cosine = static_cast<double>(dot(own, theirs) * rows.inverse[i] * rows.inverse[j]);
-      // As the forward pass rounds it.
-      const Positive positive{static_cast<float>(cosine * (kLog2OfE * inverse_temperature) / kLog2OfE)};
-      const bool left_out = rows.key[i] == rows.key[j];
-      float w = 0;
-      if (anchor(row)) w += positive.weight(grad_loss[row - sizes.first], lse[row - sizes.first], share, left_out);
-      if (anchor(other)) w += positive.weight(grad_loss[other - sizes.first], lse[other - sizes.first], share, left_out);
-      w *= rows.inverse[j];
-#pragma unroll
-      for (int c = 0; c < SpreadRow::kChunks; ++c)
-        for (int e = 0; e < 2; ++e) sum[c][e] += w * theirs.at[c][e];
-    }
-    float dot_pull = 0;
-#pragma unroll
-    for (int c = 0; c < SpreadRow::kChunks; ++c)
-      for (int e = 0; e < 2; ++e) dot_pull += own.at[c][e] * sum[c][e];
-    for (int other = kWarp / 2; other > 0; other /= 2) dot_pull += shuffle_xor(dot_pull, other);
-    dot_pull *= rows.inverse[i];
-    const float factor = static_cast<float>(inverse_temperature) * rows.inverse_norm[i];
-#pragma unroll
-    for (int c = 0; c < SpreadRow::kChunks; ++c)
-      for (int e = 0; e < 2; ++e) {
-        const std::int64_t f = kSwizzledFeatures * c + 2 * lane + e;
-        if (f >= sizes.d) continue;
-        const float across = normalize ? sum[c][e] - own.at[c][e] * rows.inverse[i] * dot_pull : sum[c][e];
-        write(across * factor, grad_rows[row * sizes.d + f]);
-      }
-    if (lane == 0) along[row] = static_cast<double>(dot_pull) * inverse_temperature;
-  }
-}
-
-// -sum(along) / (2 T), by one block.
-__global__ void __launch_bounds__(1024)
-    hopper_temperature_kernel(std::int64_t n, const double* along, const double* temperature, double* out) {
-  __shared__ double part[1024];
-  double sum[4] = {};
-  std::int64_t i = threadIdx.x;
-  for (; i + 3 * 1024 < n; i += 4 * 1024)
-    for (int k = 0; k < 4; ++k) sum[k] += along[i + k * 1024];
-  for (; i < n; i += 1024) sum[0] += along[i];
-  part[threadIdx.x] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-  for (unsigned half = 512; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half) part[threadIdx.x] += part[threadIdx.x + half];
-  }
-  if (threadIdx.x == 0) *out = -part[0] / (2.0 * *temperature);
-}
-
 struct Work {
   HopperRows rows;
   HopperTables tables;
@@ -354,26 +266,22 @@ cudaError_t sum_up(const ContrastiveCuda& in, const HopperSizes& sizes, const Wo
                 work.rows, work.weights, in.temperature, in.normalize, work.pull);
 }
 
-template <bool kHalf, class Target>
+template <bool kHalf>
 cudaError_t run(const ContrastiveCuda& in, const HopperSizes& sizes, const Work& work, const float* lse, const float* grad_loss,
                 void* grad_rows, double* grad_temperature, cudaStream_t stream) {
   cudaError_t error = launch(weight_unit_kernel, dim3(1), 1024, 0, stream, sizes.count, grad_loss, kHalf, work.weights.unit);
   if (error != cudaSuccess) return error;
   constexpr int kThreads = 256;
   const std::int64_t blocks = (sizes.rows + kThreads - 1) / kThreads;
-  error = launch(row_weights_kernel, dim3(static_cast<unsigned>(blocks < 4096 ? blocks : 4096)), kThreads, 0, stream, sizes, work.rows,
-                 in.temperature, in.normalize, lse, grad_loss, work.weights);
+  error = launch(row_weights_kernel, dim3(static_cast<unsigned>(blocks < 4096 ? blocks : 4096)), kThreads, 0, stream, sizes,
+                 work.rows, in.temperature, in.normalize, lse, grad_loss, work.weights);
   if (error != cudaSuccess) return error;
-  const auto sum = sizes.chunks == 2 ? sum_up<kHalf, 128, 128, 1> : sizes.chunks == 4 ? sum_up<kHalf, 64, 256, 1> : sum_up<kHalf, 64, 256, 2>;
+  const auto wide = sizes.chunks == 4 ? sum_up<kHalf, 64, 256, 1> : sum_up<kHalf, 64, 256, 2>;
+  const auto sum = sizes.chunks == 2 ? sum_up<kHalf, 128, 128, 1> : wide;
   error = sum(in, sizes, work, stream);
   if (error != cudaSuccess) return error;
-  const std::int64_t wanted = (sizes.n + kGroupThreads / kWarp - 1) / (kGroupThreads / kWarp);
-  error = launch(hopper_finish_kernel<kHalf, Target>, dim3(static_cast<unsigned>(wanted < 65536 ? wanted : 65536)), kGroupThreads, 0,
-                 stream, sizes, work.rows, in.temperature, in.normalize, lse, grad_loss, static_cast<const float*>(work.weights.unit),
-                 static_cast<const float*>(work.pull), static_cast<Target*>(grad_rows), work.along);
-  if (error != cudaSuccess) return error;
-  return launch(hopper_temperature_kernel, dim3(1), 1024, 0, stream, sizes.n, static_cast<const double*>(work.along), in.temperature,
-                grad_temperature);
+  return finish_hopper(in, sizes, work.rows, lse, grad_loss, work.weights.unit, work.pull, grad_rows, work.along,
+                       grad_temperature, stream);
 }
 
 }  // namespace
@@ -391,7 +299,7 @@ cudaError_t hopper_backward(const ContrastiveCuda& in, void* workspace, const vo
   const Work work = work_in(parts, sizes);
   const cudaError_t error = prepare_hopper(in, sizes, work.tables, work.rows, stream);
   if (error != cudaSuccess) return error;
-  const auto call = in.precision == CudaPrecision::bf16 ? run<false, std::uint16_t> : run<true, float>;
+  const auto call = in.precision == CudaPrecision::bf16 ? run<false> : run<true>;
   return call(in, sizes, work, static_cast<const float*>(lse), static_cast<const float*>(grad_loss), grad_rows, grad_temperature,
               stream);
 }

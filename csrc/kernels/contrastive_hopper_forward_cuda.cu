@@ -9,7 +9,7 @@
 #if CLUSTERCL_HOPPER
 #include <type_traits>
 
-#include "contrastive_hopper.cuh"
+#include "hopper_ring.cuh"
 
 namespace clustercl {
 namespace {
@@ -24,8 +24,8 @@ struct Summed {
   std::int32_t key[2];
   double sum[2];
 
-  // Adds a tile. kNarrow: largest is a bound and stays. kCompared: columns may be of a row's key, or not there. In steps of 32 columns, what is
-  // read for the next under way, for many independent operations: few warps are there to hide what waits.
+  // Adds a tile. kNarrow: largest is a bound and stays. kCompared: columns may be of a row's key, or not there. In steps of
+  // 32 columns, what is read for the next under way, for many independent operations: few warps are there to hide what waits.
   template <bool kNarrow, bool kCompared>
   __device__ void add(float (&s)[kColumns / 2], const ForwardColumns* columns) {
     constexpr int kStep = 4;
@@ -81,7 +81,8 @@ struct Summed {
 // kParts: of kFeatures features.
 template <bool kHalf, int kParts>
 __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCluster)
-    hopper_forward_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, bool normalize, float* largest, double* sum) {
+    hopper_forward_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, bool normalize, float* largest,
+                          double* sum) {
 #if defined(CLUSTERCL_SM90A)
   extern __shared__ __align__(1024) unsigned char hopper_shared[];
   using Layout = HopperLayout<kColumns, kFeatures, kParts, ForwardColumns>;
@@ -182,7 +183,8 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
       for (int other = 1; other < 4; other *= 2) {
         const float theirs = shuffle_xor(summed.largest[h], other), most = fmaxf(theirs, summed.largest[h]);
         const double their_sum = shuffle_xor(summed.sum[h], other);
-        const double mine = summed.largest[h] == -INFINITY ? 0.0 : summed.sum[h] * exp2(static_cast<double>(summed.largest[h] - most));
+        const double mine =
+            summed.largest[h] == -INFINITY ? 0.0 : summed.sum[h] * exp2(static_cast<double>(summed.largest[h] - most));
         const double added = theirs == -INFINITY ? 0.0 : their_sum * exp2(static_cast<double>(theirs - most));
         summed.sum[h] = (lane & other) == 0 ? mine + added : added + mine;  // the lower lane's first: both have the same bits
         summed.largest[h] = most;
@@ -232,8 +234,8 @@ __global__ void __launch_bounds__(kGroupThreads)
 }
 
 template <bool kHalf>
-cudaError_t run(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, float* largest, double* sum, float* loss,
-                float* lse, cudaStream_t stream) {
+cudaError_t run(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, float* largest, double* sum,
+                float* loss, float* lse, cudaStream_t stream) {
   constexpr int kCluster = kHopperRows * kHopperCluster;
   const std::int64_t blocks = (in.count + kCluster - 1) / kCluster * kHopperCluster;
   const auto pass = [&](auto parts) {

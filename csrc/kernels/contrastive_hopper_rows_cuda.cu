@@ -114,17 +114,18 @@ __global__ void __launch_bounds__(kGroupThreads)
   }
 }
 
-cudaError_t sort(void* sorting, std::size_t& bytes, const HopperTables& tables, std::int32_t* rows, std::int64_t n, cudaStream_t stream) {
-  return cub::DeviceRadixSort::SortPairs(sorting, bytes, tables.unsorted, tables.sorted, tables.rows, rows, static_cast<int>(n), 0, 32,
-                                         stream);
+cudaError_t sort(void* sorting, std::size_t& bytes, const HopperTables& tables, std::int32_t* rows, std::int64_t n,
+                 cudaStream_t stream) {
+  return cub::DeviceRadixSort::SortPairs(sorting, bytes, tables.unsorted, tables.sorted, tables.rows, rows,
+                                         static_cast<int>(n), 0, 32, stream);
 }
 
 template <bool kHalf, class Source>
 cudaError_t prepare(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperTables& tables, const HopperRows& rows,
                     cudaStream_t stream) {
   const std::int64_t wanted = sizes.rows / (kGroupThreads / kWarp);
-  return launch(prepare_hopper_kernel<kHalf, Source>, dim3(static_cast<unsigned>(wanted < 65536 ? wanted : 65536)), kGroupThreads, 0,
-                stream, static_cast<const Source*>(in.rows), sizes, in.normalize, tables, rows);
+  return launch(prepare_hopper_kernel<kHalf, Source>, dim3(static_cast<unsigned>(wanted < 65536 ? wanted : 65536)),
+                kGroupThreads, 0, stream, static_cast<const Source*>(in.rows), sizes, in.normalize, tables, rows);
 }
 
 }  // namespace

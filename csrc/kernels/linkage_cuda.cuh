@@ -62,6 +62,34 @@ ScanCuda scan_in(Parts& parts, const ClustersCuda& clusters, bool with_screen);
 bool scan_rows(const ScanCuda& scan, const std::int32_t* active, std::int64_t most, const Monitor& monitor, std::int64_t merges,
                Launches& launches);
 
+// The screens before that: what stays open is in scan.open. Numbers of float32 that a packed row takes at most.
+bool screen_rows(const ScanCuda& scan, const std::int32_t* active, std::int64_t most, const Monitor& monitor, std::int64_t merges,
+                 Launches& launches);
+std::int64_t screen_numbers(std::int64_t padded);
+
+__host__ __device__ inline bool screened(std::int64_t rows, std::int64_t columns) {
+  constexpr std::int64_t kRows = 64, kColumns = 128;  // fewer are scanned in float64
+  return rows >= kRows && columns >= kColumns;
+}
+
+// Who looks: at a screen, or (kScreens) in float64.
+struct Looking {
+  const std::int32_t* list;
+  std::int64_t count;
+};
+
+__device__ inline Looking looking(const ScanCuda& scan, int screen) {
+  const ScanCounts& counts = *scan.counts;
+  Looking rows{scan.wanted, counts.wanted};
+  for (int k = 0; k < kScreens; ++k) {
+    const bool here = screened(rows.count, counts.columns);
+    if (k == screen) return here ? rows : Looking{nullptr, 0};
+    if (!here) return screen == kScreens ? rows : Looking{nullptr, 0};
+    rows = {scan.open[k], counts.open[k]};
+  }
+  return rows;
+}
+
 // Forgets everything: no nearest, bound 0; sizes 1, component its own.
 void begin_clusters(const ClustersCuda& clusters, Launches& launches);
 

@@ -80,7 +80,8 @@ __global__ void look_kernel(ScanCuda scan, Matrix<T> matrix, const std::int32_t*
   constexpr int kAtOnce = 4;
   const std::int64_t wanted = scan.counts->wanted, count = scan.counts->columns, parts = look_parts(wanted, count);
   const int lane = threadIdx.x % kWarp;
-  for (std::int64_t task = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; task < wanted * parts; task += gridDim.x * kLinkageWarps) {
+  for (std::int64_t task = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; task < wanted * parts;
+       task += gridDim.x * kLinkageWarps) {
     const std::int64_t r = task % wanted, part = task / wanted, end = count * (part + 1) / parts;
     const std::int32_t a = scan.wanted[r];
     NearestFew<double> list;
@@ -147,14 +148,15 @@ class DenseCuda final : public SpaceCuda {
   explicit DenseCuda(const Matrix<T>& matrix) : matrix_(matrix) {}
 
   bool scan(const RoundsCuda& rounds, std::int64_t most, const Monitor&, std::int64_t, Launches& launches) override {
-    const std::int64_t parts = look_parts(1, most), warps = most > kScanWarps ? most : most * parts < kScanWarps ? most * parts : kScanWarps;
+    const std::int64_t all = most * look_parts(1, most), warps = most > kScanWarps ? most : all < kScanWarps ? all : kScanWarps;
     launches.launch(look_kernel<T>, blocks_for(warps, kLinkageWarps, kRowBlocks), kLinkageThreads, 0, rounds.scan, matrix_,
                     static_cast<const std::int32_t*>(rounds.active));
     launches.launch(look_tell_kernel, blocks_for(most, kLinkageWarps, kRowBlocks), kLinkageThreads, 0, rounds.scan);
     return true;
   }
   void join(const RoundsCuda& rounds, std::int64_t most, Launches& launches) override {
-    launches.launch(join_rows_kernel<T>, blocks_for(most / 2 * ((most + kDistanceThreads - 1) / kDistanceThreads), 1, kRowBlocks), kDistanceThreads, 0, rounds, matrix_);
+    const std::int64_t parts = (most + kDistanceThreads - 1) / kDistanceThreads;
+    launches.launch(join_rows_kernel<T>, blocks_for(most / 2 * parts, 1, kRowBlocks), kDistanceThreads, 0, rounds, matrix_);
   }
   void repair(const RoundsCuda& rounds, std::int64_t most, Launches& launches) override {
     launches.launch(repair_kernel<MatrixDistances<T>>, blocks_for(most, kLinkageWarps, 1 << 16), kLinkageThreads, 0, rounds,

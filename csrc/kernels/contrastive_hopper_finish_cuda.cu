@@ -1,0 +1,124 @@
+// The end of the backward pass of contrastive_hopper.h: positives, what lies along a row, the gradient by the temperature.
+//
+//   pull_i += sum over positives j of (g_i p_ij + g_j p_ji where the keys left it out) - (g_i + g_j) / |P(i)|, times u_j
+//   grad_x_i = (pull_i - u_i <u_i, pull_i>) / (|x_i| T)
+// A warp per row; then one block adds up the gradient by the temperature. Deterministic: one order of everything.
+#include "contrastive_hopper.h"
+
+#if CLUSTERCL_HOPPER
+#include "contrastive_hopper.cuh"
+#include "elements.cuh"
+
+namespace clustercl {
+namespace {
+
+// What anchor i makes of positive j: its share of g_i, less where j is a candidate that the keys left out.
+struct Positive {
+  float similarity;  // natural
+  __device__ float weight(float grad, float lse, float share, bool left_out) const {
+    // Equal bits: the only candidate, e^0.
+    const float p = !left_out ? 0.0f : similarity == lse ? 1.0f : expf(similarity - lse);
+    return grad * (p - share);
+  }
+};
+
+// grad_x_i = (pull_i - u_i <u_i, pull_i>) / (|x_i| T); along[i] = <u_i, pull_i> / T. A warp per row.
+template <bool kHalf, class Target>
+__global__ void __launch_bounds__(kGroupThreads)
+    hopper_finish_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, bool normalize, const float* lse,
+                         const float* grad_loss, const float* unit, const float* pull, Target* grad_rows, double* along) {
+  constexpr int kWarps = kGroupThreads / kWarp;
+  const int lane = threadIdx.x % kWarp;
+  const double inverse_temperature = 1.0 / *temperature;
+  const float inverse_unit = 1 / *unit;
+  const auto anchor = [&](std::int64_t row) { return sizes.first <= row && row < sizes.first + sizes.count; };
+  for (std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; row < sizes.n;
+       row += static_cast<std::int64_t>(gridDim.x) * kWarps) {
+    const std::int64_t i = rows.place[row];
+    const SpreadRow own = spread_row<kHalf>(rows, sizes, i);
+    float sum[SpreadRow::kChunks][2];
+#pragma unroll
+    for (int c = 0; c < SpreadRow::kChunks; ++c) {
+      float2 two = make_float2(0, 0);
+      if (c < sizes.chunks)
+        two = *reinterpret_cast<const float2*>(pull + (i * sizes.chunks + c) * kSwizzledFeatures + 2 * lane);
+      sum[c][0] = two.x * inverse_unit;
+      sum[c][1] = two.y * inverse_unit;
+    }
+    std::int64_t positives = 0;
+    for (std::int64_t other = rows.next[row]; other != row; other = rows.next[other]) ++positives;
+    const float share = 1 / static_cast<float>(positives);
+    for (std::int64_t other = rows.next[row]; other != row; other = rows.next[other]) {
+      const std::int64_t j = rows.place[other];
+      const SpreadRow theirs = spread_row<kHalf>(rows, sizes, j);
+      const double cosine = static_cast<double>(dot(own, theirs) * rows.inverse[i] * rows.inverse[j]);
+      // As the forward pass rounds it.
+      const Positive positive{static_cast<float>(cosine * (kLog2OfE * inverse_temperature) / kLog2OfE)};
+      const bool left_out = rows.key[i] == rows.key[j];
+      float w = 0;
+      if (anchor(row)) w += positive.weight(grad_loss[row - sizes.first], lse[row - sizes.first], share, left_out);
+      if (anchor(other)) w += positive.weight(grad_loss[other - sizes.first], lse[other - sizes.first], share, left_out);
+      w *= rows.inverse[j];
+#pragma unroll
+      for (int c = 0; c < SpreadRow::kChunks; ++c)
+        for (int e = 0; e < 2; ++e) sum[c][e] += w * theirs.at[c][e];
+    }
+    float dot_pull = 0;
+#pragma unroll
+    for (int c = 0; c < SpreadRow::kChunks; ++c)
+      for (int e = 0; e < 2; ++e) dot_pull += own.at[c][e] * sum[c][e];
+    for (int other = kWarp / 2; other > 0; other /= 2) dot_pull += shuffle_xor(dot_pull, other);
+    dot_pull *= rows.inverse[i];
+    const float factor = static_cast<float>(inverse_temperature) * rows.inverse_norm[i];
+#pragma unroll
+    for (int c = 0; c < SpreadRow::kChunks; ++c)
+      for (int e = 0; e < 2; ++e) {
+        const std::int64_t f = kSwizzledFeatures * c + 2 * lane + e;
+        if (f >= sizes.d) continue;
+        const float across = normalize ? sum[c][e] - own.at[c][e] * rows.inverse[i] * dot_pull : sum[c][e];
+        write(across * factor, grad_rows[row * sizes.d + f]);
+      }
+    if (lane == 0) along[row] = static_cast<double>(dot_pull) * inverse_temperature;
+  }
+}
+
+// -sum(along) / (2 T), by one block.
+__global__ void __launch_bounds__(1024)
+    hopper_temperature_kernel(std::int64_t n, const double* along, const double* temperature, double* out) {
+  __shared__ double part[1024];
+  double sum[4] = {};
+  std::int64_t i = threadIdx.x;
+  for (; i + 3 * 1024 < n; i += 4 * 1024)
+    for (int k = 0; k < 4; ++k) sum[k] += along[i + k * 1024];
+  for (; i < n; i += 1024) sum[0] += along[i];
+  part[threadIdx.x] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+  for (unsigned half = 512; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.x < half) part[threadIdx.x] += part[threadIdx.x + half];
+  }
+  if (threadIdx.x == 0) *out = -part[0] / (2.0 * *temperature);
+}
+
+template <bool kHalf, class Target>
+cudaError_t finish(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const float* lse,
+                   const float* grad_loss, const float* unit, const float* pull, void* grad_rows, double* along, cudaStream_t stream) {
+  const std::int64_t wanted = (sizes.n + kGroupThreads / kWarp - 1) / (kGroupThreads / kWarp);
+  return launch(hopper_finish_kernel<kHalf, Target>, dim3(static_cast<unsigned>(wanted < 65536 ? wanted : 65536)), kGroupThreads, 0,
+                stream, sizes, rows, in.temperature, in.normalize, lse, grad_loss, unit, pull, static_cast<Target*>(grad_rows),
+                along);
+}
+
+}  // namespace
+
+cudaError_t finish_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const float* lse,
+                          const float* grad_loss, const float* unit, const float* pull, void* grad_rows, double* along,
+                          double* grad_temperature, cudaStream_t stream) {
+  const auto call = hopper_half(in) ? finish<true, float> : finish<false, std::uint16_t>;
+  const cudaError_t error = call(in, sizes, rows, lse, grad_loss, unit, pull, grad_rows, along, stream);
+  if (error != cudaSuccess) return error;
+  return launch(hopper_temperature_kernel, dim3(1), 1024, 0, stream, sizes.n, static_cast<const double*>(along), in.temperature,
+                grad_temperature);
+}
+
+}  // namespace clustercl
+#endif
