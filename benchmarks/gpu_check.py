@@ -6,6 +6,7 @@ python -m clustercl.benchmarks.gpu_check [FOLDER]   writes FOLDER/<gpu>.json, be
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ CHECKED = (
     ("test_linkage_cuda", None, ("memcheck", "racecheck", "initcheck")),
 )
 STEP_SECONDS = 240
+BUILD_SECONDS = 480
 PROGRAM_SECONDS = 60  # they take three; one that waits for ever is not to cost all the rest
 SANITIZED_SECONDS = 120
 
@@ -38,14 +40,15 @@ def run(out: Path = ROOT / "benchmarks/results") -> bool:
     is there when something later goes wrong. A step: name, passed, seconds, output (its end)."""
     import torch
 
-    from clustercl.ops._extension import has_kernel
+    from clustercl.ops._extension import cuda_loss_kernel
 
     if not torch.cuda.is_available():
         raise SystemExit("gpu-check: torch sees no CUDA device")
     name = torch.cuda.get_device_name()
     path = out / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
     about = machine(("torch", "numpy", "triton")) | {"driver": driver(), "cuda": torch.version.cuda}
-    found = {"machine": about, "passed": False, "steps": [_built(has_kernel)], "loss": [], "linkage": []}
+    about["loss_kernel"] = cuda_loss_kernel()
+    found = {"machine": about, "passed": False, "steps": [built()], "loss": [], "linkage": []}
     out.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as pool:
         programs = pool.submit(built_programs)
@@ -65,14 +68,23 @@ def _fine(found: dict) -> bool:
     return all(one["passed"] for one in found["steps"])
 
 
-def _built(has_kernel) -> dict:
-    missing = [op for op in ("contrastive_loss", "pairwise_distances", "linkage") if not has_kernel(op, "cuda")]
-    return {
-        "name": "extension",
-        "passed": not missing,
-        "seconds": 0.0,
-        "output": f"without CUDA: {missing}" if missing else "",
-    }
+def with_wgmma() -> bool:
+    """Whether the card has the matrix instructions of compute capability 9.0a."""
+    import torch
+
+    return torch.cuda.get_device_capability() == (9, 0)
+
+
+def built() -> dict:
+    """The extension must hold the kernels that the card can run."""
+    from clustercl.ops._extension import build_info, has_kernel
+
+    ops = ("contrastive_loss", "pairwise_distances", "linkage")
+    missing = [f"{op} for CUDA" for op in ops if not has_kernel(op, "cuda")]
+    if with_wgmma() and not build_info().get("wgmma"):
+        missing.append("wgmma (compute capability 9.0a)")
+    output = f"built without {', '.join(missing)}" if missing else ""
+    return {"name": "extension", "passed": not missing, "seconds": 0.0, "output": output}
 
 
 def tests() -> list:
@@ -96,7 +108,8 @@ def built_programs() -> list[dict]:
     ]
     names = sorted({name for name, _, _ in CHECKED})
     steps = [step("configure", configure)]
-    steps.append(step("build", ["cmake", "--build", BUILD, "--target", *(f"gpu_{name}" for name in names)]))
+    targets = [f"gpu_{name}" for name in names]
+    steps.append(step("build", ["cmake", "--build", BUILD, "--target", *targets], BUILD_SECONDS))
     if all(one["passed"] for one in steps):
         steps += [step(name, [BUILD / f"gpu_{name}"], PROGRAM_SECONDS) for name in names]
     return steps
@@ -112,9 +125,9 @@ def measure(found: dict, keep: Callable[[], None]) -> None:
         for case in what.CASES:
             try:
                 found[part] += what.run([case])
-            except RunError as error:
-                wrong.append(str(error))
-                say(str(error))
+            except Exception as error:  # whatever goes wrong with one case, the others are worth having
+                wrong.append(str(error) if isinstance(error, RunError) else f"{case}: {type(error).__name__}: {error}")
+                say(wrong[-1])
             keep()
         seconds = time.monotonic() - began
         found["steps"].append(
@@ -133,7 +146,8 @@ def sanitized() -> list[dict]:
         command = [sanitizer, "--tool", tool, "--error-exitcode", "9", BUILD / f"gpu_{name}"]
         return step(", ".join(filter(None, (name, kind, tool))), [*command, *filter(None, [kind])], SANITIZED_SECONDS)
 
-    every = [(name, kind, tool) for name, kind, tools in CHECKED for tool in tools]
+    checked_here = [one for one in CHECKED if one[1] != "wgmma" or with_wgmma()]
+    every = [(name, kind, tool) for name, kind, tools in checked_here for tool in tools]
     with ThreadPoolExecutor(len(every)) as pool:
         return list(pool.map(lambda one: checked(*one), every))
 
@@ -143,12 +157,17 @@ def step(name: str, command: list, most: float | None = None) -> dict:
     say(f"{name} ...")
     began = time.monotonic()
     try:
-        done = subprocess.run(
-            [str(word) for word in command], capture_output=True, text=True, timeout=most or STEP_SECONDS, cwd=ROOT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
-        passed, output = done.returncode == 0, done.stdout + done.stderr
-    except (subprocess.TimeoutExpired, OSError) as error:
+        with subprocess.Popen(
+            [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
+        ) as process:  # fmt: skip
+            try:
+                output, _ = process.communicate(timeout=most or STEP_SECONDS)
+                passed = process.returncode == 0
+            except subprocess.TimeoutExpired as error:
+                os.killpg(process.pid, signal.SIGKILL)  # what it started as well: a program that hangs holds the GPU
+                passed, output = False, f"{error}\n{process.communicate()[0]}"
+    except OSError as error:
         passed, output = False, str(error)
     if not passed:
         say(output[-3000:])

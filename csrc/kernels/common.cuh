@@ -131,7 +131,6 @@ __device__ T shuffle_xor(T x, int other) {
   return __shfl_xor_sync(kAllLanes, x, other);
 }
 
-
 // x of lane `source`.
 template <class T>
 __device__ T shuffle(T x, int source) {

@@ -48,6 +48,14 @@ __device__ Weight<Sum> weight_of(const ContrastiveSizes& sizes, const Sum* lse, 
   return {static_cast<Sum>(static_cast<double>(lse[i - sizes.first]) * kLog2E), grad_loss[i - sizes.first]};
 }
 
+// 2^(x - lse), of the sum that lse is the logarithm of; 1 to the last bit for a positive that is, to rounding, all of it.
+template <class Sum>
+__device__ Sum share_of(Sum x, Sum lse, bool positive) {
+  constexpr Sum kRounding = sizeof(Sum) == 4 ? Sum(0x1p-21) : Sum(0x1p-50);  // log-sums pass through the natural logarithm
+  const Sum off = x - lse;
+  return positive && fabs(off) <= kRounding * (1 + fabs(lse)) ? Sum{1} : exp2(off);
+}
+
 // Two blocks a multiprocessor are named since the assembler, left alone, spills registers to fit a third.
 template <class E, int kLabels>
 __global__ void __launch_bounds__(kTileThreads, 2)
@@ -113,7 +121,8 @@ __global__ void __launch_bounds__(kTileThreads, 2)
           const Relation to = relation(x, same_image, bit_of(h, c, e), ids, {image[h], label[h]}, marks, column);
           Sum w = 0;
           if (there && to.candidate)
-            w = weight[h].grad * exp2(x - weight[h].lse) + their_grad[column] * exp2(x - their_lse[column]);
+            w = weight[h].grad * share_of(x, weight[h].lse, to.positive) +
+                their_grad[column] * share_of(x, their_lse[column], to.positive);
           if (there && to.positive) w -= (weight[h].grad + their_grad[column]) * share[h];
           s[c][2 * h + e] = w * inverse[column];
         }
@@ -207,6 +216,11 @@ std::int64_t contrastive_backward_workspace(const ContrastiveCuda& in) {
 
 cudaError_t contrastive_backward_cuda(const ContrastiveCuda& in, void* workspace, const void* lse, const void* grad_loss,
                                       void* grad_rows, double* grad_temperature, cudaStream_t stream) {
+  if (in.count == 0) {  // nobody's loss
+    const std::int64_t bytes = in.precision == CudaPrecision::bf16 ? 2 : in.precision == CudaPrecision::fma ? 8 : 4;
+    const cudaError_t error = cudaMemsetAsync(grad_rows, 0, static_cast<std::size_t>(in.n * in.d * bytes), stream);
+    return error != cudaSuccess ? error : cudaMemsetAsync(grad_temperature, 0, sizeof(double), stream);
+  }
   if (hopper_takes(in)) return hopper_backward(in, workspace, lse, grad_loss, grad_rows, grad_temperature, stream);
   return with_elements(in.precision, [&](auto element) {
     using E = decltype(element);

@@ -29,7 +29,7 @@ struct alignas(32) BackwardColumns {
   float lse[2];
 };
 
-// By place but for the last three, which are by row; units as hopper.cuh stores tiles: inverse_i inverse_j <units_i, units_j> =
+// By place but for place and next, which are by row; units as hopper.cuh stores tiles: inverse_i inverse_j <units_i, units_j> =
 // <u_i, u_j>. Rows are put in order: anchors first, then by pseudo-class. So most tiles hold no two rows of one key and need
 // not be compared. Rows of one key are not each other's candidates as far as the products go: a pseudo-class, or the row
 // alone. Positives are added row by row.
@@ -61,6 +61,17 @@ inline bool hopper_half(const ContrastiveCuda& in) { return in.precision != Cuda
 // Fills rows.
 cudaError_t prepare_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperTables& tables, const HopperRows& rows,
                            cudaStream_t stream);
+
+// By place: weight a (or g, where the range is not narrow) and log-sum in base 2.
+struct RowWeights {
+  float *weight, *lse;
+  BackwardColumns* columns;
+  float* unit;  // one number: what all weights were multiplied by
+};
+
+// Fills out.
+cudaError_t weigh_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const float* lse,
+                         const float* grad_loss, const RowWeights& out, cudaStream_t stream);
 
 // Adds the positives to pull (by place, times unit) and makes it the gradients; along: (n,), for that by the temperature.
 cudaError_t finish_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const float* lse,
@@ -104,9 +115,7 @@ __device__ inline Range range_of(double temperature, bool normalize) {
 template <bool kHalf>
 __device__ inline std::uint32_t element_bits(float x) {
   if constexpr (!kHalf) return to_bf16(x);
-  std::uint16_t bits;
-  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(x));
-  return bits;
+  return to_f16(x);
 }
 template <bool kHalf>
 __device__ inline float element_value(std::uint32_t bits) {
@@ -134,6 +143,10 @@ __device__ inline SpreadRow spread_row(const HopperRows& rows, const HopperSizes
     out.at[c][1] = element_value<kHalf>(two >> 16);
   }
   return out;
+}
+// In base 2, of the rows at two places whose product is `product`; the same bits whichever comes first.
+__device__ inline double similarity(float product, const HopperRows& rows, std::int64_t i, std::int64_t j, double temperature) {
+  return static_cast<double>(product * (rows.inverse[i] * rows.inverse[j])) * (kLog2OfE / temperature);
 }
 // In every lane the product of two.
 __device__ inline float dot(const SpreadRow& x, const SpreadRow& y) {

@@ -6,9 +6,8 @@
 // third loads columns. Per tile: products as in the forward pass, weights in their place, rounded to the type of the products,
 // and their product with the columns' features from the very tiles in shared memory; the products of the next tile run before
 // that, so that one of both is under way while weights are computed. Where similarities lie within a narrow range,
-//   w_ij = 2^s (a_i + a_j),  a = g 2^-lse
+//   w_ij = 2^s (a_i + a_j),  a = g 2^-lse (contrastive_hopper_weights_cuda.cu)
 // costs one exponential, else two. Rows that are no anchors, and columns, have a = 0. Blocks without an anchor see anchors alone.
-// float16 weights are brought near 2^10 by a power of two, from the largest |g|, and taken back at the end.
 // contrastive_hopper_finish_cuda.cu has what comes then. Deterministic: no atomics, one order of everything.
 #include "contrastive_hopper.h"
 
@@ -18,51 +17,6 @@
 namespace clustercl {
 namespace {
 
-// By place: weight a (or g, where the range is not narrow) and log-sum in base 2.
-struct RowWeights {
-  float *weight, *lse;
-  BackwardColumns* columns;
-  float* unit;  // one number: what all weights were multiplied by
-};
-
-// The power of two that brings the largest |g| to 2^9 .. 2^10; 1 for bfloat16.
-__global__ void __launch_bounds__(1024) weight_unit_kernel(std::int64_t count, const float* grad_loss, bool half, float* unit) {
-  __shared__ float part[1024];
-  float largest = 0;
-  if (half)
-    for (std::int64_t k = threadIdx.x; k < count; k += 1024) largest = fmaxf(largest, fabsf(grad_loss[k]));
-  part[threadIdx.x] = largest;
-  for (unsigned step = 512; step > 0; step /= 2) {
-    __syncthreads();
-    if (threadIdx.x < step) part[threadIdx.x] = fmaxf(part[threadIdx.x], part[threadIdx.x + step]);
-  }
-  if (threadIdx.x != 0) return;
-  int exponent = 10;
-  if (part[0] > 0 && part[0] < INFINITY) frexpf(part[0], &exponent);
-  const int power = 10 - exponent;
-  *unit = ldexpf(1.0f, power < 120 ? power : 120);
-}
-
-__global__ void row_weights_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, bool normalize, const float* lse,
-                                   const float* grad_loss, RowWeights out) {
-  const Range range = range_of(*temperature, normalize);
-  for (std::int64_t i = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; i < sizes.rows;
-       i += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
-    const bool anchor = i < sizes.count;
-    const std::int64_t k = anchor ? rows.row[i] - sizes.first : 0;
-    const double log_sum = anchor ? static_cast<double>(lse[k]) * kLog2OfE : INFINITY;
-    double weight = anchor ? static_cast<double>(grad_loss[k]) * *out.unit : 0.0;
-    if (range.narrow && anchor) weight *= exp2(-log_sum);
-    out.weight[i] = static_cast<float>(weight);
-    out.lse[i] = static_cast<float>(log_sum);
-    BackwardColumns& columns = out.columns[i / 2];
-    columns.inverse[i % 2] = rows.inverse[i];
-    columns.weight[i % 2] = static_cast<float>(weight) * rows.inverse[i];
-    columns.key[i % 2] = rows.key[i];
-    columns.lse[i % 2] = out.lse[i];
-  }
-}
-
 #if defined(CLUSTERCL_SM90A)
 
 // A lane's two rows.
@@ -70,8 +24,8 @@ struct Weigher {
   float scale[2], weight[2];
   std::int32_t key[2];
 
-  // Products to weights times the columns' inverse. Columns that are not there have inverse and weight 0.
-  // kCompared: columns may be of a row's key.
+  // Products to weights times the columns' inverse. kCompared: columns may be of a row's key, or not there; those have inverse
+  // and weight 0, which suffices in a narrow range.
   // Of the groups of 8 columns [kFrom, kTo). lse: of the first row, the second's 8 further on.
   template <bool kNarrow, bool kCompared, int kFrom, int kTo, int kCount>
   __device__ void weigh(float (&s)[kCount], const BackwardColumns* columns, const float* lse) const {
@@ -92,7 +46,7 @@ struct Weigher {
           else
             w = exp2_approx(similarity - own_lse[h]) * (weight[h] * two.inverse[e]) +
                 exp2_approx(similarity - two.lse[e]) * two.weight[e];
-          x = kCompared && two.key[e] == key[h] ? 0.0f : w;
+          x = kCompared && (two.key[e] == key[h] || two.key[e] == kPadding) ? 0.0f : w;
         }
     }
   }
@@ -269,12 +223,7 @@ cudaError_t sum_up(const ContrastiveCuda& in, const HopperSizes& sizes, const Wo
 template <bool kHalf>
 cudaError_t run(const ContrastiveCuda& in, const HopperSizes& sizes, const Work& work, const float* lse, const float* grad_loss,
                 void* grad_rows, double* grad_temperature, cudaStream_t stream) {
-  cudaError_t error = launch(weight_unit_kernel, dim3(1), 1024, 0, stream, sizes.count, grad_loss, kHalf, work.weights.unit);
-  if (error != cudaSuccess) return error;
-  constexpr int kThreads = 256;
-  const std::int64_t blocks = (sizes.rows + kThreads - 1) / kThreads;
-  error = launch(row_weights_kernel, dim3(static_cast<unsigned>(blocks < 4096 ? blocks : 4096)), kThreads, 0, stream, sizes,
-                 work.rows, in.temperature, in.normalize, lse, grad_loss, work.weights);
+  cudaError_t error = weigh_hopper(in, sizes, work.rows, lse, grad_loss, work.weights, stream);
   if (error != cudaSuccess) return error;
   const auto wide = sizes.chunks == 4 ? sum_up<kHalf, 64, 256, 1> : sum_up<kHalf, 64, 256, 2>;
   const auto sum = sizes.chunks == 2 ? sum_up<kHalf, 128, 128, 1> : wide;
@@ -299,7 +248,7 @@ cudaError_t hopper_backward(const ContrastiveCuda& in, void* workspace, const vo
   const Work work = work_in(parts, sizes);
   const cudaError_t error = prepare_hopper(in, sizes, work.tables, work.rows, stream);
   if (error != cudaSuccess) return error;
-  const auto call = in.precision == CudaPrecision::bf16 ? run<false> : run<true>;
+  const auto call = hopper_half(in) ? run<true> : run<false>;
   return call(in, sizes, work, static_cast<const float*>(lse), static_cast<const float*>(grad_loss), grad_rows, grad_temperature,
               stream);
 }

@@ -51,9 +51,8 @@ __global__ void __launch_bounds__(kGroupThreads)
     for (std::int64_t other = rows.next[row]; other != row; other = rows.next[other]) {
       const std::int64_t j = rows.place[other];
       const SpreadRow theirs = spread_row<kHalf>(rows, sizes, j);
-      const double cosine = static_cast<double>(dot(own, theirs) * rows.inverse[i] * rows.inverse[j]);
-      // As the forward pass rounds it.
-      const Positive positive{static_cast<float>(cosine * (kLog2OfE * inverse_temperature) / kLog2OfE)};
+      // Rounded as the forward pass rounds a log-sum.
+      const Positive positive{static_cast<float>(similarity(dot(own, theirs), rows, i, j, *temperature) / kLog2OfE)};
       const bool left_out = rows.key[i] == rows.key[j];
       float w = 0;
       if (anchor(row)) w += positive.weight(grad_loss[row - sizes.first], lse[row - sizes.first], share, left_out);

@@ -184,8 +184,8 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
         const float theirs = shuffle_xor(summed.largest[h], other), most = fmaxf(theirs, summed.largest[h]);
         const double their_sum = shuffle_xor(summed.sum[h], other);
         const double mine =
-            summed.largest[h] == -INFINITY ? 0.0 : summed.sum[h] * exp2(static_cast<double>(summed.largest[h] - most));
-        const double added = theirs == -INFINITY ? 0.0 : their_sum * exp2(static_cast<double>(theirs - most));
+            summed.largest[h] == -INFINITY ? summed.sum[h] : summed.sum[h] * exp2(static_cast<double>(summed.largest[h] - most));
+        const double added = theirs == -INFINITY ? their_sum : their_sum * exp2(static_cast<double>(theirs - most));
         summed.sum[h] = (lane & other) == 0 ? mine + added : added + mine;  // the lower lane's first: both have the same bits
         summed.largest[h] = most;
       }
@@ -204,7 +204,6 @@ __global__ void __launch_bounds__(kGroupThreads)
     hopper_losses_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, const float* largest, const double* sum,
                          float* loss, float* lse) {
   constexpr int kWarps = kGroupThreads / kWarp;
-  const double scale = kLog2OfE / *temperature;
   for (std::int64_t k = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; k < sizes.count;
        k += static_cast<std::int64_t>(gridDim.x) * kWarps) {
     const std::int64_t i = rows.place[sizes.first + k];
@@ -215,7 +214,7 @@ __global__ void __launch_bounds__(kGroupThreads)
     std::int64_t positives = 0;
     for (std::int32_t other = rows.next[sizes.first + k]; other != sizes.first + k; other = rows.next[other]) {
       const std::int64_t j = rows.place[other];
-      const double x = static_cast<double>(dot(own, spread_row<kHalf>(rows, sizes, j)) * rows.inverse[i] * rows.inverse[j]) * scale;
+      const double x = similarity(dot(own, spread_row<kHalf>(rows, sizes, j)), rows, i, j, *temperature);
       near += x;
       ++positives;
       if (rows.key[i] != rows.key[j]) continue;  // it was a candidate like any other

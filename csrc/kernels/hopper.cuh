@@ -125,13 +125,6 @@ template <int kLeft>
 __device__ inline void wait_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kLeft) : "memory");
 }
-// The compiler may not move reads or writes of x across this.
-template <int kCount>
-__device__ inline void pin(float (&x)[kCount]) {
-#pragma unroll
-  for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(x[i])::"memory");
-}
-
 #define CLUSTERCL_SUMS8(s, i)                                                                                             \
   "+f"(s[i]), "+f"(s[i + 1]), "+f"(s[i + 2]), "+f"(s[i + 3]), "+f"(s[i + 4]), "+f"(s[i + 5]), "+f"(s[i + 6]), "+f"(s[i + 7])
 #define CLUSTERCL_SUMS32(s, i) \
@@ -142,7 +135,6 @@ __device__ inline void pin(float (&x)[kCount]) {
 // By number of columns. kHalf: float16, else bfloat16.
 template <bool kHalf, int kColumns>
 struct Wgmma;
-
 
 template <bool kHalf>
 struct Wgmma<kHalf, 64> {

@@ -129,6 +129,7 @@ __device__ void load_tiles(const HopperShared<HopperLayout<kColumns, kFeatures, 
       place.next();
     }
   }
+  __syncwarp();  // the barrier of the cluster wants whole warps
 }
 
 // The first of the two rows of a lane of the summing groups, within its block; the second is 8 further on.

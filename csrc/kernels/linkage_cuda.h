@@ -5,7 +5,7 @@
 //   single    the minimum spanning tree by Boruvka, scans as ward's
 // Distances, ties and heights are those of linkage.h: float64 with the bits of the CPU's distances and centroids. Average and
 // complete begin with differences of rows, the CPU with products where rows lie apart: heights agree to rounding there.
-// How: rounds of reciprocal nearest neighbours as in linkage_rounds.cpp, all state on the device; of each round the host
+// How: rounds of reciprocal nearest neighbours as in linkage_rounds.cpp, all state on the device; after some rounds the host
 // learns how many clusters are left. Results do not depend on the grid; lists may be filled in any order.
 // Shapes: rows (n, padded) from prepare_rows or of the caller's making, overwritten; z (n - 1, 4), on the host.
 // Memory: linkage_cuda_workspace, on the device: beside the rows twice them in float32 (ward, single) and 400 bytes per row.

@@ -16,7 +16,7 @@ constexpr int kRoundsAhead = 2;
 #else
 constexpr int kRoundsAhead = 16;
 #endif
-constexpr std::int64_t kRoundsAheadMost = 200'000;  // clusters; with more a round takes long enough, and users may want to stop
+constexpr std::int64_t kLongRound = std::int64_t{1} << 40;  // features of pairs of clusters: users may want to stop after each
 
 // Of some clusters: the smallest pair that is known (b -1: none), by (distance, a, b); of those that do not know their nearest
 // how many they are and which has the lowest bound.
@@ -188,7 +188,8 @@ bool merge_by_rounds_cuda(SpaceCuda& space, const RoundsCuda& begin, const Monit
   for (std::int64_t most = n; most > 1 && launches.fine();) {
     const std::int64_t merges = n - most, blocks = blocks_for(most, kLinkageThreads);
     if (!monitor(merges)) return false;
-    for (int ahead = most > kRoundsAheadMost ? 1 : kRoundsAhead; ahead > 0; --ahead) {
+    const bool is_long = most * most * rounds.scan.clusters.padded > kLongRound;
+    for (int ahead = is_long ? 1 : kRoundsAhead; ahead > 0; --ahead) {
       launches.launch(survey_kernel, blocks, kLinkageThreads, shared, rounds, surveys);
       launches.launch(want_kernel, blocks, kLinkageThreads, shared, rounds, static_cast<const Survey*>(surveys), blocks);
       if (!space.scan(rounds, most, monitor, merges, launches)) return false;

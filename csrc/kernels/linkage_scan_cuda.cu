@@ -16,8 +16,10 @@ __global__ void begin_kernel(ClustersCuda c) {
   }
 }
 
+constexpr std::int64_t kExactSlice = std::int64_t{1} << 41;  // multiply-adds between two questions to the monitor
+
 __global__ void __launch_bounds__(kDistanceThreads)
-    exact_kernel(ScanCuda scan, const std::int32_t* active) {
+    exact_kernel(ScanCuda scan, const std::int32_t* active, std::int64_t begin, std::int64_t end) {
   const Looking rows = looking(scan, kScreens);
   if (rows.count == 0) return;
   const std::int64_t columns = scan.counts->columns;
@@ -26,7 +28,7 @@ __global__ void __launch_bounds__(kDistanceThreads)
   const std::int64_t tiles = (rows.count + kDistanceTile - 1) / kDistanceTile;
   const std::int64_t column_tiles = (columns + kDistanceTile - 1) / kDistanceTile, parts = parts_of(tiles, kScanBlocks, column_tiles);
   const int own = threadIdx.x / 8, eighth = threadIdx.x % 8;
-  for (std::int64_t task = blockIdx.x; task < tiles * parts; task += gridDim.x) {
+  for (std::int64_t task = begin + blockIdx.x; task < end && task < tiles * parts; task += gridDim.x) {
     const std::int64_t first = task % tiles * kDistanceTile, part = task / tiles, row = first + own;
     const std::int32_t a = row < rows.count ? rows.list[row] : -1;
     const std::int32_t own_component = c.component != nullptr && a >= 0 ? c.component[a] : -1;
@@ -110,9 +112,18 @@ void begin_clusters(const ClustersCuda& clusters, Launches& launches) {
 bool scan_rows(const ScanCuda& scan, const std::int32_t* active, std::int64_t most, const Monitor& monitor, std::int64_t merges,
                Launches& launches) {
   if (!screen_rows(scan, active, most, monitor, merges, launches)) return false;
-  const std::int64_t tiles = (most + kDistanceTile - 1) / kDistanceTile;
-  launches.launch(exact_kernel, tiles * tiles < kScanBlocks ? tiles * tiles : kScanBlocks, kDistanceThreads,
-                  sizeof(double) * kDistanceShared, scan, active);
+  // Every tile of rows may look, at most at all columns.
+  const std::int64_t tiles = (most + kDistanceTile - 1) / kDistanceTile, tasks = tiles > kScanBlocks ? tiles : kScanBlocks;
+  std::int64_t slice = kExactSlice / (most * kDistanceTile * scan.clusters.padded);
+  slice = slice < kScanBlocks ? kScanBlocks : slice;
+  for (std::int64_t begin = 0; begin < tasks; begin += slice) {
+    const std::int64_t end = begin + slice < tasks ? begin + slice : tasks;
+    launches.launch(exact_kernel, tiles * tiles < kScanBlocks ? tiles * tiles : kScanBlocks, kDistanceThreads,
+                    sizeof(double) * kDistanceShared, scan, active, begin, end);
+    if (end == tasks) break;
+    launches.wait();
+    if (!monitor(merges)) return false;
+  }
   launches.launch(exact_tell_kernel, blocks_for(most * kWarp, kLinkageThreads), kLinkageThreads, 0, scan);
   return true;
 }

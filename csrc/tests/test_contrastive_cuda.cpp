@@ -1,4 +1,5 @@
 // The CUDA kernels of the contrastive loss, on the host executor or a GPU, against the CPU kernel in float64 on the same rows.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -193,6 +194,10 @@ static void compare(const std::string& name, Problem p, const Kind& kind) {
   const double off_temperature = std::fabs(found.grad_temperature - wanted.grad_temperature);
   check(off_temperature <= 10 * kind.grad_error * std::max(1.0, scale) * (std::fabs(wanted.grad_temperature) + length / p.temperature),
         what + ": gradient by the temperature");
+  // Where every row keeps one candidate, its positive, nothing is left of loss and gradient.
+  const auto nothing = [](const std::vector<double>& x) { return std::all_of(x.begin(), x.end(), [](double v) { return v == 0; }); };
+  if (nothing(wanted.loss))
+    check(nothing(found.loss) && nothing(found.grad) && found.grad_temperature == 0, what + ": exactly 0");
   test::other_order(true);
   const Answer again = run();
   test::other_order(false);
@@ -267,6 +272,9 @@ int main(int count, char** words) {
     Problem alone = problem(33, 2, 8, 1);
     for (auto& label : alone.label) label = 3;  // every negative excluded: one candidate, the other view
     compare("no negatives", alone, kind);
+    for (std::size_t k = 0; k < alone.rows.size() / 2; ++k) alone.rows[k + alone.rows.size() / 2] = -alone.rows[k];
+    alone.temperature = 0.01;  // log-sums of -100, and columns of the last tile that are not there
+    compare("no negatives, opposite positives", alone, kind);
     if (kind.precision != CudaPrecision::half_as_tf32) {
       Problem huge = problem(10, 2, 6, 2);
       for (std::size_t k = 0; k < huge.rows.size(); ++k) huge.rows[k] *= k / 6 % 2 ? 1e30 : 1e-30;

@@ -76,22 +76,35 @@ def test_a_wrong_answer_fails_its_step_and_leaves_the_rest(monkeypatch):
     def one(cases):
         if cases[0] == loss_gpu.CASES[1]:
             raise RunError("the loss is off")
+        if cases[0] == loss_gpu.CASES[2]:
+            raise torch.OutOfMemoryError("no room")
         return [{"case": cases[0]}]
 
     monkeypatch.setattr(loss_gpu, "run", one)
     monkeypatch.setattr(linkage_gpu, "run", lambda cases: [{"case": cases[0]}])
     found, kept = {"steps": [], "loss": [], "linkage": []}, []
     gpu_check.measure(found, lambda: kept.append(len(found["loss"]) + len(found["linkage"])))
-    assert [row["case"] for row in found["loss"]] == [*loss_gpu.CASES[:1], *loss_gpu.CASES[2:]]
+    assert [row["case"] for row in found["loss"]] == [*loss_gpu.CASES[:1], *loss_gpu.CASES[3:]]
     assert [row["case"] for row in found["linkage"]] == list(linkage_gpu.CASES)
     of_loss, of_linkage = found["steps"]
-    assert not of_loss["passed"] and of_loss["output"] == "the loss is off" and of_linkage["passed"]
-    assert kept[0] == 1 and kept[-1] == len(loss_gpu.CASES) - 1 + len(linkage_gpu.CASES)
+    lines = of_loss["output"].splitlines()
+    assert not of_loss["passed"] and of_linkage["passed"]
+    assert lines == ["the loss is off", f"{loss_gpu.CASES[2]}: OutOfMemoryError: no room"]
+    assert kept[0] == 1 and kept[-1] == len(loss_gpu.CASES) - 2 + len(linkage_gpu.CASES)
 
 
 def test_only_files_with_a_test_for_cuda_are_collected():
     names = {path.name for path in gpu_check.tests()[6:]}
     assert names == {"test_contrastive.py", "test_linkage.py", "test_pairwise.py"}
+
+
+@pytest.mark.parametrize("has, wgmma, missing", [(True, True, ""), (True, False, "wgmma"), (False, True, "linkage")])
+def test_a_build_without_what_the_card_can_run_fails(monkeypatch, has, wgmma, missing):
+    monkeypatch.setattr(gpu_check, "with_wgmma", lambda: True)
+    monkeypatch.setattr("clustercl.ops._extension.has_kernel", lambda op, device: has)
+    monkeypatch.setattr("clustercl.ops._extension.build_info", lambda: {"wgmma": wgmma})
+    found = gpu_check.built()
+    assert found["passed"] == (not missing) and missing in found["output"]
 
 
 def test_every_program_is_put_under_the_sanitizer(monkeypatch, tmp_path):
@@ -101,6 +114,9 @@ def test_every_program_is_put_under_the_sanitizer(monkeypatch, tmp_path):
     tool.write_text('#!/bin/sh\ncase "$*" in *racecheck*linkage*) exit 9;; esac\necho "$@"\n')
     tool.chmod(0o755)
     monkeypatch.setattr(gpu_check.shutil, "which", lambda name: str(tool))
+    monkeypatch.setattr(gpu_check, "with_wgmma", lambda: False)
+    assert len(gpu_check.sanitized()) == 9
+    monkeypatch.setattr(gpu_check, "with_wgmma", lambda: True)
     steps = {one["name"]: one for one in gpu_check.sanitized()}
     assert len(steps) == 10
     assert [name for name, one in steps.items() if not one["passed"]] == ["test_linkage_cuda, racecheck"]

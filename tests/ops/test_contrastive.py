@@ -405,9 +405,9 @@ CUDA_ERRORS = {
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def on_cuda(rows, image, pseudo_class, same_class, device="cuda", levels=None):
+def on_cuda(rows, image, pseudo_class, same_class, device="cuda", levels=None, t=0.1):
     rows = rows.detach().to(device).requires_grad_()
-    t = torch.tensor(0.1, dtype=torch.float64, device=device, requires_grad=True)
+    t = torch.tensor(t, dtype=torch.float64, device=device, requires_grad=True)
     ids = image.to(device), pseudo_class.to(device)
     loss = contrastive.contrastive_loss(rows, *ids, t, same_class, level_weight=levels)
     loss.sum().backward()
@@ -428,6 +428,18 @@ def test_cuda_gives_the_answer_of_the_cpu(b, d, same_class, dtype):
     assert (loss - wanted[0]).abs().max() <= of_loss
     assert (grad - wanted[1]).norm() <= of_grad * wanted[1].norm()
     assert abs(grad_temperature - wanted[2]) <= 10 * of_grad * (abs(wanted[2]) + wanted[1].norm() / 0.1)
+
+
+@pytest.mark.cuda
+@needs_cuda
+@pytest.mark.parametrize("dtype", CUDA_ERRORS)
+@pytest.mark.parametrize("b", [150, 2051])
+def test_cuda_makes_one_candidate_exactly_zero(b, dtype):
+    rows, image, _ = example(b, 2, 20)
+    rows = torch.cat([rows[:b], -rows[:b]]).detach().to(dtype)
+    one_class = torch.zeros(2 * b, dtype=torch.long)
+    for found in on_cuda(rows, image, one_class, "exclude", t=0.01):
+        assert (found == 0).all()
 
 
 @pytest.mark.cuda

@@ -1,0 +1,64 @@
+// What rows and columns weigh in the backward pass of contrastive_hopper.h: g 2^-lse, or both apart where the range is not narrow.
+//
+// float16 weights are brought near 2^10 by a power of two, from the largest |g|; contrastive_hopper_finish_cuda.cu takes it back.
+#include "contrastive_hopper.h"
+
+#if CLUSTERCL_HOPPER
+#include "contrastive_hopper.cuh"
+
+namespace clustercl {
+namespace {
+
+// The power of two that brings the largest |g| to 2^9 .. 2^10; 1 for bfloat16.
+__global__ void __launch_bounds__(1024) weight_unit_kernel(std::int64_t count, const float* grad_loss, bool half, float* unit) {
+  __shared__ float part[1024];
+  float largest = 0;
+  if (half)
+    for (std::int64_t k = threadIdx.x; k < count; k += 1024) largest = fmaxf(largest, fabsf(grad_loss[k]));
+  part[threadIdx.x] = largest;
+  for (unsigned step = 512; step > 0; step /= 2) {
+    __syncthreads();
+    if (threadIdx.x < step) part[threadIdx.x] = fmaxf(part[threadIdx.x], part[threadIdx.x + step]);
+  }
+  if (threadIdx.x != 0) return;
+  int exponent = 10;
+  if (part[0] > 0 && part[0] < INFINITY) frexpf(part[0], &exponent);
+  const int power = 10 - exponent;
+  *unit = ldexpf(1.0f, power < 120 ? power : 120);
+}
+
+__global__ void row_weights_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, bool normalize, const float* lse,
+                                   const float* grad_loss, RowWeights out) {
+  const Range range = range_of(*temperature, normalize);
+  for (std::int64_t i = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; i < sizes.rows;
+       i += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
+    const bool anchor = i < sizes.count;
+    const std::int64_t k = anchor ? rows.row[i] - sizes.first : 0;
+    const double log_sum = anchor ? static_cast<double>(lse[k]) * kLog2OfE : INFINITY;
+    double weight = anchor ? static_cast<double>(grad_loss[k]) * *out.unit : 0.0;
+    if (range.narrow && anchor) weight *= exp2(-log_sum);
+    out.weight[i] = static_cast<float>(weight);
+    out.lse[i] = static_cast<float>(log_sum);
+    BackwardColumns& columns = out.columns[i / 2];
+    columns.inverse[i % 2] = rows.inverse[i];
+    columns.weight[i % 2] = static_cast<float>(weight) * rows.inverse[i];
+    columns.key[i % 2] = rows.key[i];
+    columns.lse[i % 2] = out.lse[i];
+  }
+}
+
+}  // namespace
+
+cudaError_t weigh_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const float* lse,
+                         const float* grad_loss, const RowWeights& out, cudaStream_t stream) {
+  const cudaError_t error =
+      launch(weight_unit_kernel, dim3(1), 1024, 0, stream, sizes.count, grad_loss, hopper_half(in), out.unit);
+  if (error != cudaSuccess) return error;
+  constexpr int kThreads = 256;
+  const std::int64_t blocks = (sizes.rows + kThreads - 1) / kThreads;
+  return launch(row_weights_kernel, dim3(static_cast<unsigned>(blocks < 4096 ? blocks : 4096)), kThreads, 0, stream, sizes, rows,
+                in.temperature, in.normalize, lse, grad_loss, out);
+}
+
+}  // namespace clustercl
+#endif
