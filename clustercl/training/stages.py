@@ -77,9 +77,9 @@ def pretrain_work(context: Context) -> Work:
         return held_out_loss(model, held_out, settings, context)
 
     def cluster_again(step: int) -> None:
-        before, after = model.labels.cpu(), labels.again(model.encoder)
+        after = labels.again(model.encoder)
+        model.agreement.fill_(agreement(model.labels.cpu(), after))  # of a CPU no copy, so before they change
         model.labels.copy_(after)
-        model.agreement.fill_(agreement(before, after))
         context.say(f"pretrain: clustered again after step {step}: adjusted Rand index {float(model.agreement):.3f} "
                     "with the classes before")  # fmt: skip
 

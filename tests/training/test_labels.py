@@ -1,6 +1,7 @@
 """Labels of pre-training in a run: groups, one unit of each class in a batch, clustering again."""
 
 import json
+from itertools import pairwise
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from clustercl.errors import DataError, UsageError
 from clustercl.training import stages
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.interrupt import Interrupt, Stopped
-from clustercl.training.labels import weight_left_out
+from clustercl.training.labels import agreement, weight_left_out
 from clustercl.training.pipeline import run_stage, train
 
 CPU = DeviceRequest("cpu", workers=0)
@@ -79,14 +80,24 @@ RECLUSTER = ("pretrain.recluster_epochs=1", "pretrain.steps=9", "pretrain.log_ev
 
 
 @pytest.mark.parametrize("method", ["pseudo-class", "pseudo-class-tree"])
-def test_clustering_again_changes_labels_and_logs_how_many(tiny, skin, tmp_path, capsys, method):
-    run = tmp_path / "run"
+def test_clustering_again_changes_labels_and_logs_how_many(tiny, skin, tmp_path, capsys, monkeypatch, method):
+    run, compared = tmp_path / "run", []
+
+    def recorded(before, after):
+        compared.append((before.clone(), after.clone(), agreement(before, after)))
+        return compared[-1][2]
+
+    monkeypatch.setattr("clustercl.training.stages.agreement", recorded)
     train(tiny(*RECLUSTER, method=method), run, skin, [skin / "unlabelled"], devices=CPU)
     told = capsys.readouterr().err
     found = rows(run)
     epoch = (5 + 4) // 4  # train and unlabelled units, batches of 4
     assert {row["class_agreement"] for row in found[:epoch]} == {1.0}
     assert all(-0.5 <= row["class_agreement"] <= 1 for row in found[epoch:])
+    # The classes that were with those that came, which are those that were the next time; and some do change.
+    assert any(not torch.equal(before, after) and told < 1 for before, after, told in compared)
+    assert all(torch.equal(one[1], other[0]) for one, other in pairwise(compared))
+    assert found[-1]["class_agreement"] == pytest.approx(compared[-1][2])
     assert told.count("clustered again after step") == 8 // epoch
     assert f"clustered again after step {epoch}: adjusted Rand index" in told
     first = torch.load(run / "pretrain" / "last.pt", weights_only=True)["model"]["labels"]
