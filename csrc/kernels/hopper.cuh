@@ -125,12 +125,41 @@ template <int kLeft>
 __device__ inline void wait_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kLeft) : "memory");
 }
-#define CLUSTERCL_SUMS8(s, i)                                                                                             \
+// Sums as operands, and as an instruction names them.
+#define CLUSTERCL_SUMS8(s, i) \
   "+f"(s[i]), "+f"(s[i + 1]), "+f"(s[i + 2]), "+f"(s[i + 3]), "+f"(s[i + 4]), "+f"(s[i + 5]), "+f"(s[i + 6]), "+f"(s[i + 7])
 #define CLUSTERCL_SUMS32(s, i) \
   CLUSTERCL_SUMS8(s, i), CLUSTERCL_SUMS8(s, i + 8), CLUSTERCL_SUMS8(s, i + 16), CLUSTERCL_SUMS8(s, i + 24)
 #define CLUSTERCL_SUMS64(s, i) CLUSTERCL_SUMS32(s, i), CLUSTERCL_SUMS32(s, i + 32)
 #define CLUSTERCL_SUMS128(s, i) CLUSTERCL_SUMS64(s, i), CLUSTERCL_SUMS64(s, i + 64)
+#define CLUSTERCL_NAMES32 \
+  "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26" \
+  ",%27,%28,%29,%30,%31"
+#define CLUSTERCL_NAMES64 \
+  CLUSTERCL_NAMES32 \
+  ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56" \
+  ",%57,%58,%59,%60,%61,%62,%63"
+#define CLUSTERCL_NAMES128 \
+  CLUSTERCL_NAMES64 \
+  ",%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88" \
+  ",%89,%90,%91,%92,%93,%94,%95,%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110" \
+  ",%111,%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
+
+// s = (fresh) or s += the product of 64 rows and `columns`, both by descriptors along the rows, 16 features. a, b, more: numbers
+// of the operands behind the sums.
+#define CLUSTERCL_OF_ROWS(columns, type, count, a_at, b_at, more_at)                                    \
+  asm volatile("{ .reg .pred more; setp.ne.b32 more, %" #more_at ", 0;"                                 \
+               "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." #type "." #type " {"             \
+               CLUSTERCL_NAMES##count "}, %" #a_at ", %" #b_at ", more, 1, 1, 0, 0; }"                  \
+               : CLUSTERCL_SUMS##count(s, 0)                                                            \
+               : "l"(a), "l"(b), "r"(static_cast<int>(!fresh)))
+// s += 64 x 16 weights times 16 rows of `columns` features, by a descriptor along the features.
+#define CLUSTERCL_OF_FEATURES(columns, type, count, a0, a1, a2, a3, b_at, more_at)                      \
+  asm volatile("{ .reg .pred more; setp.ne.b32 more, %" #more_at ", 0;"                                 \
+               "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." #type "." #type " {"             \
+               CLUSTERCL_NAMES##count "}, {%" #a0 ", %" #a1 ", %" #a2 ", %" #a3 "}, %" #b_at ", more, 1, 1, 1; }" \
+               : CLUSTERCL_SUMS##count(s, 0)                                                            \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1))
 
 // By number of columns. kHalf: float16, else bfloat16.
 template <bool kHalf, int kColumns>
@@ -138,113 +167,29 @@ struct Wgmma;
 
 template <bool kHalf>
 struct Wgmma<kHalf, 64> {
-  // s = (fresh) or s += the product of 64 rows and 64, both by descriptors along the rows, 16 features.
   __device__ static void of_rows(float (&s)[32], std::uint64_t a, std::uint64_t b, bool fresh) {
-    if constexpr (kHalf) {
-      asm volatile(
-          "{ .reg .pred more; setp.ne.b32 more, %34, 0;"
-          "wgmma.mma_async.sync.aligned.m64n64k16.f32.f16.f16 {"
-          "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"
-          "%27,%28,%29,%30,%31"
-          "}, %32, %33, more, 1, 1, 0, 0; }"
-          : CLUSTERCL_SUMS32(s, 0)
-          : "l"(a), "l"(b), "r"(static_cast<int>(!fresh)));
-    } else {
-      asm volatile(
-          "{ .reg .pred more; setp.ne.b32 more, %34, 0;"
-          "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {"
-          "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"
-          "%27,%28,%29,%30,%31"
-          "}, %32, %33, more, 1, 1, 0, 0; }"
-          : CLUSTERCL_SUMS32(s, 0)
-          : "l"(a), "l"(b), "r"(static_cast<int>(!fresh)));
-    }
+    if constexpr (kHalf) CLUSTERCL_OF_ROWS(64, f16, 32, 32, 33, 34);
+    else CLUSTERCL_OF_ROWS(64, bf16, 32, 32, 33, 34);
   }
 };
 
 template <bool kHalf>
 struct Wgmma<kHalf, 128> {
-  // s = (fresh) or s += the product of 64 rows and 128, both by descriptors along the rows, 16 features.
   __device__ static void of_rows(float (&s)[64], std::uint64_t a, std::uint64_t b, bool fresh) {
-    if constexpr (kHalf) {
-      asm volatile(
-          "{ .reg .pred more; setp.ne.b32 more, %66, 0;"
-          "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
-          "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"
-          "%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
-          "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-          "}, %64, %65, more, 1, 1, 0, 0; }"
-          : CLUSTERCL_SUMS64(s, 0)
-          : "l"(a), "l"(b), "r"(static_cast<int>(!fresh)));
-    } else {
-      asm volatile(
-          "{ .reg .pred more; setp.ne.b32 more, %66, 0;"
-          "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-          "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"
-          "%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
-          "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-          "}, %64, %65, more, 1, 1, 0, 0; }"
-          : CLUSTERCL_SUMS64(s, 0)
-          : "l"(a), "l"(b), "r"(static_cast<int>(!fresh)));
-    }
+    if constexpr (kHalf) CLUSTERCL_OF_ROWS(128, f16, 64, 64, 65, 66);
+    else CLUSTERCL_OF_ROWS(128, bf16, 64, 64, 65, 66);
   }
-  // s += 64 x 16 weights times 16 rows of 128 features, by a descriptor along the features.
   __device__ static void of_features(float (&s)[64], const std::uint32_t (&a)[4], std::uint64_t b) {
-    if constexpr (kHalf) {
-      asm volatile(
-          "{ .reg .pred more; setp.ne.b32 more, %69, 0;"
-          "wgmma.mma_async.sync.aligned.m64n128k16.f32.f16.f16 {"
-          "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"
-          "%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
-          "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-          "}, {%64, %65, %66, %67}, %68, more, 1, 1, 1; }"
-          : CLUSTERCL_SUMS64(s, 0)
-          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
-    } else {
-      asm volatile(
-          "{ .reg .pred more; setp.ne.b32 more, %69, 0;"
-          "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
-          "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"
-          "%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
-          "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63"
-          "}, {%64, %65, %66, %67}, %68, more, 1, 1, 1; }"
-          : CLUSTERCL_SUMS64(s, 0)
-          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
-    }
+    if constexpr (kHalf) CLUSTERCL_OF_FEATURES(128, f16, 64, 64, 65, 66, 67, 68, 69);
+    else CLUSTERCL_OF_FEATURES(128, bf16, 64, 64, 65, 66, 67, 68, 69);
   }
 };
 
 template <bool kHalf>
 struct Wgmma<kHalf, 256> {
-  // s += 64 x 16 weights times 16 rows of 256 features, by a descriptor along the features.
   __device__ static void of_features(float (&s)[128], const std::uint32_t (&a)[4], std::uint64_t b) {
-    if constexpr (kHalf) {
-      asm volatile(
-          "{ .reg .pred more; setp.ne.b32 more, %133, 0;"
-          "wgmma.mma_async.sync.aligned.m64n256k16.f32.f16.f16 {"
-          "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"
-          "%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
-          "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,"
-          "%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,%96,%97,%98,"
-          "%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,"
-          "%119,%120,%121,%122,%123,%124,%125,%126,%127"
-          "}, {%128, %129, %130, %131}, %132, more, 1, 1, 1; }"
-          : CLUSTERCL_SUMS128(s, 0)
-          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
-    } else {
-      asm volatile(
-          "{ .reg .pred more; setp.ne.b32 more, %133, 0;"
-          "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 {"
-          "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,"
-          "%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%48,%49,%50,"
-          "%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,%68,%69,%70,%71,%72,%73,%74,"
-          "%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%92,%93,%94,%95,%96,%97,%98,"
-          "%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111,%112,%113,%114,%115,%116,%117,%118,"
-          "%119,%120,%121,%122,%123,%124,%125,%126,%127"
-          "}, {%128, %129, %130, %131}, %132, more, 1, 1, 1; }"
-          : CLUSTERCL_SUMS128(s, 0)
-          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1));
-    }
+    if constexpr (kHalf) CLUSTERCL_OF_FEATURES(256, f16, 128, 128, 129, 130, 131, 132, 133);
+    else CLUSTERCL_OF_FEATURES(256, bf16, 128, 128, 129, 130, 131, 132, 133);
   }
 };
 
@@ -252,6 +197,11 @@ struct Wgmma<kHalf, 256> {
 #undef CLUSTERCL_SUMS32
 #undef CLUSTERCL_SUMS64
 #undef CLUSTERCL_SUMS128
+#undef CLUSTERCL_NAMES32
+#undef CLUSTERCL_NAMES64
+#undef CLUSTERCL_NAMES128
+#undef CLUSTERCL_OF_ROWS
+#undef CLUSTERCL_OF_FEATURES
 
 __device__ inline float exp2_approx(float x) {  // to 2^-22 of it; what lies below 2^-126 is 0
   float out;
