@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "contrastive_cuda.h"
+#include "launches.cuh"
 #include "tile.cuh"
 #include "workspace.h"
 

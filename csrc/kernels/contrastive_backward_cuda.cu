@@ -163,20 +163,6 @@ __global__ void __launch_bounds__(kTileThreads)
   }
 }
 
-// -sum(along) / (2 T), by one block.
-__global__ void __launch_bounds__(kTileThreads)
-    contrastive_temperature_kernel(std::int64_t n, const double* along, const double* temperature, double* out) {
-  double* const part = shared_memory<double>();
-  double sum = 0;
-  for (std::int64_t i = threadIdx.x; i < n; i += kTileThreads) sum += along[i];
-  part[threadIdx.x] = sum;
-  for (unsigned half = kTileThreads / 2; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half) part[threadIdx.x] += part[threadIdx.x + half];
-  }
-  if (threadIdx.x == 0) *out = -part[0] / (2.0 * *temperature);
-}
-
 template <class E>
 struct Work {
   ContrastivePrepared<E> rows;
@@ -198,9 +184,8 @@ Work<E> work_in(Parts& parts, const ContrastiveSizes& sizes) {
 template <class E, class Target>
 cudaError_t finish(const ContrastiveCuda& in, const ContrastiveSizes& sizes, const Work<E>& work, void* grad_rows,
                    cudaStream_t stream) {
-  const std::int64_t wanted = (sizes.n + kTileThreads / kWarp - 1) / (kTileThreads / kWarp);
-  return launch(contrastive_finish_kernel<E, Target>, dim3(static_cast<unsigned>(wanted < 65536 ? wanted : 65536)), kTileThreads,
-                0, stream, sizes, work.rows, in.temperature, in.normalize, work.pull, static_cast<Target*>(grad_rows), work.along);
+  return launch(contrastive_finish_kernel<E, Target>, grid_for(sizes.n, kTileThreads / kWarp, 65536), kTileThreads, 0, stream, sizes,
+                work.rows, in.temperature, in.normalize, work.pull, static_cast<Target*>(grad_rows), work.along);
 }
 
 }  // namespace
@@ -250,8 +235,7 @@ cudaError_t contrastive_backward_cuda(const ContrastiveCuda& in, void* workspace
       error = finish<E, typename E::Element>(in, sizes, work, grad_rows, stream);
     }
     if (error != cudaSuccess) return error;
-    return launch(contrastive_temperature_kernel, dim3(1), kTileThreads, kTileThreads * sizeof(double), stream, in.n, work.along,
-                  in.temperature, grad_temperature);
+    return temperature_gradient(in.n, work.along, in.temperature, grad_temperature, stream);
   });
 }
 

@@ -49,4 +49,7 @@ cudaError_t contrastive_forward_cuda(const ContrastiveCuda& in, void* workspace,
 cudaError_t contrastive_backward_cuda(const ContrastiveCuda& in, void* workspace, const void* lse, const void* grad_loss,
                                       void* grad_rows, double* grad_temperature, cudaStream_t stream);
 
+// The end of every backward pass: -sum(along) / (2 T), along (n,).
+cudaError_t temperature_gradient(std::int64_t n, const double* along, const double* temperature, double* out, cudaStream_t stream);
+
 }  // namespace clustercl

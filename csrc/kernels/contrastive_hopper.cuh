@@ -3,6 +3,7 @@
 
 #include "contrastive_cuda.h"
 #include "hopper.cuh"
+#include "launches.cuh"
 #include "workspace.h"
 
 namespace clustercl {
@@ -54,13 +55,16 @@ struct HopperTables {
 };
 
 HopperSizes hopper_sizes(const ContrastiveCuda& in);
-HopperRows hopper_rows_in(Parts& parts, const HopperSizes& sizes);
-HopperTables hopper_tables_in(Parts& parts, const HopperSizes& sizes);
+struct HopperWork {
+  HopperRows rows;
+  HopperTables tables;
+};
+
+HopperWork hopper_work_in(Parts& parts, const HopperSizes& sizes);
 inline bool hopper_half(const ContrastiveCuda& in) { return in.precision != CudaPrecision::bf16; }
 
-// Fills rows.
-cudaError_t prepare_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperTables& tables, const HopperRows& rows,
-                           cudaStream_t stream);
+// Fills work.rows.
+cudaError_t prepare_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperWork& work, cudaStream_t stream);
 
 // By place: weight a (or g, where the range is not narrow) and log-sum in base 2.
 struct RowWeights {

@@ -192,8 +192,7 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
 }
 
 struct Work {
-  HopperRows rows;
-  HopperTables tables;
+  HopperWork prepared;
   RowWeights weights;
   float* pull;
   double* along;
@@ -201,8 +200,7 @@ struct Work {
 
 Work work_in(Parts& parts, const HopperSizes& sizes) {
   Work out{};
-  out.rows = hopper_rows_in(parts, sizes);
-  out.tables = hopper_tables_in(parts, sizes);
+  out.prepared = hopper_work_in(parts, sizes);
   out.weights.weight = parts.take<float>(sizes.rows);
   out.weights.lse = parts.take<float>(sizes.rows);
   out.weights.columns = parts.take<BackwardColumns>(sizes.rows / 2);
@@ -217,19 +215,19 @@ cudaError_t sum_up(const ContrastiveCuda& in, const HopperSizes& sizes, const Wo
   using Layout = HopperLayout<kColumns, kFeatures, kParts, BackwardColumns>;
   const dim3 grid(static_cast<unsigned>(sizes.rows / kHopperRows), kParts);
   return launch(hopper_backward_kernel<kHalf, kColumns, kFeatures, kParts>, grid, kHopperThreads, Layout::kBytes, stream, sizes,
-                work.rows, work.weights, in.temperature, in.normalize, work.pull);
+                work.prepared.rows, work.weights, in.temperature, in.normalize, work.pull);
 }
 
 template <bool kHalf>
 cudaError_t run(const ContrastiveCuda& in, const HopperSizes& sizes, const Work& work, const float* lse, const float* grad_loss,
                 void* grad_rows, double* grad_temperature, cudaStream_t stream) {
-  cudaError_t error = weigh_hopper(in, sizes, work.rows, lse, grad_loss, work.weights, stream);
+  cudaError_t error = weigh_hopper(in, sizes, work.prepared.rows, lse, grad_loss, work.weights, stream);
   if (error != cudaSuccess) return error;
   const auto wide = sizes.chunks == 4 ? sum_up<kHalf, 64, 256, 1> : sum_up<kHalf, 64, 256, 2>;
   const auto sum = sizes.chunks == 2 ? sum_up<kHalf, 128, 128, 1> : wide;
   error = sum(in, sizes, work, stream);
   if (error != cudaSuccess) return error;
-  return finish_hopper(in, sizes, work.rows, lse, grad_loss, work.weights.unit, work.pull, grad_rows, work.along,
+  return finish_hopper(in, sizes, work.prepared.rows, lse, grad_loss, work.weights.unit, work.pull, grad_rows, work.along,
                        grad_temperature, stream);
 }
 
@@ -246,7 +244,7 @@ cudaError_t hopper_backward(const ContrastiveCuda& in, void* workspace, const vo
   const HopperSizes sizes = hopper_sizes(in);
   Parts parts(workspace);
   const Work work = work_in(parts, sizes);
-  const cudaError_t error = prepare_hopper(in, sizes, work.tables, work.rows, stream);
+  const cudaError_t error = prepare_hopper(in, sizes, work.prepared, stream);
   if (error != cudaSuccess) return error;
   const auto call = hopper_half(in) ? run<true> : run<false>;
   return call(in, sizes, work, static_cast<const float*>(lse), static_cast<const float*>(grad_loss), grad_rows, grad_temperature,

@@ -2,7 +2,7 @@
 //
 //   pull_i += sum over positives j of (g_i p_ij + g_j p_ji where the keys left it out) - (g_i + g_j) / |P(i)|, times u_j
 //   grad_x_i = (pull_i - u_i <u_i, pull_i>) / (|x_i| T)
-// A warp per row; then one block adds up the gradient by the temperature. Deterministic: one order of everything.
+// A warp per row. Deterministic: one order of everything.
 #include "contrastive_hopper.h"
 
 #if CLUSTERCL_HOPPER
@@ -81,29 +81,11 @@ __global__ void __launch_bounds__(kGroupThreads)
   }
 }
 
-// -sum(along) / (2 T), by one block.
-__global__ void __launch_bounds__(1024)
-    hopper_temperature_kernel(std::int64_t n, const double* along, const double* temperature, double* out) {
-  __shared__ double part[1024];
-  double sum[4] = {};
-  std::int64_t i = threadIdx.x;
-  for (; i + 3 * 1024 < n; i += 4 * 1024)
-    for (int k = 0; k < 4; ++k) sum[k] += along[i + k * 1024];
-  for (; i < n; i += 1024) sum[0] += along[i];
-  part[threadIdx.x] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-  for (unsigned half = 512; half > 0; half /= 2) {
-    __syncthreads();
-    if (threadIdx.x < half) part[threadIdx.x] += part[threadIdx.x + half];
-  }
-  if (threadIdx.x == 0) *out = -part[0] / (2.0 * *temperature);
-}
-
 template <bool kHalf, class Target>
 cudaError_t finish(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const float* lse,
                    const float* grad_loss, const float* unit, const float* pull, void* grad_rows, double* along, cudaStream_t stream) {
-  const std::int64_t wanted = (sizes.n + kGroupThreads / kWarp - 1) / (kGroupThreads / kWarp);
-  return launch(hopper_finish_kernel<kHalf, Target>, dim3(static_cast<unsigned>(wanted < 65536 ? wanted : 65536)), kGroupThreads, 0,
-                stream, sizes, rows, in.temperature, in.normalize, lse, grad_loss, unit, pull, static_cast<Target*>(grad_rows),
+  return launch(hopper_finish_kernel<kHalf, Target>, grid_for(sizes.n, kGroupThreads / kWarp, 65536), kGroupThreads, 0, stream, sizes,
+                rows, in.temperature, in.normalize, lse, grad_loss, unit, pull, static_cast<Target*>(grad_rows),
                 along);
 }
 
@@ -115,8 +97,7 @@ cudaError_t finish_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, c
   const auto call = hopper_half(in) ? finish<true, float> : finish<false, std::uint16_t>;
   const cudaError_t error = call(in, sizes, rows, lse, grad_loss, unit, pull, grad_rows, along, stream);
   if (error != cudaSuccess) return error;
-  return launch(hopper_temperature_kernel, dim3(1), 1024, 0, stream, sizes.n, static_cast<const double*>(along), in.temperature,
-                grad_temperature);
+  return temperature_gradient(sizes.n, along, in.temperature, grad_temperature, stream);
 }
 
 }  // namespace clustercl

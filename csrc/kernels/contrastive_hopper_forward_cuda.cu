@@ -246,22 +246,19 @@ cudaError_t run(const ContrastiveCuda& in, const HopperSizes& sizes, const Hoppe
                             : sizes.chunks == 4 ? pass(std::integral_constant<int, 2>{})
                                                 : pass(std::integral_constant<int, 4>{});
   if (error != cudaSuccess) return error;
-  const std::int64_t wanted = (in.count + kGroupThreads / kWarp - 1) / (kGroupThreads / kWarp);
-  return launch(hopper_losses_kernel<kHalf>, dim3(static_cast<unsigned>(wanted < 65536 ? wanted : 65536)), kGroupThreads, 0, stream,
+  return launch(hopper_losses_kernel<kHalf>, grid_for(in.count, kGroupThreads / kWarp, 65536), kGroupThreads, 0, stream,
                 sizes, rows, in.temperature, static_cast<const float*>(largest), static_cast<const double*>(sum), loss, lse);
 }
 
 struct Work {
-  HopperRows rows;
-  HopperTables tables;
+  HopperWork prepared;
   float* largest;
   double* sum;
 };
 
 Work work_in(Parts& parts, const HopperSizes& sizes) {
   Work out{};
-  out.rows = hopper_rows_in(parts, sizes);
-  out.tables = hopper_tables_in(parts, sizes);
+  out.prepared = hopper_work_in(parts, sizes);
   out.largest = parts.take<float>(sizes.rows);
   out.sum = parts.take<double>(sizes.rows);
   return out;
@@ -279,10 +276,10 @@ cudaError_t hopper_forward(const ContrastiveCuda& in, void* workspace, void* los
   const HopperSizes sizes = hopper_sizes(in);
   Parts parts(workspace);
   const Work work = work_in(parts, sizes);
-  const cudaError_t error = prepare_hopper(in, sizes, work.tables, work.rows, stream);
+  const cudaError_t error = prepare_hopper(in, sizes, work.prepared, stream);
   if (error != cudaSuccess) return error;
   const auto call = hopper_half(in) ? run<true> : run<false>;
-  return call(in, sizes, work.rows, work.largest, work.sum, static_cast<float*>(loss), static_cast<float*>(lse), stream);
+  return call(in, sizes, work.prepared.rows, work.largest, work.sum, static_cast<float*>(loss), static_cast<float*>(lse), stream);
 }
 
 }  // namespace clustercl

@@ -80,20 +80,16 @@ __global__ void __launch_bounds__(kGroupThreads)
     const Source* row = rows + own * sizes.d;
     float half = 1, rest = 1, inverse = there ? 1 : 0, inverse_norm = inverse;
     if (normalize) {
-      float largest = 0;
-      for (std::int64_t f = lane; f < d; f += kWarp) largest = fmaxf(largest, fabsf(read(row[f])));
-      for (int other = kWarp / 2; other > 0; other /= 2) largest = fmaxf(largest, shuffle_xor(largest, other));
-      int exponent = 0;
-      if (largest > 0) frexpf(largest, &exponent);
-      half = ldexpf(1.0f, -exponent / 2);
-      rest = ldexpf(1.0f, -exponent + exponent / 2);  // 2^-exponent may be inf
+      const RowRange<float> range(row, d);
+      half = range.half;
+      rest = range.rest;
       float square = 0;
       for (std::int64_t f = lane; f < d; f += kWarp) {
         const float x = element_value<kHalf>(element_bits<kHalf>(read(row[f]) * half * rest));
         square += x * x;
       }
       for (int other = kWarp / 2; other > 0; other /= 2) square += shuffle_xor(square, other);
-      inverse = largest == 0 ? 0.0f : 1 / sqrtf(square);
+      inverse = range.largest == 0 ? 0.0f : 1 / sqrtf(square);
       inverse_norm = inverse * half * rest;
     }
     for (std::int64_t f = 2 * lane; f < sizes.chunks * kSwizzledFeatures; f += 2 * kWarp) {
@@ -123,9 +119,38 @@ cudaError_t sort(void* sorting, std::size_t& bytes, const HopperTables& tables, 
 template <bool kHalf, class Source>
 cudaError_t prepare(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperTables& tables, const HopperRows& rows,
                     cudaStream_t stream) {
-  const std::int64_t wanted = sizes.rows / (kGroupThreads / kWarp);
-  return launch(prepare_hopper_kernel<kHalf, Source>, dim3(static_cast<unsigned>(wanted < 65536 ? wanted : 65536)),
-                kGroupThreads, 0, stream, static_cast<const Source*>(in.rows), sizes, in.normalize, tables, rows);
+  return launch(prepare_hopper_kernel<kHalf, Source>, grid_for(sizes.rows, kGroupThreads / kWarp, 65536), kGroupThreads, 0, stream,
+                static_cast<const Source*>(in.rows), sizes, in.normalize, tables, rows);
+}
+
+HopperRows rows_in(Parts& parts, const HopperSizes& sizes) {
+  HopperRows out{};
+  out.units = parts.take<std::uint16_t>(sizes.rows * sizes.chunks * kSwizzledFeatures);
+  out.inverse = parts.take<float>(sizes.rows);
+  out.inverse_norm = parts.take<float>(sizes.rows);
+  out.key = parts.take<std::int32_t>(sizes.rows);
+  out.row = parts.take<std::int32_t>(sizes.n);
+  out.place = parts.take<std::int32_t>(sizes.n);
+  out.next = parts.take<std::int32_t>(sizes.n);
+  out.columns = parts.take<ForwardColumns>(sizes.rows / 2);
+  return out;
+}
+
+HopperTables tables_in(Parts& parts, const HopperSizes& sizes) {
+  HopperTables out{};
+  out.size = 256;
+  while (out.size < 2 * sizes.n) out.size *= 2;
+  // One after the other, to be cleared at once.
+  std::int32_t* const tables = parts.take<std::int32_t>(4 * out.size);
+  std::int64_t at = 0;
+  for (std::int32_t** table : {&out.image, &out.label, &out.head, &out.first})
+    *table = tables == nullptr ? nullptr : tables + out.size * at++;
+  for (std::int32_t** row : {&out.image_slot, &out.label_slot, &out.link, &out.rows}) *row = parts.take<std::int32_t>(sizes.n);
+  out.unsorted = parts.take<std::uint32_t>(sizes.n);
+  out.sorted = parts.take<std::uint32_t>(sizes.n);
+  sort(nullptr, out.sorting_bytes, out, nullptr, sizes.n, nullptr);  // asks for the size
+  out.sorting = parts.take<unsigned char>(static_cast<std::int64_t>(out.sorting_bytes));
+  return out;
 }
 
 }  // namespace
@@ -149,43 +174,19 @@ HopperSizes hopper_sizes(const ContrastiveCuda& in) {
   return {in.n, in.d, up(in.n, kHopperRows * kHopperCluster), chunks, in.first, in.count};
 }
 
-HopperRows hopper_rows_in(Parts& parts, const HopperSizes& sizes) {
-  HopperRows out{};
-  out.units = parts.take<std::uint16_t>(sizes.rows * sizes.chunks * kSwizzledFeatures);
-  out.inverse = parts.take<float>(sizes.rows);
-  out.inverse_norm = parts.take<float>(sizes.rows);
-  out.key = parts.take<std::int32_t>(sizes.rows);
-  out.row = parts.take<std::int32_t>(sizes.n);
-  out.place = parts.take<std::int32_t>(sizes.n);
-  out.next = parts.take<std::int32_t>(sizes.n);
-  out.columns = parts.take<ForwardColumns>(sizes.rows / 2);
+HopperWork hopper_work_in(Parts& parts, const HopperSizes& sizes) {
+  HopperWork out{};
+  out.rows = rows_in(parts, sizes);
+  out.tables = tables_in(parts, sizes);
   return out;
 }
 
-HopperTables hopper_tables_in(Parts& parts, const HopperSizes& sizes) {
-  HopperTables out{};
-  out.size = 256;
-  while (out.size < 2 * sizes.n) out.size *= 2;
-  // One after the other, to be cleared at once.
-  std::int32_t* const tables = parts.take<std::int32_t>(4 * out.size);
-  std::int64_t at = 0;
-  for (std::int32_t** table : {&out.image, &out.label, &out.head, &out.first})
-    *table = tables == nullptr ? nullptr : tables + out.size * at++;
-  for (std::int32_t** row : {&out.image_slot, &out.label_slot, &out.link, &out.rows}) *row = parts.take<std::int32_t>(sizes.n);
-  out.unsorted = parts.take<std::uint32_t>(sizes.n);
-  out.sorted = parts.take<std::uint32_t>(sizes.n);
-  sort(nullptr, out.sorting_bytes, out, nullptr, sizes.n, nullptr);  // asks for the size
-  out.sorting = parts.take<unsigned char>(static_cast<std::int64_t>(out.sorting_bytes));
-  return out;
-}
-
-cudaError_t prepare_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperTables& tables, const HopperRows& rows,
-                           cudaStream_t stream) {
+cudaError_t prepare_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperWork& work, cudaStream_t stream) {
+  const auto& [rows, tables] = work;
   cudaError_t error = cudaMemsetAsync(tables.image, 0xff, 4 * tables.size * sizeof(std::int32_t), stream);
   if (error != cudaSuccess) return error;
   constexpr int kThreads = 256;
-  const std::int64_t wanted = (sizes.n + kThreads - 1) / kThreads;
-  const dim3 blocks(static_cast<unsigned>(wanted < 4096 ? wanted : 4096));
+  const dim3 blocks = grid_for(sizes.n, kThreads, 4096);
   error = launch(find_slots_kernel, blocks, kThreads, 0, stream, sizes, in.image,
                  in.same_class == SameClass::exclude ? in.label : nullptr, in.ignore_label, tables);
   if (error != cudaSuccess) return error;

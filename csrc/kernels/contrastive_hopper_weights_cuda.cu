@@ -55,8 +55,7 @@ cudaError_t weigh_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, co
       launch(weight_unit_kernel, dim3(1), 1024, 0, stream, sizes.count, grad_loss, hopper_half(in), out.unit);
   if (error != cudaSuccess) return error;
   constexpr int kThreads = 256;
-  const std::int64_t blocks = (sizes.rows + kThreads - 1) / kThreads;
-  return launch(row_weights_kernel, dim3(static_cast<unsigned>(blocks < 4096 ? blocks : 4096)), kThreads, 0, stream, sizes, rows,
+  return launch(row_weights_kernel, grid_for(sizes.rows, kThreads, 4096), kThreads, 0, stream, sizes, rows,
                 in.temperature, in.normalize, lse, grad_loss, out);
 }
 

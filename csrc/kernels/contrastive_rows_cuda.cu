@@ -22,19 +22,15 @@ __global__ void __launch_bounds__(kTileThreads) prepare_rows_kernel(const Source
     const std::int64_t d = i < sizes.n ? sizes.d : 0;
     Sum scale = 1, inverse = i < sizes.n ? 1 : 0, inverse_norm = inverse;
     if (normalize) {
-      Sum largest = 0;
-      for (std::int64_t f = lane; f < d; f += kWarp) largest = fmax(largest, fabs(read(row[f])));
-      for (int other = kWarp / 2; other > 0; other /= 2) largest = fmax(largest, shuffle_xor(largest, other));
-      int exponent = 0;
-      if (largest > 0) frexp(largest, &exponent);
-      const Sum half = ldexp(Sum{1}, -exponent / 2), rest = ldexp(Sum{1}, -exponent + exponent / 2);  // 2^-exponent may be inf
+      const RowRange<Sum> range(row, d);
+      const Sum half = range.half, rest = range.rest;
       Sum square = 0;
       for (std::int64_t f = lane; f < d; f += kWarp) {
         const Sum x = read(row[f]) * half * rest;
         square += x * x;
       }
       for (int other = kWarp / 2; other > 0; other /= 2) square += shuffle_xor(square, other);
-      const bool zero = largest == 0;
+      const bool zero = range.largest == 0;
       const Sum length = zero ? Sum{0} : 1 / sqrt(square);
       inverse = kLater || zero ? length : Sum{1};
       inverse_norm = length * half * rest;
@@ -56,10 +52,8 @@ __global__ void __launch_bounds__(kTileThreads) prepare_rows_kernel(const Source
 template <class E, class Source>
 cudaError_t prepare(const void* rows, bool normalize, const ContrastiveSizes& sizes, const ContrastivePrepared<E>& out,
                     cudaStream_t stream) {
-  const std::int64_t wanted = sizes.n_tiles * kTile / (kTileThreads / kWarp);
-  const auto blocks = static_cast<unsigned>(wanted < 65536 ? wanted : 65536);
-  return launch(prepare_rows_kernel<E, Source>, dim3(blocks), kTileThreads, 0, stream, static_cast<const Source*>(rows), sizes,
-                normalize, out);
+  return launch(prepare_rows_kernel<E, Source>, grid_for(sizes.n_tiles * kTile, kTileThreads / kWarp, 65536), kTileThreads, 0, stream,
+                static_cast<const Source*>(rows), sizes, normalize, out);
 }
 
 }  // namespace

@@ -26,4 +26,21 @@ __device__ inline void write(float x, std::uint16_t& out) { out = to_bf16(x); }
 __device__ inline void write(float x, float& out) { out = x; }
 __device__ inline void write(double x, double& out) { out = x; }
 
+// A warp: the power of two that brings the largest of d elements to 1/2 .. 1, in two factors since it may itself be inf; 1 for
+// a row of zeros, largest 0.
+template <class Sum>
+struct RowRange {
+  Sum largest = 0, half, rest;
+
+  template <class Source>
+  __device__ RowRange(const Source* row, std::int64_t d) {
+    for (std::int64_t f = threadIdx.x % kWarp; f < d; f += kWarp) largest = fmax(largest, fabs(read(row[f])));
+    for (int other = kWarp / 2; other > 0; other /= 2) largest = fmax(largest, shuffle_xor(largest, other));
+    int exponent = 0;
+    if (largest > 0) frexp(largest, &exponent);
+    half = ldexp(Sum{1}, -exponent / 2);
+    rest = ldexp(Sum{1}, -exponent + exponent / 2);
+  }
+};
+
 }  // namespace clustercl

@@ -41,5 +41,8 @@ inline std::int64_t blocks_for(std::int64_t count, int threads, std::int64_t mos
   const std::int64_t wanted = (count + threads - 1) / threads;
   return wanted < most ? wanted : most;
 }
+inline dim3 grid_for(std::int64_t count, int threads, std::int64_t most) {
+  return dim3(static_cast<unsigned>(blocks_for(count, threads, most)));
+}
 
 }  // namespace clustercl
