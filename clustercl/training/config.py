@@ -1,6 +1,7 @@
 """The configuration of a run: what each stage does, as nested frozen settings.
 
-`resolve` builds one from a preset, a TOML file, `--set KEY=VALUE` and options, each overruling those before it.
+`resolve` builds one from a preset, a TOML file, `--set KEY=VALUE` and options, each overruling those before it. The
+file may hold what one method has of its own, as in [methods.mae.pretrain]; the others do not see it.
 """
 
 import tomllib
@@ -13,7 +14,7 @@ from clustercl.data.split import parse_fold
 from clustercl.data.task import Task
 from clustercl.errors import UsageError
 from clustercl.models.settings import ModelSettings
-from clustercl.training.overrides import flatten, nested, parse_assignment, plain, rebuild
+from clustercl.training.overrides import flatten, nested, parse_assignment, plain, rebuild, require_known
 from clustercl.training.settings import (
     AutoencoderSettings,
     ClusterSettings,
@@ -23,6 +24,7 @@ from clustercl.training.settings import (
 )
 
 PRECISIONS = ("auto", "32", "16", "bf16")
+OF_METHODS = ("autoencoder", "cluster", "pretrain", "finetune")  # sections of which a method may have its own settings
 
 
 @dataclass(frozen=True)
@@ -83,32 +85,67 @@ def require_fitting(config: Config, task: Task) -> None:
 
 
 def resolve(
-    task: str, preset: str = "default", toml_path: Path | str | None = None, sets: Sequence[str] = (), **overrides
+    task: str,
+    preset: str = "default",
+    toml_path: Path | str | None = None,
+    sets: Sequence[str] = (),
+    own: bool = True,
+    **overrides,
 ) -> Config:
-    """The configuration for a task: preset, overruled by a TOML file, then `sets` ("data.size=128"), then `overrides`
-    (options of the command line by their configuration key; None is not given).
+    """The configuration for a task: preset, overruled by a TOML file, by what the file says of the method alone (not
+    without `own`), then `sets` ("data.size=128"), then `overrides` (options of the command line by their configuration
+    key; None is not given).
 
     UsageError on an unknown key (naming the nearest known one), a value of the wrong kind, or a bad file.
     """
+    common, of_methods = _read(task, preset, toml_path)
+    try:
+        given = {}
+        for assignment in sets:
+            key, value = parse_assignment(assignment)
+            if key in ("task", "preset"):
+                raise UsageError(f"--set {assignment}: {key} is chosen with --{key}")
+            given[key] = value
+        given |= {key: value for key, value in overrides.items() if value is not None}
+        method = str((common | given).get("method", Config.method))
+        return Config.from_dict(nested(common | (of_methods.get(method, {}) if own else {}) | given))
+    except UsageError as error:
+        error.joint = toml_path is None  # a file may differ between machines
+        raise
+
+
+def settings_of_methods(task: str, preset: str, toml_path: Path | str | None) -> dict[str, dict]:
+    """What a TOML file says of single methods: a dotted key and a value, by method. Errors as `resolve`."""
+    return _read(task, preset, toml_path)[1]
+
+
+def _read(task: str, preset: str, toml_path: Path | str | None) -> tuple[dict, dict[str, dict]]:
+    """Settings of a preset and a file by their dotted keys, for all methods and by method."""
     from clustercl.training.presets import PRESETS
 
     if (task, preset) not in PRESETS:
         known = ", ".join(sorted({f"{name}/{size}" for name, size in PRESETS}))
         raise UsageError(f"there is no preset {preset!r} for task {task!r}, wanted one of {known}")
-    values = flatten({"task": task, "preset": preset} | PRESETS[task, preset])
-    if toml_path is not None:
-        values |= flatten(_read_toml(Path(toml_path), task, preset))
-    try:
-        for assignment in sets:
-            key, value = parse_assignment(assignment)
-            if key in ("task", "preset"):
-                raise UsageError(f"--set {assignment}: {key} is chosen with --{key}")
-            values[key] = value
-        values |= {key: value for key, value in overrides.items() if value is not None}
-        return Config.from_dict(nested(values))
-    except UsageError as error:
-        error.joint = toml_path is None  # a file may differ between machines
-        raise
+    content = {} if toml_path is None else _read_toml(Path(toml_path), task, preset)
+    of_methods = _of_methods(content.pop("methods", {}), toml_path)
+    return flatten({"task": task, "preset": preset} | PRESETS[task, preset]) | flatten(content), of_methods
+
+
+def _of_methods(content, path: Path | str | None) -> dict[str, dict]:
+    """The tables [methods.NAME.SECTION] of a file. All of them are looked at, whichever method runs."""
+    from clustercl.methods import METHODS
+
+    if not isinstance(content, dict) or not all(isinstance(own, dict) for own in content.values()):
+        raise UsageError(f"--config: {path}: methods holds a section for each method, as in [methods.mae.pretrain]")
+    for name, own in content.items():
+        if name not in METHODS:
+            raise UsageError(f"--config: {path}: [methods.{name}]: wanted one of {', '.join(METHODS)}")
+        for key in flatten(own):
+            if key.partition(".")[0] not in OF_METHODS:
+                raise UsageError(f"--config: {path}: [methods.{name}] {key}: a method may have settings of its own in "
+                                 f"{', '.join(OF_METHODS)}, all else is the same for all")  # fmt: skip
+            require_known(Config, key)
+    return {name: flatten(own) for name, own in content.items()}
 
 
 def _read_toml(path: Path, task: str, preset: str) -> dict:

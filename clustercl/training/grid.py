@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clustercl.errors import UsageError
 from clustercl.methods import METHODS
-from clustercl.training.config import Config, resolve
+from clustercl.training.config import Config, resolve, settings_of_methods
 from clustercl.training.graph import needed
 from clustercl.training.overrides import require_known
 
@@ -73,17 +73,19 @@ class Grid:
                        for method in self.methods):  # fmt: skip
                 raise UsageError(f"{option}: none of the methods {', '.join(self.methods)} uses this setting")
 
-    def config(self, cell: Cell) -> Config:
-        """The validating and the testing cases are the same for every seed; which of the rest are labelled is not."""
-        found = resolve(self.task, self.preset, self.toml_path, [*self.sets, *cell.variant], method=cell.method,
+    def config(self, cell: Cell, own: bool = True) -> Config:
+        """The validating and the testing cases are the same for every seed; which of the rest are labelled is not.
+        `own`: with what the TOML file says of the method alone."""
+        found = resolve(self.task, self.preset, self.toml_path, [*self.sets, *cell.variant], own, method=cell.method,
                         label_fraction=cell.label_fraction, fold=cell.fold, seed=cell.seed)  # fmt: skip
         # Not a function of the seeds: another process, or another day, may compare others in the same folder.
         return found if found.split_seed >= 0 else replace(found, split_seed=0)
 
     def shared(self) -> dict:
-        """What all cells have in common, as plain values."""
-        content = self.config(Cell(self.methods[0], self.label_fractions[0], "", self.seeds[0])).to_dict()
-        return {key: value for key, value in content.items() if key not in CELL_KEYS} | {"folds": self.folds}
+        """What all cells have in common, and what single methods have of their own, as plain values."""
+        first = Cell(self.methods[0], self.label_fractions[0], "", self.seeds[0])
+        content = {key: value for key, value in self.config(first, own=False).to_dict().items() if key not in CELL_KEYS}
+        return content | {"folds": self.folds, "methods": settings_of_methods(self.task, self.preset, self.toml_path)}
 
     @property
     def fold_names(self) -> list[str]:

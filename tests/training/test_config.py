@@ -6,7 +6,7 @@ import pytest
 
 from clustercl.data.task import get_task
 from clustercl.errors import UsageError
-from clustercl.training.config import Config, require_fitting, resolve
+from clustercl.training.config import Config, require_fitting, resolve, settings_of_methods
 from clustercl.training.presets import PRESETS
 from clustercl.training.toml import to_toml
 
@@ -102,6 +102,39 @@ def test_wrong_files_and_presets_are_refused(tmp_path):
     (tmp_path / "heart.toml").write_text('task = "heart"')
     with pytest.raises(UsageError, match="is for task 'heart'"):
         resolve("skin", "tiny", tmp_path / "heart.toml")
+
+
+def test_a_file_gives_one_method_settings_of_its_own(tmp_path):
+    toml = tmp_path / "mine.toml"
+    toml.write_text(
+        "[pretrain]\nlr = 1e-3\n[methods.mae]\npretrain.lr = 4e-3\n[methods.byol.pretrain]\nmomentum = 0.9\n"
+    )
+    lr = {method: resolve("skin", "tiny", toml, method=method).pretrain.lr for method in ("mae", "byol", "simclr")}
+    assert lr == {"mae": 4e-3, "byol": 1e-3, "simclr": 1e-3}
+    assert resolve("skin", "tiny", toml, ["method=byol"]).pretrain.momentum == 0.9
+    assert resolve("skin", "tiny", toml, ["pretrain.lr=2e-3"], method="mae").pretrain.lr == 2e-3
+    assert resolve("skin", "tiny", toml, own=False, method="mae").pretrain.lr == 1e-3
+    assert settings_of_methods("skin", "tiny", toml) == {
+        "mae": {"pretrain.lr": 4e-3},
+        "byol": {"pretrain.momentum": 0.9},
+    }
+
+
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        ("methods = 3", "methods holds a section for each method"),
+        ("[methods]\nlr = 3", "methods holds a section for each method"),
+        ("[methods.mea.pretrain]\nlr = 3", r"\[methods.mea\]: wanted one of pseudo-class"),
+        ("[methods.mae.pretrain]\nlrr = 3", "no setting pretrain.lrr: did you mean pretrain.lr"),
+        ("[methods.mae.data]\nsize = 64", "data.size: a method may have settings of its own in autoencoder, "),
+        ("[methods.mae]\nseed = 4", "seed: a method may have"),
+    ],
+)
+def test_wrong_settings_of_methods_are_refused_whichever_runs(text, sentence, tmp_path):
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(UsageError, match=sentence):
+        resolve("skin", "tiny", tmp_path / "bad.toml", method="simclr")
 
 
 @pytest.mark.parametrize(("task", "preset"), PRESETS)
