@@ -27,9 +27,7 @@ Contrastive<T> input_of(const Tensor& rows, const Tensor& image, const std::opti
                         const Tensor& temperature, const std::string& same_class, std::int64_t ignore_label, bool normalize,
                         std::int64_t first, std::int64_t count, const std::optional<Tensor>& level_weight, double* weights) {
   const std::int64_t n = rows.size(0);
-  STD_TORCH_CHECK(0 <= first && 0 < count && first + count <= n, "contrastive_loss: first and count must name rows of ", n,
-                  ", got ", first, " and ", count);
-  STD_TORCH_CHECK(temperature.dim() == 0, "contrastive_loss: temperature must have no dimension, got ", temperature.dim());
+  require_anchors(n, first, count, temperature);
   const double t = *static_cast<const double*>(torch::stable::to(temperature, ScalarType::Double).data_ptr());
   STD_TORCH_CHECK(t > 0 && t < HUGE_VAL, "contrastive_loss: temperature must be a positive number, got ", t);
   const SameClass mode = same_class_of(same_class);
@@ -49,7 +47,7 @@ std::tuple<Tensor, Tensor> contrastive_loss(const Tensor& rows, const Tensor& im
                                             const std::string& same_class, std::int64_t ignore_label, bool normalize,
                                             std::int64_t first, std::int64_t count, bool /*tf32*/,
                                             const std::optional<Tensor>& level_weight) {
-  STD_TORCH_CHECK(rows.dim() == 2, "contrastive_loss: rows must be (n, d), got ", rows.dim(), " dimensions");
+  require_rows(rows);
   const Tensor x = wide(rows);
   const std::int64_t anchors = count < 0 ? x.size(0) : count;
   Tensor loss = torch::stable::new_empty(x, {anchors}), lse = torch::stable::new_empty(x, {anchors});
@@ -71,12 +69,11 @@ std::tuple<Tensor, Tensor> contrastive_loss_backward(const Tensor& grad_loss, co
                                                      const Tensor& temperature, const std::string& same_class,
                                                      std::int64_t ignore_label, bool normalize, std::int64_t first,
                                                      bool /*tf32*/, const std::optional<Tensor>& level_weight) {
-  STD_TORCH_CHECK(rows.dim() == 2, "contrastive_loss: rows must be (n, d), got ", rows.dim(), " dimensions");
+  require_rows(rows);
   const Tensor x = wide(rows);
   const Tensor g = torch::stable::contiguous(torch::stable::to(grad_loss, x.scalar_type()));
   const Tensor saved = torch::stable::contiguous(lse);
-  STD_TORCH_CHECK(g.dim() == 1 && saved.dim() == 1 && g.size(0) == saved.size(0) && saved.scalar_type() == x.scalar_type(),
-                  "contrastive_loss: grad_loss and lse must be one number per anchor, as the forward pass gave them");
+  require_saved(g, saved, x.scalar_type());
   Tensor grad_rows = torch::stable::new_empty(x, {x.size(0), x.size(1)});
   double grad_temperature = 0;
   const auto backward = [&]<class T>(T) {

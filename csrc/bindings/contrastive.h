@@ -16,6 +16,24 @@ inline SameClass same_class_of(const std::string& name) {
   return SameClass::ignore;
 }
 
+inline void require_rows(const torch::stable::Tensor& rows) {
+  STD_TORCH_CHECK(rows.dim() == 2, "contrastive_loss: rows must be (n, d), got ", rows.dim(), " dimensions");
+}
+
+inline void require_anchors(std::int64_t n, std::int64_t first, std::int64_t count, const torch::stable::Tensor& temperature) {
+  STD_TORCH_CHECK(0 <= first && 0 < count && first + count <= n, "contrastive_loss: first and count must name rows of ", n,
+                  ", got ", first, " and ", count);
+  STD_TORCH_CHECK(temperature.dim() == 0, "contrastive_loss: temperature must have no dimension, got ", temperature.dim());
+}
+
+// sums: the type in which the forward pass gave lse.
+inline void require_saved(const torch::stable::Tensor& grad_loss, const torch::stable::Tensor& lse,
+                          torch::headeronly::ScalarType sums) {
+  STD_TORCH_CHECK(grad_loss.dim() == 1 && lse.dim() == 1 && grad_loss.size(0) == lse.size(0) && lse.scalar_type() == sums &&
+                      grad_loss.is_cpu() == lse.is_cpu() && grad_loss.get_device_index() == lse.get_device_index(),
+                  "contrastive_loss: grad_loss and lse must be one number per anchor, as the forward pass gave them");
+}
+
 // levels: 0 for ids of shape (n,), else (levels, n).
 inline const std::int64_t* per_row(const torch::stable::Tensor& ids, const char* name, std::int64_t n, int levels = 0) {
   STD_TORCH_CHECK(ids.scalar_type() == torch::headeronly::ScalarType::Long && ids.is_contiguous() &&

@@ -15,13 +15,6 @@ namespace {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-torch::stable::Device device_of(const Tensor& x) {
-  using torch::headeronly::DeviceType;
-  return x.is_cuda() ? torch::stable::Device(DeviceType::CUDA, x.get_device_index()) : torch::stable::Device(DeviceType::CPU);
-}
-
-bool together(const Tensor& x, const Tensor& y) { return y.is_cuda() && x.get_device_index() == y.get_device_index(); }
-
 CudaPrecision precision_of(const Tensor& rows, bool tf32) {
   switch (rows.scalar_type()) {
     case ScalarType::BFloat16: return CudaPrecision::bf16;
@@ -45,9 +38,7 @@ struct Input {
       : rows(torch::stable::contiguous(x)),
         temperature(torch::stable::to(t, ScalarType::Double, std::nullopt, device_of(x))) {
     const std::int64_t n = x.size(0);
-    STD_TORCH_CHECK(0 <= first && 0 < count && first + count <= n, "contrastive_loss: first and count must name rows of ", n,
-                    ", got ", first, " and ", count);
-    STD_TORCH_CHECK(t.dim() == 0, "contrastive_loss: temperature must have no dimension, got ", t.dim());
+    require_anchors(n, first, count, t);
     for (const Tensor* ids : {&image, pseudo_class ? &*pseudo_class : &image})
       STD_TORCH_CHECK(together(x, *ids), "contrastive_loss: image and pseudo_class must be on the device of rows");
     const SameClass mode = same_class_of(same_class);
@@ -71,7 +62,7 @@ std::tuple<Tensor, Tensor> contrastive_loss_cuda(const Tensor& rows, const Tenso
                                                  const std::string& same_class, std::int64_t ignore_label, bool normalize,
                                                  std::int64_t first, std::int64_t count, bool tf32,
                                                  const std::optional<Tensor>& level_weight) {
-  STD_TORCH_CHECK(rows.dim() == 2, "contrastive_loss: rows must be (n, d), got ", rows.dim(), " dimensions");
+  require_rows(rows);
   const torch::stable::accelerator::DeviceGuard guard(rows.get_device_index());
   const cudaStream_t stream = current_stream(rows.get_device_index());
   const std::int64_t anchors = count < 0 ? rows.size(0) : count;
@@ -89,14 +80,13 @@ std::tuple<Tensor, Tensor> contrastive_loss_backward_cuda(const Tensor& grad_los
                                                           const Tensor& temperature, const std::string& same_class,
                                                           std::int64_t ignore_label, bool normalize, std::int64_t first,
                                                           bool tf32, const std::optional<Tensor>& level_weight) {
-  STD_TORCH_CHECK(rows.dim() == 2, "contrastive_loss: rows must be (n, d), got ", rows.dim(), " dimensions");
+  require_rows(rows);
   const torch::stable::accelerator::DeviceGuard guard(rows.get_device_index());
   const cudaStream_t stream = current_stream(rows.get_device_index());
   const ScalarType sums = type_of_sums(rows);
   const Tensor g = torch::stable::contiguous(torch::stable::to(grad_loss, sums)), saved = torch::stable::contiguous(lse);
-  STD_TORCH_CHECK(g.dim() == 1 && saved.dim() == 1 && g.size(0) == saved.size(0) && saved.scalar_type() == sums &&
-                      together(rows, g) && together(rows, saved),
-                  "contrastive_loss: grad_loss and lse must be one number per anchor, as the forward pass gave them");
+  require_saved(g, saved, sums);
+  STD_TORCH_CHECK(together(rows, saved), "contrastive_loss: grad_loss and lse must be on the device of rows");
   const Input input(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, g.size(0), tf32,
                     level_weight);
   const bool half = rows.scalar_type() == ScalarType::Half;

@@ -21,6 +21,16 @@ inline cudaStream_t current_stream(std::int32_t device_index) {
   return static_cast<cudaStream_t>(stream);
 }
 
+inline torch::stable::Device device_of(const torch::stable::Tensor& x) {
+  using torch::headeronly::DeviceType;
+  return x.is_cuda() ? torch::stable::Device(DeviceType::CUDA, x.get_device_index()) : torch::stable::Device(DeviceType::CPU);
+}
+
+// Whether y is on the GPU on which x is.
+inline bool together(const torch::stable::Tensor& x, const torch::stable::Tensor& y) {
+  return y.is_cuda() && x.get_device_index() == y.get_device_index();
+}
+
 inline void check_cuda(cudaError_t error, const char* op) {
   STD_TORCH_CHECK(error == cudaSuccess, op, ": ", cudaGetErrorString(error));
 }

@@ -25,7 +25,7 @@ Tensor rows_of(const Tensor& x, Metric metric, cudaStream_t stream) {
 
 Tensor pairwise_distances_cuda_op(const Tensor& x, const Tensor& y, const std::string& metric_name) {
   const Metric metric = checked_metric(x, y, metric_name);
-  STD_TORCH_CHECK(x.get_device_index() == y.get_device_index(), "pairwise_distances: y must be on the device of x");
+  STD_TORCH_CHECK(together(x, y), "pairwise_distances: y must be on the device of x");
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
   const cudaStream_t stream = current_stream(x.get_device_index());
   const Tensor a = rows_of(x, metric, stream), b = rows_of(y, metric, stream);
