@@ -15,9 +15,12 @@ from clustercl.cli import options
 def command(task: str, preset: str, toml_path: Path | None, sets: tuple[str, ...]):
     """Print every setting with its value and what it means, as TOML that --config reads.
 
+    They are those of one training: what a file says in [methods.NAME.SECTION] counts for --set method=NAME.
+
     \b
-    Example:
+    Examples:
       clustercl config --task heart > heart.toml
+      clustercl config --task skin --config docs/results/skin/config.toml --set method=mae
     """
     from clustercl.training.config import resolve
     from clustercl.training.toml import to_toml
