@@ -13,7 +13,7 @@ from clustercl.errors import DataError, UsageError
 from clustercl.files import read_json
 from clustercl.report.comparison import write_comparison
 from clustercl.training import pipeline
-from clustercl.training.compare import Place, _remember, _require_same, compare
+from clustercl.training.compare import compare
 from clustercl.training.config import resolve
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.grid import Cell, Grid, parse_shard, parse_vary, part_of
@@ -72,18 +72,20 @@ def test_a_setting_is_varied_for_the_methods_that_use_it(grid):
     assert parse_vary(["pretrain.tree_cuts=[1,2], [3,4]"]) == (("pretrain.tree_cuts", ("[1,2]", "[3,4]")),)
 
 
-def test_methods_keep_settings_of_their_own(tmp_path, skin):
+def test_methods_keep_settings_of_their_own(grid, tmp_path, skin, capsys):
     toml, out = tmp_path / "c.toml", tmp_path / "out"
     toml.write_text("[pretrain]\nlr = 1e-3\n[methods.mae.pretrain]\nlr = 4e-3\n")
     found = Grid("skin", "tiny", ("mae", "simclr"), toml_path=toml)
     assert [found.config(cell).pretrain.lr for cell in found.cells()[::2]] == [4e-3, 1e-3]
-    # What is kept of a folder is the same whichever methods come first, and another value for one of them is told.
+    # What is kept of a folder is the same whichever methods come first, and another value for any of them is told.
     assert found.shared() == Grid("skin", "tiny", ("simclr",), toml_path=toml).shared()
-    _remember(found, out, Place(skin))
-    _require_same(Grid("skin", "tiny", ("simclr",), toml_path=toml), out, Place(skin))
+    one = grid(("scratch",), (1.0,), toml_path=toml)
+    compare(one, out, skin, devices=CPU)
+    compare(one, out, skin, devices=CPU)
+    assert "finished before, skipped" in capsys.readouterr().err
     toml.write_text("[pretrain]\nlr = 1e-3\n[methods.mae.pretrain]\nlr = 2e-3\n")
     with pytest.raises(UsageError, match=r"config.methods.mae.pretrain.lr was 0.004, is 0.002"):
-        _require_same(Grid("skin", "tiny", ("simclr",), toml_path=toml), out, Place(skin))
+        compare(one, out, skin, devices=CPU)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +257,7 @@ def test_folds_test_every_case_once(grid, skin, tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
-from clustercl.training.compare import Place, _remember, _require_same, compare
+from clustercl.training.compare import compare
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.grid import Grid
 
