@@ -7,7 +7,6 @@
 #include <tuple>
 
 namespace clustercl {
-
 namespace {
 
 using torch::headeronly::ScalarType;

@@ -1,55 +1,16 @@
 // torch.ops.clustercl.contrastive_loss and its backward on CUDA: rows of any strides and floating dtype.
 #if CLUSTERCL_WITH_CUDA
-#include "../kernels/contrastive_cuda.h"
-
 #include <optional>
 #include <string>
 #include <tuple>
 
-#include "contrastive.h"
-#include "cuda.h"
+#include "contrastive_input_cuda.h"
 
 namespace clustercl {
 namespace {
 
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
-
-CudaPrecision precision_of(const Tensor& rows, bool tf32) {
-  switch (rows.scalar_type()) {
-    case ScalarType::BFloat16: return CudaPrecision::bf16;
-    case ScalarType::Half: return CudaPrecision::half_as_tf32;
-    case ScalarType::Float: return tf32 ? CudaPrecision::tf32 : CudaPrecision::tf32x3;
-    default:
-      STD_TORCH_CHECK(rows.scalar_type() == ScalarType::Double,
-                      "contrastive_loss: rows must be float64, float32, bfloat16 or float16");
-      return CudaPrecision::fma;
-  }
-}
-
-// Keeps alive what the kernels read. The temperature is left on the device: its value is not looked at, so that nothing waits.
-struct Input {
-  Tensor rows, temperature;
-  ContrastiveCuda in;
-
-  Input(const Tensor& x, const Tensor& image, const std::optional<Tensor>& pseudo_class, const Tensor& t,
-        const std::string& same_class, std::int64_t ignore_label, bool normalize, std::int64_t first, std::int64_t count,
-        bool tf32, const std::optional<Tensor>& level_weight)
-      : rows(torch::stable::contiguous(x)),
-        temperature(torch::stable::to(t, ScalarType::Double, std::nullopt, device_of(x))) {
-    const std::int64_t n = x.size(0);
-    require_anchors(n, first, count, t);
-    for (const Tensor* ids : {&image, pseudo_class ? &*pseudo_class : &image})
-      STD_TORCH_CHECK(together(x, *ids), "contrastive_loss: image and pseudo_class must be on the device of rows");
-    const SameClass mode = same_class_of(same_class);
-    double weights[kMaxLevels] = {};
-    const int levels = levels_of(level_weight, pseudo_class, mode, n, weights);
-    in = {precision_of(x, tf32), rows.data_ptr(), n, x.size(1), per_row(image, "image", n),
-          pseudo_class ? per_row(*pseudo_class, "pseudo_class", n, levels) : nullptr, ignore_label, mode,
-          static_cast<const double*>(temperature.data_ptr()), normalize, first, count, levels, {}};
-    for (int level = 0; level < levels; ++level) in.level_weight[level] = weights[level];
-  }
-};
 
 Tensor workspace(const Tensor& like, std::int64_t bytes) { return torch::stable::new_empty(like, {bytes}, ScalarType::Byte); }
 
@@ -66,8 +27,8 @@ std::tuple<Tensor, Tensor> contrastive_loss_cuda(const Tensor& rows, const Tenso
   const torch::stable::accelerator::DeviceGuard guard(rows.get_device_index());
   const cudaStream_t stream = current_stream(rows.get_device_index());
   const std::int64_t anchors = count < 0 ? rows.size(0) : count;
-  const Input input(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, anchors, tf32,
-                    level_weight);
+  const ContrastiveInput input(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, anchors, tf32,
+                               level_weight);
   Tensor loss = torch::stable::new_empty(rows, {anchors}, type_of_sums(rows));
   Tensor lse = torch::stable::new_empty(rows, {anchors}, type_of_sums(rows));
   const Tensor work = workspace(rows, contrastive_forward_workspace(input.in));
@@ -87,8 +48,8 @@ std::tuple<Tensor, Tensor> contrastive_loss_backward_cuda(const Tensor& grad_los
   const Tensor g = torch::stable::contiguous(torch::stable::to(grad_loss, sums)), saved = torch::stable::contiguous(lse);
   require_saved(g, saved, sums);
   STD_TORCH_CHECK(together(rows, saved), "contrastive_loss: grad_loss and lse must be on the device of rows");
-  const Input input(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, g.size(0), tf32,
-                    level_weight);
+  const ContrastiveInput input(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, g.size(0), tf32,
+                               level_weight);
   const bool half = rows.scalar_type() == ScalarType::Half;
   Tensor grad_rows = torch::stable::new_empty(rows, {rows.size(0), rows.size(1)}, half ? sums : rows.scalar_type());
   Tensor by_temperature = torch::stable::new_empty(input.temperature, {});
