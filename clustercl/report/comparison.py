@@ -88,5 +88,5 @@ def figure(lines: Sequence[Line]) -> bytes:
     axes.set_xscale("log")
     axes.set_xticks(shares, [f"{share:g}" for share in shares])
     axes.minorticks_off()
-    axes.legend(fontsize=7.5, frameon=False)
+    axes.legend(fontsize=7.5, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))  # beside, where it hides nothing
     return png(drawing)
