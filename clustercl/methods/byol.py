@@ -1,7 +1,8 @@
 """BYOL: no negatives at all; one view predicts the other's embedding by a slowly following copy of the network.
 
 Source: Grill et al., "Bootstrap Your Own Latent", NeurIPS 2020: symmetric loss, predictor with batch norm, the copy's
-momentum rising from 0.996 to 1 along half a cosine. Ours: the head is that of the contrastive methods.
+momentum rising from 0.996 to 1 along half a cosine. Ours: the head is that of the contrastive methods, and both views
+pass the predictor's batch norm together.
 """
 
 import copy
