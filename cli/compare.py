@@ -60,6 +60,7 @@ def command(
       clustercl compare --task heart --data MMWHS --methods simclr,pseudo-class,mae --seeds 0,1,2 --out runs/heart
       clustercl compare --task skin --data ISIC2017 --methods pseudo-class --vary cluster.n_clusters=5,10,20,50
     """
+    from clustercl.evaluation.comparison import finished_methods
     from clustercl.report.comparison import write_comparison
     from clustercl.training.compare import compare
     from clustercl.training.grid import Grid, parse_vary
@@ -69,8 +70,9 @@ def command(
                 _numbers("--seeds", seeds, int), toml_path, (*own_sets, *sets), parse_vary(vary))  # fmt: skip
     compared = list(dict.fromkeys(cell.name for cell in grid.cells()))
     baseline = baseline or ("simclr" if "simclr" in compared else compared[0])
-    if baseline not in compared:
-        raise click.UsageError(f"--baseline: {baseline!r} is not compared, wanted one of {', '.join(compared)}")
+    known = list(dict.fromkeys([*compared, *finished_methods(out)]))
+    if baseline not in known:
+        raise click.UsageError(f"--baseline: {baseline!r} is not compared, wanted one of {', '.join(known)}")
 
     def write() -> tuple[str | None, str | None]:
         other = None

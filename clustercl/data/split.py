@@ -160,7 +160,8 @@ def _fold(groups: set[str], fold: str, seed: int, given: bool) -> set[str]:
     """The groups of one fold: every n-th in the seeded order."""
     number, parts = parse_fold(fold)
     if given:
-        raise UsageError(f"--fold {fold}: the data name their own splits: remove those, or leave --fold out")
+        raise UsageError(f"--fold {fold}: the data name their own splits: give the training data alone, of ISIC its "
+                         "training folder, or leave folds out")  # fmt: skip
     if len(groups) < max(3, parts):
         raise DataError(f"--fold {fold}: wanted at least {max(3, parts)} labelled groups, there are {len(groups)}")
     return set(sorted(groups, key=lambda group: _rank(seed, f"fold/{group}"))[number - 1 :: parts])

@@ -72,6 +72,17 @@ def is_of(folder: Path, data: Path) -> bool:
         return False
 
 
+def finished_methods(out: Path) -> list[str]:
+    """Names, as tables have them, of the methods with a finished cell below out/runs."""
+    found = []
+    for path in sorted(Path(out).glob("runs/*/*/cell.json")):
+        try:
+            found.append(read_json(path)["method"])
+        except (ValueError, KeyError, TypeError):
+            continue  # `collect` tells it
+    return list(dict.fromkeys(found))
+
+
 def collect(out: Path, folder: str = "evaluation", data: Path | None = None) -> list[Row]:
     """The rows of every finished cell below out/runs; with `data` only of those that were tested on them.
 

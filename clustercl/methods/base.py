@@ -38,7 +38,8 @@ class Method(nn.Module):
     `pretrains`: whether stage 3 runs; without it fine-tuning starts from the weights `start` names, "autoencoder" or
     "random". `needs_clusters`, `needs_groups`: what `label` wants to be known. `one_of_a_class`: batches hold one unit
     of each label. `validates`: whether the loss of held-out units tells a better encoder from a worse one.
-    `own_settings`: keys of the section `pretrain` that only some methods use, and this one does.
+    `projects`: whether it has embeddings, `projection_dim` long. `own_settings`: keys of the section `pretrain` that
+    only some methods use, and this one does.
     `settings`: the configuration's `pretrain` section, `projection_dim` the length of embeddings.
     """
 
@@ -47,6 +48,7 @@ class Method(nn.Module):
     needs_groups = False
     one_of_a_class = False
     validates = True
+    projects = True
     own_settings: tuple[str, ...] = ()
     start = "random"
     parts = 1  # of the batch that pass through the encoder one after another, see in_parts

@@ -19,6 +19,7 @@ from clustercl.models.unet import UNet
 class MaskedAutoEncoder(Method):
     """`settings.mask_share` of the cells of `settings.mask_cell` pixels or voxels a side are hidden, of every view."""
 
+    projects = False
     own_settings = ("mask_share", "mask_cell")
 
     def __init__(self, encoder: Encoder, settings, projection_dim: int):

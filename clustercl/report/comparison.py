@@ -32,8 +32,21 @@ def write_comparison(
     """results.csv, table.md and figure.png of all finished cells below out/runs, and the table; methods in `order`,
     then those that it does not name. `folder`: of the metrics within a run; `data`: what they must be of.
 
-    None, and no table, before the baseline has a finished cell.
+    None, and no table, before the baseline has a finished cell. Where other processes finish cells meanwhile it is
+    written again: whoever writes last has all of them.
     """
+    while True:
+        before = _cells(out)
+        table = _write(out, baseline, folder, suffix, order, data)
+        if _cells(out) == before:
+            return table
+
+
+def _cells(out: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in Path(out).glob("runs/*/*/cell.json")}
+
+
+def _write(out: Path, baseline: str, folder: str, suffix: str, order: Sequence[str], data: Path | None) -> str | None:
     place = {name: number for number, name in enumerate(order)}
     rows = sorted(collect(out, folder, data), key=lambda row: place.get(row.method, len(place)))
     if not rows:

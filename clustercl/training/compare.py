@@ -10,14 +10,16 @@ from pathlib import Path
 from clustercl.data.cases import Case, find_cases
 from clustercl.data.check import check_data
 from clustercl.data.copies import also_among
+from clustercl.data.findings import Row
 from clustercl.data.groups import read_groups
 from clustercl.data.split import make_split
 from clustercl.data.task import get_task
-from clustercl.errors import DataError, UsageError
+from clustercl.errors import DataError, RunError, UsageError
 from clustercl.evaluation.comparison import is_of, remember_data
-from clustercl.files import read_json, write_json
+from clustercl.files import read_json, require_writable, write_json
 from clustercl.methods import METHODS
 from clustercl.progress import say
+from clustercl.training.config import require_fitting
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.evaluate import evaluate_run
 from clustercl.training.grid import Cell, Grid, part_of
@@ -75,13 +77,16 @@ def compare(
     cells = grid.cells()
     own = part_of(cells, shard)
     place = Place(data, unlabelled, list_csv, labels, groups, test_data)
-    source = place.source()
+    source, task = place.source(), get_task(grid.task, labels)
     for cell in cells:
-        grid.config(cell)
+        require_fitting(grid.config(cell), task)
         if METHODS[cell.method].needs_groups and groups is None and not source.is_demo:
             raise UsageError(
                 f"method {cell.method} compares with true groups: name a table of them with --groups F.csv"
             )
+    if RunFolder(out).exists():
+        raise RunError(f"{out}: is a run of clustercl train, wanted a folder for a comparison: choose another --out")
+    require_writable(out)
     if source.is_demo:
         place = _demo(out, grid.task, test_data)
     _require_same(grid, out, place)
@@ -149,23 +154,28 @@ def _require_possible(grid: Grid, cells: Sequence[Cell], place: Place) -> None:
     task = get_task(grid.task, place.labels)
     found = find_cases(task, place.data, place.unlabelled, place.list_csv)
     for config in {(cell.label_fraction, cell.fold, cell.seed): grid.config(cell) for cell in cells}.values():
-        make_split(found, task, config.split_seed, config.label_fraction, config.fold, label_seed=config.seed)
-    if any(METHODS[cell.method].needs_groups for cell in cells):
-        read_groups(place.groups, [case.id for case in found])
+        split = make_split(found, task, config.split_seed, config.label_fraction, config.fold, label_seed=config.seed)
+        if place.groups is not None:  # also where no method needs it yet: the folder remembers the table
+            read_groups(place.groups, split.train + split.unlabelled)
     if place.test_data is not None:
         others = [case for case in find_cases(task, place.test_data) if case.label is not None]
         if not others:
             raise DataError(f"{place.test_data}: holds no case with a label, so there is nothing to compare with")
-        _require_unseen(found, others, task, place.test_data)
+        files = {str(file) for case in others for file in (case.image, case.label)}
+        # Each by itself: what would make a bad training set, its splits too, may well be tested on.
+        report = check_data(task, [replace(case, split=None) for case in others])
+        if errors := [problem.sentence for problem in report.errors if str(problem.file) in files]:
+            raise DataError(f"--test-data: {errors[0]}" + (f" (and {len(errors) - 1} more)" if errors[1:] else ""))
+        _require_unseen(found, others, report.rows, task, place.test_data)
 
 
-def _require_unseen(learnt: Sequence[Case], others: Sequence[Case], task, folder: Path) -> None:
+def _require_unseen(learnt: Sequence[Case], others: Sequence[Case], rows: Sequence[Row], task, folder: Path) -> None:
     """DataError where an image of other data is one of those that networks learn from, by its file or its values."""
     files = {os.path.realpath(case.image) for case in learnt}
     seen = [case.image for case in others if os.path.realpath(case.image) in files]
     if not seen:
-        rows = check_data(task, [replace(case, label=None) for case in (*learnt, *others)]).rows
-        seen = [row.file for row in also_among(rows[len(learnt) :], rows[: len(learnt)])]
+        own = check_data(task, [replace(case, label=None) for case in learnt]).rows
+        seen = [row.file for row in also_among(rows, own)]
     if seen:
         raise DataError(
             f"--test-data {folder}: {len(seen)} of its images are among those of --data, --list or --unlabelled, such "
@@ -180,5 +190,9 @@ def _demo(out: Path, task: str, test_data: Path | None) -> Place:
     folder = out / "demo_data"
     if not folder.is_dir():
         say(f"no --data given: writing demo data to {folder}")
-        write_demo(folder, task)
+        try:
+            write_demo(folder, task)
+        except DataError:
+            if not folder.is_dir():  # else another part of the comparison was faster
+                raise
     return Place(folder, [folder / "unlabelled"], groups=folder / "kinds.csv", test_data=test_data)

@@ -144,7 +144,10 @@ def _of_methods(content, path: Path | str | None) -> dict[str, dict]:
             if key.partition(".")[0] not in OF_METHODS:
                 raise UsageError(f"--config: {path}: [methods.{name}] {key}: a method may have settings of its own in "
                                  f"{', '.join(OF_METHODS)}, all else is the same for all")  # fmt: skip
-            require_known(Config, key)
+            try:
+                require_known(Config, key)
+            except UsageError as error:
+                raise UsageError(f"--config: {path}: [methods.{name}]: {error}") from None
     return {name: flatten(own) for name, own in content.items()}
 
 
@@ -155,6 +158,9 @@ def _read_toml(path: Path, task: str, preset: str) -> dict:
         raise UsageError(f"--config: {path} cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"--config: {path} is not TOML: {error}") from error
+    if isinstance(content.get("method"), dict):
+        raise UsageError(f"--config: {path}: [method]: settings of single methods are in [methods.NAME.SECTION], as in "
+                         "[methods.mae.pretrain]")  # fmt: skip
     for key, chosen in (("task", task), ("preset", preset)):
         if content.get(key, chosen) != chosen:
             raise UsageError(f"--config: {path} is for {key} {content[key]!r}, this run is for {chosen!r}")

@@ -9,10 +9,12 @@ from clustercl.errors import UsageError
 from clustercl.methods import METHODS
 from clustercl.training.config import Config, resolve, settings_of_methods
 from clustercl.training.graph import needed
-from clustercl.training.overrides import require_known
+from clustercl.training.overrides import parse_assignment, require_known
 
+# By section of the configuration, or by a key that one stage alone uses.
 STAGE_OF = {"autoencoder": "autoencoder", "cluster": "clusters", "pretrain": "pretrain", "finetune": "finetune",
-            "evaluation": "evaluation"}  # by section of the configuration  # fmt: skip
+            "evaluation": "evaluation",
+            "model.code_dim": "autoencoder", "model.projection_dim": "pretrain"}  # fmt: skip
 CELL_KEYS = ("method", "label_fraction", "fold", "seed")  # what cells of one comparison differ in
 
 
@@ -64,11 +66,17 @@ class Grid:
             raise UsageError(f"--seeds: wanted whole numbers from 0 on, got {min(self.seeds)}")
         if self.folds < 1:
             raise UsageError(f"--folds: wanted a number from 1 on, got {self.folds}")
+        for text in self.sets:
+            key, value = parse_assignment(text)
+            if key in CELL_KEYS:
+                raise UsageError(f"--set {key}={value}: has an option of its own, --{key.replace('_', '-')}s")
         for key, values in self.vary:
             option = f"--vary {key}={','.join(values)}"
             require_known(Config, key)
             if key in CELL_KEYS:
                 raise UsageError(f"{option}: {key} has an option of its own, --{key.replace('_', '-')}s")
+            if key == "split_seed":
+                raise UsageError(f"{option}: others would test, so compare each split in a folder of its own")
             if not any(self._uses(Cell(method, self.label_fractions[0], "", self.seeds[0]), key)
                        for method in self.methods):  # fmt: skip
                 raise UsageError(f"{option}: none of the methods {', '.join(self.methods)} uses this setting")
@@ -112,11 +120,16 @@ class Grid:
     def _uses(self, cell: Cell, key: str) -> bool:
         """Whether a setting changes what this cell computes."""
         section, _, name = key.rpartition(".")
-        if section not in STAGE_OF:
+        stage = STAGE_OF.get(key, STAGE_OF.get(section))
+        if stage is None:
             return True
         method = METHODS[cell.method]
-        if STAGE_OF[section] not in needed(self.config(cell)):
+        if stage not in needed(self.config(cell)):
             return False
+        if section == "cluster" and method.one_of_a_class:  # groups of its own, of the features alone
+            return name in ("feature", "whiten")
+        if name == "projection_dim":
+            return method.projects
         if name == "recluster_epochs":
             return method.can_cluster_again()
         of_some = {own for other in METHODS.values() for own in other.own_settings}

@@ -27,6 +27,9 @@ def test_table_files_and_another_folder(tmp_path, capsys, monkeypatch):
     with Image.open(out / "figure.png") as picture:
         assert picture.format == "PNG"
     assert (out / "results.csv").read_text().startswith("method,label_fraction,fold,seed,case,dice,jaccard,hd95")
+    # What is finished there may be the baseline of methods that join it.
+    assert run([*words, "--label-fractions", "1", "--methods", "pseudo-class", "--baseline", "scratch"]) == 0
+    assert "to scratch" in capsys.readouterr().out
     # A part without the baseline has rows, and no table yet.
     part = [*words, "--label-fractions", "1", "--methods", "scratch,simclr", "--shard", "1/2", "--out", "part"]
     assert run(part) == 0

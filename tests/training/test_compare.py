@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from clustercl.errors import DataError, UsageError
+from clustercl.errors import DataError, RunError, UsageError
 from clustercl.files import read_json
+from clustercl.report import comparison as reports
 from clustercl.report.comparison import write_comparison
 from clustercl.training import pipeline
 from clustercl.training.compare import compare
@@ -66,6 +67,11 @@ def test_a_setting_is_varied_for_the_methods_that_use_it(grid):
         ("pretrain.temperature", "0.5", {"simclr", "pseudo-class-tree", "g-simclr"}),
         ("pretrain.recluster_epochs", "2", {"pseudo-class-tree"}),
         ("pretrain.lr", "0.1", {*methods}),
+        ("cluster.n_clusters", "5", {"pseudo-class-tree"}),  # g-simclr has groups of its own
+        ("cluster.linkage", "average", {"pseudo-class-tree"}),
+        ("cluster.whiten", "0.1", {"pseudo-class-tree", "g-simclr"}),
+        ("model.code_dim", "8", {"pseudo-class-tree", "g-simclr"}),
+        ("model.projection_dim", "8", {*methods} - {"mae"}),
     ):
         cells = grid(methods, (1.0,), vary=parse_vary([f"{key}={value}"])).cells()
         assert {cell.method for cell in cells if cell.variant} == users, key
@@ -99,6 +105,8 @@ def test_methods_keep_settings_of_their_own(grid, tmp_path, skin, capsys):
         ({"folds": 0}, "--folds: wanted a number from 1 on, got 0"),
         ({"vary": (("temperature", ("1",)),)}, "there is no setting temperature: did you mean pretrain.temperature"),
         ({"vary": (("seed", ("1", "2")),)}, "--vary seed=1,2: seed has an option of its own, --seeds"),
+        ({"vary": (("split_seed", ("1", "2")),)}, "--vary split_seed=1,2: others would test"),
+        ({"sets": ("label_fraction=0.5",)}, "--set label_fraction=0.5: has an option of its own, --label-fractions"),
         (
             {"methods": ("simclr",), "vary": (("cluster.n_clusters", ("5",)),)},
             "--vary cluster.n_clusters=5: none of the methods simclr uses this setting",
@@ -117,6 +125,10 @@ def test_errors_of_any_cell_come_before_the_first_run(grid, skin, tmp_path):
         (grid(methods=("scratch", "oracle-class")), "name a table of them with --groups"),
         (grid(vary=parse_vary(["cluster.n_clusters=4,none"])), "cluster.n_clusters"),
         (grid(sets=("finetune.stps=3",)), "did you mean finetune.steps"),
+        (
+            grid(vary=parse_vary(["pretrain.view_scale=1,0.01"])),
+            "pretrain.view_scale: wanted . or more pixels per axis",
+        ),
     ):
         with pytest.raises(UsageError, match=message):
             compare(wrong, out, skin, devices=CPU)
@@ -132,13 +144,18 @@ def test_errors_of_any_cell_come_before_the_first_run(grid, skin, tmp_path):
 def test_what_a_later_cell_would_miss_is_told_before_the_first_run(grid, skin, make_skin, tmp_path):
     out, table = tmp_path / "out", tmp_path / "kinds.csv"
     table.write_text("id,group\nsomebody,1\n")
+    spoilt = make_skin(tmp_path / "spoilt", labelled=3, first=70)
+    mask = sorted(spoilt.rglob("*_segmentation.png"))[0]
+    mask.write_bytes(mask.read_bytes()[:40])
     nowhere, plain = tmp_path / "nowhere", make_skin(tmp_path / "plain", labelled=0, first=50) / "unlabelled"
     both = grid(("scratch", "oracle-class"))
     for wrong, given, error, message in (
         (grid(), {"test_data": nowhere}, DataError, "nowhere: no such folder"),
         (grid(), {"test_data": plain}, DataError, "plain/unlabelled: holds no case with a label"),
         (both, {"groups": nowhere}, DataError, "nowhere: wanted a CSV file"),
-        (both, {"groups": table}, DataError, "names none of the 12 images"),
+        (both, {"groups": table}, DataError, r"names none of the \d+ images that are trained on"),
+        (grid(), {"groups": table}, DataError, "kinds.csv: names none of the"),  # which the folder would remember
+        (grid(), {"test_data": spoilt}, DataError, f"--test-data: .*{mask.name}"),
         (grid(label_fractions=(1.0, 0.01)), {}, UsageError, "--label-fraction 0.01: of . labelled training cases"),
     ):
         with pytest.raises(error, match=message):
@@ -148,6 +165,28 @@ def test_what_a_later_cell_would_miss_is_told_before_the_first_run(grid, skin, m
     with pytest.raises(UsageError, match="--unlabelled needs --data or --list"):
         compare(grid(), out, unlabelled=[plain], devices=CPU)
     assert not out.exists()
+
+
+def test_groups_of_test_cases_alone_are_told_before_the_first_run(grid, skin, tmp_path):
+    out = tmp_path / "out"
+    compare(grid(("scratch",), (1.0,)), out, skin, devices=CPU)
+    (split,) = (read_json(path) for path in out.glob("runs/*/*/split.json"))
+    table = tmp_path / "kinds.csv"
+    table.write_text("id,group\n" + "".join(f"{case},1\n" for case in split["test"] + split["validation"]))
+    with pytest.raises(DataError, match=r"kinds\.csv: names none of the"):
+        compare(grid(("oracle-class",), (1.0,)), out, skin, groups=table, devices=CPU)
+    assert not (out / "runs" / "oracle-class").exists()
+
+
+def test_places_that_cannot_hold_a_comparison(grid, skin, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    train(grid().config(grid().cells()[0]), tmp_path / "run", skin, devices=CPU, quiet=True)
+    held = sorted(path.name for path in (tmp_path / "run").iterdir())
+    for out, message in (("file", "file: is a file, wanted a folder"), ("run", "run: is a run of clustercl train")):
+        with pytest.raises(RunError, match=message):
+            compare(grid(), tmp_path / out, skin, devices=CPU)
+    assert (tmp_path / "file").read_text() == "mine"
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == held
 
 
 def test_nothing_is_tested_on_what_it_learnt_from(grid, skin, make_skin, tmp_path):
@@ -347,6 +386,37 @@ def test_demo_data_are_written_once(grid, tmp_path):
     assert (out / "demo_data" / "kinds.csv").is_file()
     assert len(list(out.glob("runs/oracle-class/*/cell.json"))) == 2
     assert not list(out.glob("runs/*/*/demo_data"))
+
+
+def test_another_part_may_be_faster_with_the_demo_data(grid, tmp_path, monkeypatch):
+    from clustercl.data import demo
+
+    out, real = tmp_path / "out", demo.write_demo
+
+    def slower(folder, *rest):
+        real(folder, *rest)  # the other part's
+        return real(folder, *rest)
+
+    monkeypatch.setattr(demo, "write_demo", slower)
+    compare(grid(("scratch",), (1.0,)), out, devices=CPU)
+    assert (out / "demo_data" / "kinds.csv").is_file() and list(out.glob("runs/scratch/*/cell.json"))
+
+
+def test_the_table_has_cells_that_end_while_it_is_written(grid, skin, tmp_path, monkeypatch):
+    out, chosen = tmp_path / "out", grid(("scratch", "simclr"), (1.0,))
+    compare(chosen, out, skin, devices=CPU)
+    cell, aside = next(out.glob("runs/simclr/*/cell.json")), tmp_path / "cell.json"
+    cell.rename(aside)
+    real = reports.markdown
+
+    def while_another_part_ends(*words):
+        if aside.is_file():
+            aside.rename(cell)
+        return real(*words)
+
+    monkeypatch.setattr(reports, "markdown", while_another_part_ends)
+    assert "| simclr |" in write_comparison(out, "scratch")
+    assert "simclr," in (out / "results.csv").read_text()
 
 
 def test_the_split_is_the_same_for_all_seeds_and_the_labelled_cases_are_not(skin, tmp_path, tiny):

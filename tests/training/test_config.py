@@ -126,8 +126,9 @@ def test_a_file_gives_one_method_settings_of_its_own(tmp_path):
         ("methods = 3", "methods holds a section for each method"),
         ("[methods]\nlr = 3", "methods holds a section for each method"),
         ("[methods.mea.pretrain]\nlr = 3", r"\[methods.mea\]: wanted one of pseudo-class"),
-        ("[methods.mae.pretrain]\nlrr = 3", "no setting pretrain.lrr: did you mean pretrain.lr"),
+        ("[methods.mae.pretrain]\nlrr = 3", r"\[methods.mae\]: there is no setting pretrain.lrr: did you mean"),
         ("[methods.mae.data]\nsize = 64", "data.size: a method may have settings of its own in autoencoder, "),
+        ("[method.mae.pretrain]\nlr = 3", r"settings of single methods are in \[methods.NAME.SECTION\]"),
         ("[methods.mae]\nseed = 4", "seed: a method may have"),
     ],
 )
