@@ -58,7 +58,7 @@ def command(
     Examples:
       clustercl compare --task skin --data ISIC2017 --unlabelled PH2 --preset tiny
       clustercl compare --task heart --data MMWHS --methods simclr,pseudo-class,mae --seeds 0,1,2 --out runs/heart
-      clustercl compare --task skin --data ISIC2017 --methods pseudo-class --vary cluster.n_clusters=5,10,20,50
+      clustercl compare --task skin --data ISIC2017 --methods pseudo-class --vary cluster.n_clusters=5,20 --out runs/k
     """
     from clustercl.evaluation.comparison import finished_methods
     from clustercl.report.comparison import write_comparison
