@@ -8,9 +8,12 @@ import sys
 import time
 
 import pytest
+import torch
 
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.files import read_json
+from clustercl.methods import METHODS
+from clustercl.methods.base import Method
 from clustercl.report import comparison as reports
 from clustercl.report.comparison import write_comparison
 from clustercl.training import pipeline
@@ -241,6 +244,34 @@ def test_a_whole_comparison_shares_stages_and_changes_nothing_by_it(grid, skin, 
     assert write_comparison(out, "simclr", "evaluation_test_data", "_test_data", data=third)
     with open(out / "results_test_data.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == 6 * 2
+
+
+def test_methods_differ_by_their_idea_alone(grid, skin, tmp_path, monkeypatch):
+    """The same encoder at the start, the same views of the same units at every step, as many steps."""
+    seen, real = {}, Method.forward
+
+    def noted(method, views, labels, seeds):
+        if method.training:
+            weights = [value.detach().clone() for value in method.encoder.parameters()]
+            seen.setdefault(type(method), []).append((weights, views.clone(), seeds.clone()))
+        return real(method, views, labels, seeds)
+
+    monkeypatch.setattr(Method, "forward", noted)
+    methods = tuple(name for name, kind in METHODS.items() if kind.pretrains)
+    table = tmp_path / "kinds.csv"
+    table.write_text("id,group\n" + "".join(f"ISIC_{number:07d},{number % 2}\n" for number in range(8)))
+    chosen = grid(methods, (1.0,))
+    compare(chosen, tmp_path / "out", skin, [skin / "unlabelled"], groups=table, devices=CPU)
+    first = seen[METHODS["simclr"]]
+    assert len(first) == chosen.config(chosen.cells()[0]).pretrain.steps and len(methods) >= 9
+    assert not torch.equal(first[0][1], first[1][1])
+    for name in methods:
+        other = seen[METHODS[name]]
+        assert len(other) == len(first), name
+        assert all(torch.equal(a, b) for a, b in zip(other[0][0], first[0][0], strict=True)), name
+        if not METHODS[name].one_of_a_class:  # whose idea is another order
+            for (_, views, seeds), (_, wanted, of_units) in zip(other, first, strict=True):
+                assert torch.equal(views, wanted) and torch.equal(seeds, of_units), name
 
 
 def test_a_network_that_was_trained_on_by_hand_is_measured_again(grid, skin, tmp_path, capsys):
