@@ -21,14 +21,15 @@ from clustercl.progress import say
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/gpu"
-# Programs of csrc/tests with the words that keep their checks to one kind of products, and what compute-sanitizer looks
-# for in them. Whether its race and initialisation checks follow bulk copies and wgmma nobody has tried: those kernels
-# are checked for accesses beyond an array alone.
+# Programs of csrc/tests with the words that keep their checks to one kind of products or to few, and what
+# compute-sanitizer looks for in them. Whether its race and initialisation checks follow bulk copies and wgmma nobody has
+# tried: those kernels are checked for accesses beyond an array alone.
 CHECKED = (
     ("test_contrastive_cuda", "mma", ("memcheck", "racecheck", "initcheck")),
     ("test_contrastive_cuda", "wgmma", ("memcheck",)),
     ("test_pairwise_cuda", None, ("memcheck", "racecheck", "initcheck")),
-    ("test_linkage_cuda", None, ("memcheck", "racecheck", "initcheck")),
+    ("test_linkage_cuda", "few", ("memcheck", "racecheck", "initcheck")),
+    ("test_linkage_cuda", "wgmma", ("memcheck",)),
 )
 STEP_SECONDS = 240
 BUILD_SECONDS = 480

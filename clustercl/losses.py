@@ -58,7 +58,7 @@ def pseudo_class_nt_xent(
     pseudo_class = check_pseudo_class(pseudo_class, b, embeddings, level_weight)
     if b < 2:
         raise ValueError(f"pseudo_class_nt_xent: embeddings must hold at least 2 images, got {b} of {views} views")
-    image = torch.arange(b, device=embeddings.device).repeat(views)
+    image = _per_row(torch.arange(b, device=embeddings.device), views)
     per_row = _per_row(pseudo_class, views)
     rows = _loss_of_rows(embeddings, image, per_row, temperature, same_class, ignore_label, normalize, level_weight)
     return _scaled(_reduce(rows, reduction), temperature, base_temperature)
@@ -123,7 +123,7 @@ class PseudoClassNTXentLoss(nn.Module):
             )
         b = check_embeddings(embeddings, views, self.check_finite)
         pseudo_class = check_pseudo_class(pseudo_class, b, embeddings, self.level_weight)
-        image = torch.arange(b, device=embeddings.device).repeat(views)
+        image = _per_row(torch.arange(b, device=embeddings.device), views)
         image = torch.cat([image + process * b for process in range(world_size())])
         everything = gather_rows(embeddings, "embeddings")
         given = gather_flags(pseudo_class is not None, embeddings.device)
@@ -160,9 +160,12 @@ def _loss_of_rows(
     )
 
 
-def _per_row(pseudo_class: Tensor | None, views: int) -> Tensor | None:
+def _per_row(of_image: Tensor | None, views: int) -> Tensor | None:
     """Of images (b,) or (b, levels) to that of rows, view-major."""
-    return None if pseudo_class is None else pseudo_class.repeat(views, *[1] * (pseudo_class.dim() - 1))
+    if of_image is None:
+        return None
+    # As repeat() does, which takes the host twice as long: on a GPU the loss waits for it.
+    return of_image.expand(views, *of_image.shape).reshape(views * len(of_image), *of_image.shape[1:])
 
 
 def _reduce(rows: Tensor, reduction: str) -> Tensor:

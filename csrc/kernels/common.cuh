@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <tuple>
 
 #if defined(CLUSTERCL_SIMT)
 #include "simt.h"
@@ -30,6 +31,13 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, int threads, std::s
   return simt::run(grid, threads, shared, [=] { kernel(arguments...); });
 }
 
+// A grid of blocks that wait for each other: here one, since the executor runs them one after the other.
+template <class... Parameters, class... Arguments>
+cudaError_t launch_together(void (*kernel)(Parameters...), int threads, std::size_t shared, cudaStream_t stream,
+                            Arguments... arguments) {
+  return launch(kernel, dim3(1), threads, shared, stream, arguments...);
+}
+
 template <class T>
 T* shared_memory() {
   return static_cast<T*>(simt::shared());
@@ -48,6 +56,24 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, int threads, std::s
   }
   kernel<<<grid, threads, shared, stream>>>(arguments...);
   return cudaGetLastError();
+}
+
+// A block for each multiprocessor, all at once, which may wait for each other.
+template <class... Parameters, class... Arguments>
+cudaError_t launch_together(void (*kernel)(Parameters...), int threads, std::size_t shared, cudaStream_t stream,
+                            Arguments... arguments) {
+  int device = 0, blocks = 0;
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) error = cudaDeviceGetAttribute(&blocks, cudaDevAttrMultiProcessorCount, device);
+  if (error != cudaSuccess) return error;
+  std::tuple<Parameters...> held(arguments...);
+  return std::apply(
+      [&](auto&... each) {
+        void* pointers[] = {&each...};
+        return cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)),
+                                           dim3(static_cast<unsigned>(threads)), pointers, shared, stream);
+      },
+      held);
 }
 
 // The block's dynamic shared memory, aligned to 16 bytes.

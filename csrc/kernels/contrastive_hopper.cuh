@@ -8,16 +8,27 @@
 
 namespace clustercl {
 
-constexpr int kHopperRows = 128;       // of a block: two groups of warps, 64 each
-constexpr int kHopperCluster = 2;      // blocks that share what they load
-constexpr int kHopperFeatures = 512;   // most features: the rows of a block stay in shared memory
+constexpr int kHopperFeatures = 512;   // most numbers of a row: those of a block stay in shared memory
 constexpr std::int32_t kPadding = -1;  // the key of columns that are not there
 constexpr double kLog2OfE = 1.4426950408889634;
 
-// rows: prepared ones, whole clusters of blocks; chunks: of 64 features.
+// How rows are multiplied. f16x3: each number as a sum of two of float16, 22 digits of it, by three products; what is left out is
+// of the order of float32's own rounding.
+enum class HopperType { bf16, f16, f16x3 };
+__host__ __device__ constexpr bool is_half(HopperType type) { return type != HopperType::bf16; }
+__host__ __device__ constexpr bool is_split(HopperType type) { return type == HopperType::f16x3; }
+constexpr int kSplitFeatures = 128;  // a row that is split holds the first parts of so many features, then the second parts
+
+// rows: prepared ones, whole clusters of blocks; chunks: of 64 numbers; padded: features, with zeros behind them.
 struct HopperSizes {
-  std::int64_t n, d, rows, chunks, first, count;
+  std::int64_t n, d, rows, chunks, padded, first, count;
 };
+
+// Which number of a prepared row is (the first part of) feature f; the second part lies kSplitFeatures further on.
+template <HopperType kType>
+__host__ __device__ inline std::int64_t number_of(std::int64_t f) {
+  return is_split(kType) ? f / kSplitFeatures * 2 * kSplitFeatures + f % kSplitFeatures : f;
+}
 
 // Of two columns: what a lane wants of them in one read.
 struct alignas(16) ForwardColumns {
@@ -48,7 +59,8 @@ struct HopperTables {
   std::int32_t *image, *label, *head, *first;
   std::int64_t size;  // a power of two
   std::int32_t *image_slot, *label_slot, *link;
-  std::uint32_t *unsorted, *sorted;  // keys
+  std::uint32_t *unsorted, *sorted, other;  // keys, and what is added to those of rows that are no anchors
+  int sorted_bits;
   std::int32_t* rows;                // 0, 1, ...
   void* sorting;
   std::size_t sorting_bytes;
@@ -61,7 +73,10 @@ struct HopperWork {
 };
 
 HopperWork hopper_work_in(Parts& parts, const HopperSizes& sizes);
-inline bool hopper_half(const ContrastiveCuda& in) { return in.precision != CudaPrecision::bf16; }
+inline HopperType hopper_type(const ContrastiveCuda& in) {
+  if (in.precision == CudaPrecision::bf16) return HopperType::bf16;
+  return in.precision == CudaPrecision::tf32x3 ? HopperType::f16x3 : HopperType::f16;
+}
 
 // Fills work.rows.
 cudaError_t prepare_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperWork& work, cudaStream_t stream);
@@ -116,14 +131,14 @@ __device__ inline Range range_of(double temperature, bool normalize) {
 }
 
 // A number as the products' type and back, in the lower 16 bits.
-template <bool kHalf>
+template <HopperType kType>
 __device__ inline std::uint32_t element_bits(float x) {
-  if constexpr (!kHalf) return to_bf16(x);
+  if constexpr (!is_half(kType)) return to_bf16(x);
   return to_f16(x);
 }
-template <bool kHalf>
+template <HopperType kType>
 __device__ inline float element_value(std::uint32_t bits) {
-  if constexpr (!kHalf) return as_float(bits << 16);
+  if constexpr (!is_half(kType)) return as_float(bits << 16);
   float x;
   asm("cvt.f32.f16 %0, %1;" : "=f"(x) : "h"(static_cast<std::uint16_t>(bits)));
   return x;
@@ -134,18 +149,22 @@ struct SpreadRow {
   static constexpr int kChunks = kHopperFeatures / kSwizzledFeatures;
   float at[kChunks][2];
 };
-template <bool kHalf>
+template <HopperType kType>
 __device__ inline SpreadRow spread_row(const HopperRows& rows, const HopperSizes& sizes, std::int64_t i) {
   SpreadRow out;
 #pragma unroll
-  for (int c = 0; c < SpreadRow::kChunks; ++c) {
-    std::uint32_t two = 0;
-    if (c < sizes.chunks)
-      two = *reinterpret_cast<const std::uint32_t*>(
-          rows.units + swizzled(i, kSwizzledFeatures * c + 2 * (threadIdx.x % kWarp), sizes.chunks));
-    out.at[c][0] = element_value<kHalf>(two & 0xffffu);
-    out.at[c][1] = element_value<kHalf>(two >> 16);
-  }
+  for (int c = 0; c < SpreadRow::kChunks; ++c)
+    for (int e = 0; e < 2; ++e) out.at[c][e] = 0;
+#pragma unroll
+  for (int c = 0; c < SpreadRow::kChunks; ++c)
+    for (int part = 0; part <= is_split(kType); ++part) {
+      const std::int64_t f = kSwizzledFeatures * c + 2 * (threadIdx.x % kWarp);
+      if (f >= sizes.padded) continue;
+      const std::uint32_t two = *reinterpret_cast<const std::uint32_t*>(
+          rows.units + swizzled(i, number_of<kType>(f) + part * kSplitFeatures, sizes.chunks));
+      out.at[c][0] += element_value<kType>(two & 0xffffu);
+      out.at[c][1] += element_value<kType>(two >> 16);
+    }
   return out;
 }
 // In base 2, of the rows at two places whose product is `product`; the same bits whichever comes first.

@@ -8,10 +8,13 @@
 // that, so that one of both is under way while weights are computed. Where similarities lie within a narrow range,
 //   w_ij = 2^s (a_i + a_j),  a = g 2^-lse (contrastive_hopper_weights_cuda.cu)
 // costs one exponential, else two. Rows that are no anchors, and columns, have a = 0. Blocks without an anchor see anchors alone.
+// Where rows are split in two parts, weights are too. Matrix instructions cut their sums off instead of rounding them, which adds
+// up: a tile's are then made afresh and added by plain additions.
 // contrastive_hopper_finish_cuda.cu has what comes then. Deterministic: no atomics, one order of everything.
 #include "contrastive_hopper.h"
 
 #if CLUSTERCL_HOPPER
+#include "contrastive_hopper.cuh"
 #include "hopper_ring.cuh"
 
 namespace clustercl {
@@ -54,14 +57,17 @@ struct Weigher {
 
 #endif
 
-// kParts: of kFeatures features, of which a block sums up one.
-template <bool kHalf, int kColumns, int kFeatures, int kParts>
+// kParts: of kFeatures numbers, of which a block sums up one.
+template <HopperType kType, int kColumns, int kFeatures, int kParts>
 __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCluster)
     hopper_backward_kernel(HopperSizes sizes, HopperRows rows, RowWeights weights, const double* temperature, bool normalize,
                            float* pull) {
 #if defined(CLUSTERCL_SM90A)
   extern __shared__ __align__(1024) unsigned char hopper_shared[];
   using Layout = HopperLayout<kColumns, kFeatures, kParts, BackwardColumns>;
+  constexpr bool kHalf = is_half(kType), kSplit = is_split(kType);
+  constexpr int kSummed = kSplit ? kSplitFeatures : kFeatures;  // features
+  static_assert(!kSplit || kFeatures == 2 * kSplitFeatures);
   const HopperShared<Layout> shared(hopper_shared);
   shared.begin();
   constexpr std::int64_t kCluster = kHopperRows * kHopperCluster;
@@ -72,7 +78,7 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
   const int part = blockIdx.y;
   if (threadIdx.x < kGroupThreads) {
     keep_registers<kLoadRegisters>();
-    load_tiles<kKept>(shared, rows.units, row, weights.columns, tiles, part);
+    load_tiles<kKept>(shared, rows.units, row, rows.units, weights.columns, tiles, part);
   } else {
     want_registers<kSumRegisters>();
     const int group = shuffle(static_cast<int>(threadIdx.x) / kGroupThreads, 0) - 1;
@@ -85,10 +91,12 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
       weigher.weight[h] = weights.weight[own + 8 * h];
       weigher.key[h] = rows.key[own + 8 * h];
     }
-    float out[kFeatures / 2], s[kColumns / 2];
+    float out[kSummed / 2], s[kColumns / 2];
+    [[maybe_unused]] float of_tile[kSummed / 2];  // where rows are split
     std::uint32_t w[kColumns / 16][4];
+    [[maybe_unused]] std::uint32_t w_rest[kColumns / 16][4];
 #pragma unroll
-    for (int k = 0; k < kFeatures / 2; ++k) out[k] = 0;
+    for (int k = 0; k < kSummed / 2; ++k) out[k] = 0;
     // Slots of the part that is summed up, where others come before it, and those of the others.
     constexpr int kOthers = Layout::kSlots - kKept;
     Place<kOthers> loaded, done;
@@ -101,7 +109,16 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
         wait_for(shared.full + first + place.at, place.parity);
         begin_products();
         slot = first + place.at;
-        multiply_rows<kHalf, kColumns, kFeatures>(s, units, shared.ring + slot * kHopperSlot, k, k == 0);
+        const unsigned char *const rows_of_part = units + k * (kFeatures / kSwizzledFeatures) * kSwizzledTile * 2,
+                                   *const columns_of_part = shared.ring + slot * kHopperSlot;
+        if constexpr (kSplit) {
+          constexpr int kTiles = kSplitFeatures / kSwizzledFeatures, kRest = kTiles * kSwizzledTile * 2, kRestOfColumns = kTiles * kColumns * 128;
+          multiply_rows<kHalf, kColumns, kSplitFeatures>(s, rows_of_part + kRest, columns_of_part, k == 0);
+          multiply_rows<kHalf, kColumns, kSplitFeatures>(s, rows_of_part, columns_of_part + kRestOfColumns, false);
+          multiply_rows<kHalf, kColumns, kSplitFeatures>(s, rows_of_part, columns_of_part, false);
+        } else {
+          multiply_rows<kHalf, kColumns, kFeatures>(s, rows_of_part, columns_of_part, k == 0);
+        }
         commit_products();
         place.next();
       };
@@ -145,14 +162,36 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
         for (int a = 0; a < 4; ++a) {
           const int at = 8 * k + 4 * (a / 2) + 2 * (a % 2);
           w[k][a] = pack_two<kHalf>(s[at], s[at + 1]);
+          if constexpr (kSplit)
+            w_rest[k][a] = pack_two<kHalf>(s[at] - element_value<kType>(w[k][a] & 0xffffu),
+                                           s[at + 1] - element_value<kType>(w[k][a] >> 16));
         }
     };
     const auto begin_sum = [&](int slot) {
       begin_products();
       const std::uint64_t b = descriptor(shared.ring + slot * kHopperSlot, kColumns * 128, 1024);
+      if constexpr (kSplit) {
+        constexpr int kRest = kSplitFeatures / kSwizzledFeatures * kColumns * 128;
 #pragma unroll
-      for (int k = 0; k < kColumns / 16; ++k) Wgmma<kHalf, kFeatures>::of_features(out, w[k], b + k * 2048 / 16);
+        for (int k = 0; k < kColumns / 16; ++k) Wgmma<kHalf, kSummed>::of_features(of_tile, w_rest[k], b + k * 2048 / 16, k == 0);
+#pragma unroll
+        for (int k = 0; k < kColumns / 16; ++k)
+          Wgmma<kHalf, kSummed>::of_features(of_tile, w[k], b + (kRest + k * 2048) / 16, false);
+#pragma unroll
+        for (int k = 0; k < kColumns / 16; ++k) Wgmma<kHalf, kSummed>::of_features(of_tile, w[k], b + k * 2048 / 16, false);
+      } else {
+#pragma unroll
+        for (int k = 0; k < kColumns / 16; ++k) Wgmma<kHalf, kSummed>::of_features(out, w[k], b + k * 2048 / 16, false);
+      }
       commit_products();
+    };
+    const auto end_sum = [&] {
+      if constexpr (kSplit) {
+        after_wait(of_tile);
+#pragma unroll
+        for (int k = 0; k < kSummed / 2; ++k) out[k] += of_tile[k];
+      }
+      release_summed();
     };
     wait_for(shared.own_full, 0);
     int slot = begin_tile();
@@ -161,28 +200,43 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
     weigh(0, [] {});
     round();
     for (int tile = 1; tile * kColumns < columns; ++tile) {
-      const int next = begin_tile();
-      begin_sum(slot);
-      if constexpr (kKept > 0) {
-        wait_products<2>();
-        release_other();
-      }
-      wait_products<1>();
-      // The sums of the last tile end about when half of the weights are there, and free its slot.
-      weigh(tile, [&] {
+      if constexpr (kSplit) {
+        // Of sums, weights and products in one lane registers hold two: the other group fills the wait of this one.
+        begin_sum(slot);
+        const int next = begin_tile();
+        wait_products<kParts>();
+        end_sum();
+        if constexpr (kKept > 0) {
+          wait_products<1>();
+          release_other();
+        }
         wait_products<0>();
-        release_summed();
-      });
+        weigh(tile, [] {});
+        slot = next;
+      } else {
+        const int next = begin_tile();
+        begin_sum(slot);
+        if constexpr (kKept > 0) {
+          wait_products<2>();
+          release_other();
+        }
+        wait_products<1>();
+        // The sums of the last tile end about when half of the weights are there, and free its slot.
+        weigh(tile, [&] {
+          wait_products<0>();
+          end_sum();
+        });
+        slot = next;
+      }
       round();
-      slot = next;
     }
     begin_sum(slot);
     wait_products<0>();
-    release_summed();
-    constexpr std::int64_t pitch = Layout::kChunks * kSwizzledFeatures;
-    float* const to_pull = pull + (row + first_row()) * pitch + part * kFeatures + 2 * static_cast<int>(threadIdx.x % 4);
+    end_sum();
+    constexpr std::int64_t pitch = kParts * kSummed;
+    float* const to_pull = pull + (row + first_row()) * pitch + part * kSummed + 2 * static_cast<int>(threadIdx.x % 4);
 #pragma unroll
-    for (int c = 0; c < kFeatures / 8; ++c)
+    for (int c = 0; c < kSummed / 8; ++c)
 #pragma unroll
       for (int h = 0; h < 2; ++h)
         *reinterpret_cast<float2*>(to_pull + 8 * h * pitch + 8 * c) = make_float2(out[4 * c + 2 * h], out[4 * c + 2 * h + 1]);
@@ -205,26 +259,27 @@ Work work_in(Parts& parts, const HopperSizes& sizes) {
   out.weights.lse = parts.take<float>(sizes.rows);
   out.weights.columns = parts.take<BackwardColumns>(sizes.rows / 2);
   out.weights.unit = parts.take<float>(1);
-  out.pull = parts.take<float>(sizes.rows * sizes.chunks * kSwizzledFeatures);
+  out.pull = parts.take<float>(sizes.rows * sizes.padded);
   out.along = parts.take<double>(sizes.n);
   return out;
 }
 
-template <bool kHalf, int kColumns, int kFeatures, int kParts>
+template <HopperType kType, int kColumns, int kFeatures, int kParts>
 cudaError_t sum_up(const ContrastiveCuda& in, const HopperSizes& sizes, const Work& work, cudaStream_t stream) {
   using Layout = HopperLayout<kColumns, kFeatures, kParts, BackwardColumns>;
   const dim3 grid(static_cast<unsigned>(sizes.rows / kHopperRows), kParts);
-  return launch(hopper_backward_kernel<kHalf, kColumns, kFeatures, kParts>, grid, kHopperThreads, Layout::kBytes, stream, sizes,
+  return launch(hopper_backward_kernel<kType, kColumns, kFeatures, kParts>, grid, kHopperThreads, Layout::kBytes, stream, sizes,
                 work.prepared.rows, work.weights, in.temperature, in.normalize, work.pull);
 }
 
-template <bool kHalf>
+template <HopperType kType>
 cudaError_t run(const ContrastiveCuda& in, const HopperSizes& sizes, const Work& work, const float* lse, const float* grad_loss,
                 void* grad_rows, double* grad_temperature, cudaStream_t stream) {
   cudaError_t error = weigh_hopper(in, sizes, work.prepared.rows, lse, grad_loss, work.weights, stream);
   if (error != cudaSuccess) return error;
-  const auto wide = sizes.chunks == 4 ? sum_up<kHalf, 64, 256, 1> : sum_up<kHalf, 64, 256, 2>;
-  const auto sum = sizes.chunks == 2 ? sum_up<kHalf, 128, 128, 1> : wide;
+  auto sum = sizes.chunks == 4 ? sum_up<kType, 64, 256, 1> : sum_up<kType, 64, 256, 2>;
+  if constexpr (!is_split(kType))
+    if (sizes.chunks == 2) sum = sum_up<kType, 128, 128, 1>;
   error = sum(in, sizes, work, stream);
   if (error != cudaSuccess) return error;
   return finish_hopper(in, sizes, work.prepared.rows, lse, grad_loss, work.weights.unit, work.pull, grad_rows, work.along,
@@ -246,7 +301,9 @@ cudaError_t hopper_backward(const ContrastiveCuda& in, void* workspace, const vo
   const Work work = work_in(parts, sizes);
   const cudaError_t error = prepare_hopper(in, sizes, work.prepared, stream);
   if (error != cudaSuccess) return error;
-  const auto call = hopper_half(in) ? run<true> : run<false>;
+  const HopperType type = hopper_type(in);
+  const auto halves = is_split(type) ? run<HopperType::f16x3> : run<HopperType::f16>;
+  const auto call = is_half(type) ? halves : run<HopperType::bf16>;
   return call(in, sizes, work, static_cast<const float*>(lse), static_cast<const float*>(grad_loss), grad_rows, grad_temperature,
               stream);
 }

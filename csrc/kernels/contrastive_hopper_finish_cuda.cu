@@ -23,7 +23,7 @@ struct Positive {
 };
 
 // grad_x_i = (pull_i - u_i <u_i, pull_i>) / (|x_i| T); along[i] = <u_i, pull_i> / T. A warp per row.
-template <bool kHalf, class Target>
+template <HopperType kType, class Target>
 __global__ void __launch_bounds__(kGroupThreads)
     hopper_finish_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, bool normalize, const float* lse,
                          const float* grad_loss, const float* unit, const float* pull, Target* grad_rows, double* along) {
@@ -35,13 +35,13 @@ __global__ void __launch_bounds__(kGroupThreads)
   for (std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; row < sizes.n;
        row += static_cast<std::int64_t>(gridDim.x) * kWarps) {
     const std::int64_t i = rows.place[row];
-    const SpreadRow own = spread_row<kHalf>(rows, sizes, i);
+    const SpreadRow own = spread_row<kType>(rows, sizes, i);
     float sum[SpreadRow::kChunks][2];
 #pragma unroll
     for (int c = 0; c < SpreadRow::kChunks; ++c) {
       float2 two = make_float2(0, 0);
-      if (c < sizes.chunks)
-        two = *reinterpret_cast<const float2*>(pull + (i * sizes.chunks + c) * kSwizzledFeatures + 2 * lane);
+      const int f = kSwizzledFeatures * c + 2 * lane;
+      if (f < sizes.padded) two = *reinterpret_cast<const float2*>(pull + i * sizes.padded + f);
       sum[c][0] = two.x * inverse_unit;
       sum[c][1] = two.y * inverse_unit;
     }
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kGroupThreads)
     const float share = 1 / static_cast<float>(positives);
     for (std::int64_t other = rows.next[row]; other != row; other = rows.next[other]) {
       const std::int64_t j = rows.place[other];
-      const SpreadRow theirs = spread_row<kHalf>(rows, sizes, j);
+      const SpreadRow theirs = spread_row<kType>(rows, sizes, j);
       // Rounded as the forward pass rounds a log-sum.
       const Positive positive{static_cast<float>(similarity(dot(own, theirs), rows, i, j, *temperature) / kLog2OfE)};
       const bool left_out = rows.key[i] == rows.key[j];
@@ -62,29 +62,36 @@ __global__ void __launch_bounds__(kGroupThreads)
       for (int c = 0; c < SpreadRow::kChunks; ++c)
         for (int e = 0; e < 2; ++e) sum[c][e] += w * theirs.at[c][e];
     }
-    float dot_pull = 0;
+    // In float64, or what lies along the row, which is most of it where features are few, leaves its rounding behind.
+    double dot_pull = 0, square = 0;
 #pragma unroll
     for (int c = 0; c < SpreadRow::kChunks; ++c)
-      for (int e = 0; e < 2; ++e) dot_pull += own.at[c][e] * sum[c][e];
-    for (int other = kWarp / 2; other > 0; other /= 2) dot_pull += shuffle_xor(dot_pull, other);
-    dot_pull *= rows.inverse[i];
+      for (int e = 0; e < 2; ++e) {
+        dot_pull += static_cast<double>(own.at[c][e]) * static_cast<double>(sum[c][e]);
+        square += static_cast<double>(own.at[c][e]) * static_cast<double>(own.at[c][e]);
+      }
+    for (int other = kWarp / 2; other > 0; other /= 2) {
+      dot_pull += shuffle_xor(dot_pull, other);
+      square += shuffle_xor(square, other);
+    }
+    const double share_along = normalize && square > 0 ? dot_pull / square : 0.0;
     const float factor = static_cast<float>(inverse_temperature) * rows.inverse_norm[i];
 #pragma unroll
     for (int c = 0; c < SpreadRow::kChunks; ++c)
       for (int e = 0; e < 2; ++e) {
         const std::int64_t f = kSwizzledFeatures * c + 2 * lane + e;
         if (f >= sizes.d) continue;
-        const float across = normalize ? sum[c][e] - own.at[c][e] * rows.inverse[i] * dot_pull : sum[c][e];
+        const auto across = static_cast<float>(static_cast<double>(sum[c][e]) - static_cast<double>(own.at[c][e]) * share_along);
         write(across * factor, grad_rows[row * sizes.d + f]);
       }
-    if (lane == 0) along[row] = static_cast<double>(dot_pull) * inverse_temperature;
+    if (lane == 0) along[row] = dot_pull * static_cast<double>(rows.inverse[i]) * inverse_temperature;
   }
 }
 
-template <bool kHalf, class Target>
+template <HopperType kType, class Target>
 cudaError_t finish(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const float* lse,
                    const float* grad_loss, const float* unit, const float* pull, void* grad_rows, double* along, cudaStream_t stream) {
-  return launch(hopper_finish_kernel<kHalf, Target>, grid_for(sizes.n, kGroupThreads / kWarp, 65536), kGroupThreads, 0, stream, sizes,
+  return launch(hopper_finish_kernel<kType, Target>, grid_for(sizes.n, kGroupThreads / kWarp, 65536), kGroupThreads, 0, stream, sizes,
                 rows, in.temperature, in.normalize, lse, grad_loss, unit, pull, static_cast<Target*>(grad_rows),
                 along);
 }
@@ -94,7 +101,9 @@ cudaError_t finish(const ContrastiveCuda& in, const HopperSizes& sizes, const Ho
 cudaError_t finish_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const float* lse,
                           const float* grad_loss, const float* unit, const float* pull, void* grad_rows, double* along,
                           double* grad_temperature, cudaStream_t stream) {
-  const auto call = hopper_half(in) ? finish<true, float> : finish<false, std::uint16_t>;
+  const HopperType type = hopper_type(in);
+  const auto halves = is_split(type) ? finish<HopperType::f16x3, float> : finish<HopperType::f16, float>;
+  const auto call = is_half(type) ? halves : finish<HopperType::bf16, std::uint16_t>;
   const cudaError_t error = call(in, sizes, rows, lse, grad_loss, unit, pull, grad_rows, along, stream);
   if (error != cudaSuccess) return error;
   return temperature_gradient(sizes.n, along, in.temperature, grad_temperature, stream);

@@ -9,12 +9,14 @@
 #if CLUSTERCL_HOPPER
 #include <type_traits>
 
+#include "contrastive_hopper.cuh"
 #include "hopper_ring.cuh"
 
 namespace clustercl {
 namespace {
 
 constexpr int kColumns = 128, kFeatures = 128;
+static_assert(kFeatures == kSplitFeatures);
 
 #if defined(CLUSTERCL_SM90A)
 
@@ -78,8 +80,8 @@ struct Summed {
 
 #endif
 
-// kParts: of kFeatures features.
-template <bool kHalf, int kParts>
+// kParts: of kFeatures numbers; where rows are split, first parts and second parts of features in turn.
+template <HopperType kType, int kParts>
 __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCluster)
     hopper_forward_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, bool normalize, float* largest,
                           double* sum) {
@@ -92,7 +94,7 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
   const int tiles = static_cast<int>((sizes.n + kColumns - 1) / kColumns);
   if (threadIdx.x < kGroupThreads) {
     keep_registers<kLoadRegisters>();
-    load_tiles<0>(shared, rows.units, row, rows.columns, tiles, kParts - 1);
+    load_tiles<0>(shared, rows.units, row, rows.units, rows.columns, tiles, kParts - 1);
   } else {
     want_registers<kSumRegisters>();
     const int group = shuffle(static_cast<int>(threadIdx.x) / kGroupThreads, 0) - 1, lane = threadIdx.x % kWarp;
@@ -111,7 +113,17 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
     Place<kHopperHeads> head;
     const auto begin = [&](float(&s)[kColumns / 2], int part) {
       wait_for(shared.full + loaded.at, loaded.parity);
-      multiply_rows<kHalf, kColumns, kFeatures>(s, units, shared.ring + loaded.at * kHopperSlot, part, part == 0);
+      const unsigned char* const columns = shared.ring + loaded.at * kHopperSlot;
+      const auto multiply = [&](int own, bool fresh) {
+        constexpr int kBytes = kFeatures / kSwizzledFeatures * kSwizzledTile * 2;
+        multiply_rows<is_half(kType), kColumns, kFeatures>(s, units + own * kBytes, columns, fresh);
+      };
+      if constexpr (is_split(kType)) {
+        if (part % 2 == 0) multiply(part + 1, part == 0);
+        multiply(part - part % 2, false);
+      } else {
+        multiply(part, part == 0);
+      }
       loaded.next();
     };
     const auto release = [&] {
@@ -199,7 +211,7 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
 }
 
 // A warp per anchor: adds the positives among the candidates that its key left out.
-template <bool kHalf>
+template <HopperType kType>
 __global__ void __launch_bounds__(kGroupThreads)
     hopper_losses_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, const float* largest, const double* sum,
                          float* loss, float* lse) {
@@ -207,14 +219,14 @@ __global__ void __launch_bounds__(kGroupThreads)
   for (std::int64_t k = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; k < sizes.count;
        k += static_cast<std::int64_t>(gridDim.x) * kWarps) {
     const std::int64_t i = rows.place[sizes.first + k];
-    const SpreadRow own = spread_row<kHalf>(rows, sizes, i);
+    const SpreadRow own = spread_row<kType>(rows, sizes, i);
     double most = sum[i] > 0 ? static_cast<double>(largest[i]) + log2(sum[i]) : -INFINITY;
     double total = sum[i] > 0 ? 1.0 : sum[i];  // not a number stays what it is
     double near = 0;
     std::int64_t positives = 0;
     for (std::int32_t other = rows.next[sizes.first + k]; other != sizes.first + k; other = rows.next[other]) {
       const std::int64_t j = rows.place[other];
-      const double x = similarity(dot(own, spread_row<kHalf>(rows, sizes, j)), rows, i, j, *temperature);
+      const double x = similarity(dot(own, spread_row<kType>(rows, sizes, j)), rows, i, j, *temperature);
       near += x;
       ++positives;
       if (rows.key[i] != rows.key[j]) continue;  // it was a candidate like any other
@@ -232,21 +244,22 @@ __global__ void __launch_bounds__(kGroupThreads)
   }
 }
 
-template <bool kHalf>
+template <HopperType kType>
 cudaError_t run(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, float* largest, double* sum,
                 float* loss, float* lse, cudaStream_t stream) {
   constexpr int kCluster = kHopperRows * kHopperCluster;
   const std::int64_t blocks = (in.count + kCluster - 1) / kCluster * kHopperCluster;
   const auto pass = [&](auto parts) {
     using Layout = HopperLayout<kColumns, kFeatures, decltype(parts)::value, ForwardColumns>;
-    return launch(hopper_forward_kernel<kHalf, decltype(parts)::value>, dim3(static_cast<unsigned>(blocks)), kHopperThreads,
+    return launch(hopper_forward_kernel<kType, decltype(parts)::value>, dim3(static_cast<unsigned>(blocks)), kHopperThreads,
                   Layout::kBytes, stream, sizes, rows, in.temperature, in.normalize, largest, sum);
   };
-  const cudaError_t error = sizes.chunks == 2   ? pass(std::integral_constant<int, 1>{})
-                            : sizes.chunks == 4 ? pass(std::integral_constant<int, 2>{})
-                                                : pass(std::integral_constant<int, 4>{});
+  cudaError_t error;
+  if (sizes.chunks == 4) error = pass(std::integral_constant<int, 2>{});
+  else if (sizes.chunks == 8) error = pass(std::integral_constant<int, 4>{});
+  else if constexpr (!is_split(kType)) error = pass(std::integral_constant<int, 1>{});
   if (error != cudaSuccess) return error;
-  return launch(hopper_losses_kernel<kHalf>, grid_for(in.count, kGroupThreads / kWarp, 65536), kGroupThreads, 0, stream,
+  return launch(hopper_losses_kernel<kType>, grid_for(in.count, kGroupThreads / kWarp, 65536), kGroupThreads, 0, stream,
                 sizes, rows, in.temperature, static_cast<const float*>(largest), static_cast<const double*>(sum), loss, lse);
 }
 
@@ -278,7 +291,9 @@ cudaError_t hopper_forward(const ContrastiveCuda& in, void* workspace, void* los
   const Work work = work_in(parts, sizes);
   const cudaError_t error = prepare_hopper(in, sizes, work.prepared, stream);
   if (error != cudaSuccess) return error;
-  const auto call = hopper_half(in) ? run<true> : run<false>;
+  const HopperType type = hopper_type(in);
+  const auto halves = is_split(type) ? run<HopperType::f16x3> : run<HopperType::f16>;
+  const auto call = is_half(type) ? halves : run<HopperType::bf16>;
   return call(in, sizes, work.prepared.rows, work.largest, work.sum, static_cast<float*>(loss), static_cast<float*>(lse), stream);
 }
 

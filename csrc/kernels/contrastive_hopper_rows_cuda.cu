@@ -1,8 +1,9 @@
 // Prepares rows for the passes of contrastive_hopper.h: numbers of 16 bits in tiles, keys, and who follows whom in an image.
 //
 // Units: a row is multiplied by a power of two that brings its largest element to 1/2 .. 1 and rounded to the type of the
-// products: bfloat16 and float16 rows lose nothing that counts, float32 rows keep the 11 digits that TF32 has. Its length is that
-// of the rounded row, so that what lies along it can be taken out. Rows that are taken as they are (bfloat16 alone) stay so.
+// products: bfloat16 and float16 rows lose nothing that counts, float32 rows keep the 11 digits that TF32 has, or, split in two,
+// are off by 2^-25 of the largest at most. Its length is that of the rounded row, so that what lies along it can be taken out.
+// Rows that are taken as they are (bfloat16 alone) stay so.
 // Equal labels and images are found by hashing, in time linear in n; then rows are sorted, anchors first, by the first row of
 // their pseudo-class. Which slot a number gets depends on the order of threads; which rows share one does not, and that is all
 // that is used: deterministic.
@@ -44,16 +45,14 @@ __global__ void find_slots_kernel(HopperSizes sizes, const std::int64_t* image, 
   }
 }
 
-// Keys to sort by: of rows that are no anchors, kOther and the key. A pseudo-class is called by its first row.
-constexpr std::uint32_t kOther = 1u << 31;
-
+// Keys to sort by: of rows that are no anchors, `other` and the key. A pseudo-class is called by its first row.
 __global__ void find_keys_kernel(HopperSizes sizes, HopperTables tables) {
   for (std::int64_t i = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; i < sizes.n;
        i += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
     const std::int32_t at = tables.label_slot[i];
     const std::int64_t key = at >= 0 ? tables.first[at] : sizes.n + i;
     const bool anchor = sizes.first <= i && i < sizes.first + sizes.count;
-    tables.unsorted[i] = static_cast<std::uint32_t>(key) | (anchor ? 0u : kOther);
+    tables.unsorted[i] = static_cast<std::uint32_t>(key) | (anchor ? 0u : tables.other);
     tables.rows[i] = static_cast<std::int32_t>(i);
   }
 }
@@ -67,8 +66,22 @@ __device__ std::int32_t next_of_image(const HopperTables& tables, std::int64_t i
   return next < 0 ? first : next;
 }
 
+// A number as it is multiplied: `rest` is the second part, 0 where there is none.
+template <HopperType kType>
+struct Rounded {
+  std::uint32_t first, rest = 0;
+
+  __device__ explicit Rounded(float x) : first(element_bits<kType>(x)) {
+    if constexpr (is_split(kType)) rest = element_bits<kType>(x - element_value<kType>(first));
+  }
+  __device__ float value() const {
+    if constexpr (is_split(kType)) return element_value<kType>(first) + element_value<kType>(rest);
+    return element_value<kType>(first);
+  }
+};
+
 // A warp per place, a lane two neighbouring features of every 64.
-template <bool kHalf, class Source>
+template <HopperType kType, class Source>
 __global__ void __launch_bounds__(kGroupThreads)
     prepare_hopper_kernel(const Source* rows, HopperSizes sizes, bool normalize, HopperTables tables, HopperRows out) {
   constexpr int kWarps = kGroupThreads / kWarp;
@@ -85,22 +98,29 @@ __global__ void __launch_bounds__(kGroupThreads)
       rest = range.rest;
       float square = 0;
       for (std::int64_t f = lane; f < d; f += kWarp) {
-        const float x = element_value<kHalf>(element_bits<kHalf>(read(row[f]) * half * rest));
+        const float x = Rounded<kType>(read(row[f]) * half * rest).value();
         square += x * x;
       }
       for (int other = kWarp / 2; other > 0; other /= 2) square += shuffle_xor(square, other);
       inverse = range.largest == 0 ? 0.0f : 1 / sqrtf(square);
       inverse_norm = inverse * half * rest;
     }
-    for (std::int64_t f = 2 * lane; f < sizes.chunks * kSwizzledFeatures; f += 2 * kWarp) {
-      std::uint32_t two = 0;
-      for (int e = 1; e >= 0; --e) two = two << 16 | element_bits<kHalf>(f + e < d ? read(row[f + e]) * half * rest : 0.0f);
-      *reinterpret_cast<std::uint32_t*>(out.units + swizzled(i, f, sizes.chunks)) = two;
+    for (std::int64_t f = 2 * lane; f < sizes.padded; f += 2 * kWarp) {
+      std::uint32_t two = 0, two_rest = 0;
+      for (int e = 1; e >= 0; --e) {
+        const Rounded<kType> x(f + e < d ? read(row[f + e]) * half * rest : 0.0f);
+        two = two << 16 | x.first;
+        two_rest = two_rest << 16 | x.rest;
+      }
+      const std::int64_t at = number_of<kType>(f);
+      *reinterpret_cast<std::uint32_t*>(out.units + swizzled(i, at, sizes.chunks)) = two;
+      if constexpr (is_split(kType))
+        *reinterpret_cast<std::uint32_t*>(out.units + swizzled(i, at + kSplitFeatures, sizes.chunks)) = two_rest;
     }
     if (lane != 0) continue;
     out.inverse[i] = inverse;
     out.inverse_norm[i] = inverse_norm;
-    const std::int32_t key = there ? static_cast<std::int32_t>(tables.sorted[i] & ~kOther) : kPadding;
+    const std::int32_t key = there ? static_cast<std::int32_t>(tables.sorted[i] & ~tables.other) : kPadding;
     out.key[i] = key;
     out.columns[i / 2].inverse[i % 2] = inverse;
     out.columns[i / 2].key[i % 2] = key;
@@ -113,13 +133,13 @@ __global__ void __launch_bounds__(kGroupThreads)
 cudaError_t sort(void* sorting, std::size_t& bytes, const HopperTables& tables, std::int32_t* rows, std::int64_t n,
                  cudaStream_t stream) {
   return cub::DeviceRadixSort::SortPairs(sorting, bytes, tables.unsorted, tables.sorted, tables.rows, rows,
-                                         static_cast<int>(n), 0, 32, stream);
+                                         static_cast<int>(n), 0, tables.sorted_bits, stream);
 }
 
-template <bool kHalf, class Source>
+template <HopperType kType, class Source>
 cudaError_t prepare(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperTables& tables, const HopperRows& rows,
                     cudaStream_t stream) {
-  return launch(prepare_hopper_kernel<kHalf, Source>, grid_for(sizes.rows, kGroupThreads / kWarp, 65536), kGroupThreads, 0, stream,
+  return launch(prepare_hopper_kernel<kType, Source>, grid_for(sizes.rows, kGroupThreads / kWarp, 65536), kGroupThreads, 0, stream,
                 static_cast<const Source*>(in.rows), sizes, in.normalize, tables, rows);
 }
 
@@ -138,6 +158,11 @@ HopperRows rows_in(Parts& parts, const HopperSizes& sizes) {
 
 HopperTables tables_in(Parts& parts, const HopperSizes& sizes) {
   HopperTables out{};
+  // Keys lie below 2 n; fewer bits are sorted in fewer passes.
+  int bits = 1;
+  while (2 * sizes.n > std::int64_t{1} << bits) ++bits;
+  out.other = 1u << bits;
+  out.sorted_bits = bits + (sizes.count < sizes.n);
   out.size = 256;
   while (out.size < 2 * sizes.n) out.size *= 2;
   // One after the other, to be cleared at once.
@@ -158,9 +183,10 @@ HopperTables tables_in(Parts& parts, const HopperSizes& sizes) {
 bool hopper_takes(const ContrastiveCuda& in) {
   constexpr std::int64_t kWorthwhile = 4096, kMostRows = std::int64_t{1} << 29;  // below 2 n = 2^30 a key is an int32
   if (in.products == CudaProducts::mma || in.levels > 0 || in.same_class == SameClass::attract) return false;
-  if (in.precision == CudaPrecision::tf32x3 || in.precision == CudaPrecision::fma) return false;
+  if (in.precision == CudaPrecision::fma) return false;
+  const HopperType type = hopper_type(in);
   // Weights of rows of any length need not fit into float16.
-  if (in.d > kHopperFeatures || in.n > kMostRows || (hopper_half(in) && !in.normalize)) return false;
+  if (in.d > kHopperFeatures / (1 + is_split(type)) || in.n > kMostRows || (is_half(type) && !in.normalize)) return false;
   if (in.products == CudaProducts::automatic && in.n < kWorthwhile) return false;
   int device = 0, major = 0, minor = 0;
   return cudaGetDevice(&device) == cudaSuccess &&
@@ -170,8 +196,9 @@ bool hopper_takes(const ContrastiveCuda& in) {
 
 HopperSizes hopper_sizes(const ContrastiveCuda& in) {
   const auto up = [](std::int64_t value, std::int64_t step) { return (value + step - 1) / step * step; };
-  const std::int64_t chunks = in.d <= 128 ? 2 : up(in.d, 256) / kSwizzledFeatures;
-  return {in.n, in.d, up(in.n, kHopperRows * kHopperCluster), chunks, in.first, in.count};
+  const bool split = is_split(hopper_type(in));
+  const std::int64_t padded = in.d <= 128 ? 128 : up(in.d, 256), chunks = padded * (1 + split) / kSwizzledFeatures;
+  return {in.n, in.d, up(in.n, kHopperRows * kHopperCluster), chunks, padded, in.first, in.count};
 }
 
 HopperWork hopper_work_in(Parts& parts, const HopperSizes& sizes) {
@@ -195,9 +222,12 @@ cudaError_t prepare_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, 
   std::size_t bytes = tables.sorting_bytes;
   error = sort(tables.sorting, bytes, tables, rows.row, sizes.n, stream);
   if (error != cudaSuccess) return error;
-  if (in.precision == CudaPrecision::bf16) return prepare<false, BFloat>(in, sizes, tables, rows, stream);
-  if (in.precision == CudaPrecision::half_as_tf32) return prepare<true, Half>(in, sizes, tables, rows, stream);
-  return prepare<true, float>(in, sizes, tables, rows, stream);
+  switch (in.precision) {
+    case CudaPrecision::bf16: return prepare<HopperType::bf16, BFloat>(in, sizes, tables, rows, stream);
+    case CudaPrecision::half_as_tf32: return prepare<HopperType::f16, Half>(in, sizes, tables, rows, stream);
+    case CudaPrecision::tf32: return prepare<HopperType::f16, float>(in, sizes, tables, rows, stream);
+    default: return prepare<HopperType::f16x3, float>(in, sizes, tables, rows, stream);
+  }
 }
 
 }  // namespace clustercl

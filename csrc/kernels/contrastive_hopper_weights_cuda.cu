@@ -1,6 +1,7 @@
 // What rows and columns weigh in the backward pass of contrastive_hopper.h: g 2^-lse, or both apart where the range is not narrow.
 //
-// float16 weights are brought near 2^10 by a power of two, from the largest |g|; contrastive_hopper_finish_cuda.cu takes it back.
+// float16 weights are at most 4 |g|; a power of two from the largest |g| brings them near the largest numbers that float16 has, or,
+// where smaller ones need not have more digits, near 2^10. contrastive_hopper_finish_cuda.cu takes it back.
 #include "contrastive_hopper.h"
 
 #if CLUSTERCL_HOPPER
@@ -9,8 +10,9 @@
 namespace clustercl {
 namespace {
 
-// The power of two that brings the largest |g| to 2^9 .. 2^10; 1 for bfloat16.
-__global__ void __launch_bounds__(1024) weight_unit_kernel(std::int64_t count, const float* grad_loss, bool half, float* unit) {
+// The power of two that brings the largest |g| to half of 2^power or more; 1 for bfloat16.
+__global__ void __launch_bounds__(1024)
+    weight_unit_kernel(std::int64_t count, const float* grad_loss, bool half, int power, float* unit) {
   __shared__ float part[1024];
   float largest = 0;
   if (half)
@@ -21,10 +23,9 @@ __global__ void __launch_bounds__(1024) weight_unit_kernel(std::int64_t count, c
     if (threadIdx.x < step) part[threadIdx.x] = fmaxf(part[threadIdx.x], part[threadIdx.x + step]);
   }
   if (threadIdx.x != 0) return;
-  int exponent = 10;
+  int exponent = power;
   if (part[0] > 0 && part[0] < INFINITY) frexpf(part[0], &exponent);
-  const int power = 10 - exponent;
-  *unit = ldexpf(1.0f, power < 120 ? power : 120);
+  *unit = ldexpf(1.0f, power - exponent < 120 ? power - exponent : 120);
 }
 
 __global__ void row_weights_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, bool normalize, const float* lse,
@@ -51,8 +52,9 @@ __global__ void row_weights_kernel(HopperSizes sizes, HopperRows rows, const dou
 
 cudaError_t weigh_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const float* lse,
                          const float* grad_loss, const RowWeights& out, cudaStream_t stream) {
-  const cudaError_t error =
-      launch(weight_unit_kernel, dim3(1), 1024, 0, stream, sizes.count, grad_loss, hopper_half(in), out.unit);
+  const HopperType type = hopper_type(in);
+  const cudaError_t error = launch(weight_unit_kernel, dim3(1), 1024, 0, stream, sizes.count, grad_loss, is_half(type),
+                                   is_split(type) ? 13 : 10, out.unit);
   if (error != cudaSuccess) return error;
   constexpr int kThreads = 256;
   return launch(row_weights_kernel, grid_for(sizes.rows, kThreads, 4096), kThreads, 0, stream, sizes, rows,

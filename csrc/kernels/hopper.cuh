@@ -24,6 +24,8 @@
 
 namespace clustercl {
 
+constexpr int kHopperRows = 128;             // of a block: two groups of warps, 64 each (hopper_ring.cuh)
+constexpr int kHopperCluster = 2;            // blocks that share what they load
 constexpr int kGroupThreads = 128;           // of a warp group
 constexpr int kSwizzledRows = 64;            // of a tile
 constexpr int kSwizzledFeatures = 64;        // 128 bytes
@@ -125,6 +127,13 @@ template <int kLeft>
 __device__ inline void wait_products() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kLeft) : "memory");
 }
+// Sums that finished products have written: what only computes with them must not be moved before the wait.
+template <int kCount>
+__device__ inline void after_wait(float (&s)[kCount]) {
+#pragma unroll
+  for (int k = 0; k < kCount; ++k) asm volatile("" : "+f"(s[k])::"memory");
+}
+
 // Sums as operands, and as an instruction names them.
 #define CLUSTERCL_SUMS8(s, i) \
   "+f"(s[i]), "+f"(s[i + 1]), "+f"(s[i + 2]), "+f"(s[i + 3]), "+f"(s[i + 4]), "+f"(s[i + 5]), "+f"(s[i + 6]), "+f"(s[i + 7])
@@ -153,13 +162,13 @@ __device__ inline void wait_products() {
                CLUSTERCL_NAMES##count "}, %" #a_at ", %" #b_at ", more, 1, 1, 0, 0; }"                  \
                : CLUSTERCL_SUMS##count(s, 0)                                                            \
                : "l"(a), "l"(b), "r"(static_cast<int>(!fresh)))
-// s += 64 x 16 weights times 16 rows of `columns` features, by a descriptor along the features.
+// s = (fresh) or s += 64 x 16 weights times 16 rows of `columns` features, by a descriptor along the features.
 #define CLUSTERCL_OF_FEATURES(columns, type, count, a0, a1, a2, a3, b_at, more_at)                      \
   asm volatile("{ .reg .pred more; setp.ne.b32 more, %" #more_at ", 0;"                                 \
                "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." #type "." #type " {"             \
                CLUSTERCL_NAMES##count "}, {%" #a0 ", %" #a1 ", %" #a2 ", %" #a3 "}, %" #b_at ", more, 1, 1, 1; }" \
                : CLUSTERCL_SUMS##count(s, 0)                                                            \
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(1))
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(static_cast<int>(!fresh)))
 
 // By number of columns. kHalf: float16, else bfloat16.
 template <bool kHalf, int kColumns>
@@ -179,7 +188,7 @@ struct Wgmma<kHalf, 128> {
     if constexpr (kHalf) CLUSTERCL_OF_ROWS(128, f16, 64, 64, 65, 66);
     else CLUSTERCL_OF_ROWS(128, bf16, 64, 64, 65, 66);
   }
-  __device__ static void of_features(float (&s)[64], const std::uint32_t (&a)[4], std::uint64_t b) {
+  __device__ static void of_features(float (&s)[64], const std::uint32_t (&a)[4], std::uint64_t b, bool fresh) {
     if constexpr (kHalf) CLUSTERCL_OF_FEATURES(128, f16, 64, 64, 65, 66, 67, 68, 69);
     else CLUSTERCL_OF_FEATURES(128, bf16, 64, 64, 65, 66, 67, 68, 69);
   }
@@ -187,7 +196,7 @@ struct Wgmma<kHalf, 128> {
 
 template <bool kHalf>
 struct Wgmma<kHalf, 256> {
-  __device__ static void of_features(float (&s)[128], const std::uint32_t (&a)[4], std::uint64_t b) {
+  __device__ static void of_features(float (&s)[128], const std::uint32_t (&a)[4], std::uint64_t b, bool fresh) {
     if constexpr (kHalf) CLUSTERCL_OF_FEATURES(256, f16, 128, 128, 129, 130, 131, 132, 133);
     else CLUSTERCL_OF_FEATURES(256, bf16, 128, 128, 129, 130, 131, 132, 133);
   }

@@ -1,10 +1,11 @@
-// The ring of tiles that one group of warps fills and two others multiply, in the blocks of contrastive_hopper.h.
+// The ring of tiles that one group of warps fills and two others multiply, in the blocks of contrastive_hopper.h and of the
+// linkage's screen (linkage_hopper_cuda.cu).
 //
 // A block of three groups holds its own rows in shared memory for good. The first loads columns, slot by slot, each block of
 // a cluster half of what both want; the others wait for a slot, multiply, and give it back to the blocks that fill it.
 #pragma once
 
-#include "contrastive_hopper.cuh"
+#include "hopper.cuh"
 
 namespace clustercl {
 
@@ -18,14 +19,15 @@ constexpr int kHopperMostSlots = 6;
 constexpr int kHopperHeads = 2;
 constexpr int kHopperShared = 227 * 1024;  // of a multiprocessor, for one block
 
-// The shared memory of a block: its own rows, the ring, columns, barriers. kFeatures of kParts parts and kColumns columns are
-// multiplied at a time.
-template <int kColumns, int kFeatures, int kParts, class Head>
+// The shared memory of a block: its own rows, the ring, columns, barriers, kReserved bytes for its summing groups. kFeatures of
+// kParts parts and kColumns columns are multiplied at a time.
+template <int kColumns, int kFeatures, int kParts, class Head, int kReserved = 0>
 struct HopperLayout {
   static constexpr int kChunks = kParts * kFeatures / kSwizzledFeatures;
   static constexpr int kHeadBytes = kColumns / 2 * static_cast<int>(sizeof(Head));
   static constexpr int kOwnBytes = kHopperRows * kChunks * kSwizzledFeatures * 2;
-  static constexpr int kOtherBytes = kHopperHeads * kHeadBytes + (1 + 2 * kHopperMostSlots + 2 * kHopperHeads) * 8;
+  static constexpr int kBarrierBytes = (1 + 2 * kHopperMostSlots + 2 * kHopperHeads + 1) / 2 * 2 * 8;
+  static constexpr int kOtherBytes = kHopperHeads * kHeadBytes + kBarrierBytes + kReserved;
   static constexpr int kFit = (kHopperShared - kOwnBytes - kOtherBytes) / kHopperSlot;
   static constexpr int kSlots = kFit < kHopperMostSlots ? kFit : kHopperMostSlots;
   static constexpr int kBytes = kOwnBytes + kSlots * kHopperSlot + kOtherBytes;
@@ -36,7 +38,7 @@ struct HopperLayout {
 
 template <class Layout>
 struct HopperShared {
-  unsigned char *own, *ring, *heads;  // own: the rows of the block
+  unsigned char *own, *ring, *heads, *reserved;  // own: the rows of the block
   Barrier *own_full, *full, *empty, *head_full, *head_empty;
 
   __device__ explicit HopperShared(unsigned char* begin)
@@ -46,6 +48,7 @@ struct HopperShared {
     empty = full + kHopperMostSlots;
     head_full = empty + kHopperMostSlots;
     head_empty = head_full + kHopperHeads;
+    reserved = heads + kHopperHeads * Layout::kHeadBytes + Layout::kBarrierBytes;
   }
   __device__ void begin() const {
     constexpr int kWarps = 2 * kGroupThreads / kWarp;
@@ -80,11 +83,12 @@ struct Place {
 
 // The loading group: one thread for rows and the ring, one for the columns. The tiles [0, tiles), part `last` after the others;
 // that one has the last kKept slots to itself, since whoever needs it for longer must not hold up the others. Each block of the
-// cluster loads its half for both.
-template <int kKept, int kColumns, int kFeatures, int kParts, class Head>
-__device__ void load_tiles(const HopperShared<HopperLayout<kColumns, kFeatures, kParts, Head>>& shared, const std::uint16_t* units,
-                           std::int64_t row, const Head* columns, int tiles, int last) {
-  using Layout = HopperLayout<kColumns, kFeatures, kParts, Head>;
+// cluster loads its half for both. rows: of which those from `row` are the block's.
+template <int kKept, int kColumns, int kFeatures, int kParts, class Head, int kReserved>
+__device__ void load_tiles(const HopperShared<HopperLayout<kColumns, kFeatures, kParts, Head, kReserved>>& shared,
+                           const std::uint16_t* rows, std::int64_t row, const std::uint16_t* units, const Head* columns, int tiles,
+                           int last) {
+  using Layout = HopperLayout<kColumns, kFeatures, kParts, Head, kReserved>;
   constexpr int kTileBytes = kSwizzledTile * 2, kEverywhere = (1 << kHopperCluster) - 1;
   constexpr int kChunks = kFeatures / kSwizzledFeatures;  // of a part
   const int rank = cluster_rank();
@@ -94,7 +98,7 @@ __device__ void load_tiles(const HopperShared<HopperLayout<kColumns, kFeatures, 
     for (int half = 0; half < 2; ++half)
       for (int k = 0; k < kParts; ++k)
         copy_bulk(shared.own + (half * kParts + k) * kChunks * kTileBytes,
-                  units + ((row / kSwizzledRows + half) * Layout::kChunks + (last + 1 + k) % kParts * kChunks) * kSwizzledTile,
+                  rows + ((row / kSwizzledRows + half) * Layout::kChunks + (last + 1 + k) % kParts * kChunks) * kSwizzledTile,
                   kChunks * kTileBytes, shared.own_full);
     const auto load = [&](auto& place, int first, std::int64_t tile, int part) {
       unsigned char* const slot = shared.ring + (first + place.at) * kHopperSlot;
@@ -149,14 +153,13 @@ __device__ inline void release_head(Barrier* empty) {
   if (threadIdx.x % kWarp == 0) arrive(empty);
 }
 
-// s (= where fresh, else +=) products of the group's 64 rows with a slot's columns, over the features of the part that is
-// multiplied as number `part`.
+// s (= where fresh, else +=) products of 64 rows of the block with columns of a slot, over the first kFeatures of both.
 template <bool kHalf, int kColumns, int kFeatures>
-__device__ inline void multiply_rows(float (&s)[kColumns / 2], const unsigned char* own, const unsigned char* slot, int part,
-                                     bool fresh) {
-  std::uint64_t a = descriptor(own + part * (kFeatures / kSwizzledFeatures) * kSwizzledTile * 2, 16, 1024);
+__device__ inline void multiply_rows(float (&s)[kColumns / 2], const unsigned char* own, const unsigned char* columns, bool fresh) {
+  std::uint64_t a = descriptor(own, 16, 1024);
   asm volatile("" : "+l"(a));  // or the compiler keeps the descriptors of all steps, for which registers do not suffice
-  const std::uint64_t b = descriptor(slot, 16, 1024);
+  std::uint64_t b = descriptor(columns, 16, 1024);
+  asm volatile("" : "+l"(b));
 #pragma unroll
   for (int k = 0; k < kFeatures / 16; ++k) {
     const int chunk = k / 4, step = k % 4 * 32;

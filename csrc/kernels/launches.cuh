@@ -17,6 +17,11 @@ struct Launches {
       error = clustercl::launch(kernel, dim3(static_cast<unsigned>(blocks)), threads, shared, stream, arguments...);
   }
 
+  template <class... Parameters, class... Arguments>
+  void launch_together(void (*kernel)(Parameters...), int threads, std::size_t shared, Arguments... arguments) {
+    if (fine()) error = clustercl::launch_together(kernel, threads, shared, stream, arguments...);
+  }
+
   // Waits for all that was begun.
   template <class T>
   void read(T* host, const T* device, std::int64_t count) {

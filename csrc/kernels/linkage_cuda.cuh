@@ -48,9 +48,10 @@ struct ScanCuda {
   std::int32_t *wanted, *open[kScreens];  // clusters that scan; those of them that a screen leaves open
   PartLists lists;
   // For a screen: clusters as it multiplies them, of all columns and of those that look.
-  void *columns, *rows;
+  void *columns, *rows, *heads;  // heads: what linkage_hopper.h reads beside its columns
   float *column_norm, *column_inverse, *row_norm, *row_inverse;
   double unit;  // a power of two that brings the largest element near 1
+  bool wgmma;   // the first screen is that of linkage_hopper.h
 };
 
 inline std::int64_t scan_slots(std::int64_t n) { return n + 2 * kScanRows * kScanBlocks; }
@@ -67,9 +68,15 @@ bool screen_rows(const ScanCuda& scan, const std::int32_t* active, std::int64_t 
                  Launches& launches);
 std::int64_t screen_numbers(std::int64_t padded);
 
+// Fewer are scanned in float64: that takes one launch instead of eight. The host executor has small numbers to go both ways.
+constexpr std::int64_t kScreenRows = 64;
+#if defined(CLUSTERCL_SIMT)
+constexpr std::int64_t kScreenColumns = 128;
+#else
+constexpr std::int64_t kScreenColumns = 2048;
+#endif
 __host__ __device__ inline bool screened(std::int64_t rows, std::int64_t columns) {
-  constexpr std::int64_t kRows = 64, kColumns = 128;  // fewer are scanned in float64
-  return rows >= kRows && columns >= kColumns;
+  return rows >= kScreenRows && columns >= kScreenColumns;
 }
 
 // Who looks: at a screen, or (kScreens) in float64.

@@ -5,33 +5,40 @@
 #pragma once
 
 #include "linkage_cuda.cuh"
+#include "meeting.cuh"
 
 namespace clustercl {
 
 // What the host reads after some rounds. count: clusters before the present round, of n - 1 merges `merges` made before it.
 struct RoundCounts {
-  std::int32_t count, merges, pairs, left;
+  std::int32_t count, merges, pairs;
   std::int64_t earned;  // scans that may be made for all at once
   std::int64_t rounds, distances;
   std::int32_t stuck;   // rounds that did not do what every round does
+  Meeting meeting;
 };
 
 struct RoundsCuda {
   ScanCuda scan;
-  std::int32_t *active, *left;  // clusters, and those after the round; in any order
+  std::int32_t *active, *left;  // clusters, and those after the round, in ascending order
+  std::int32_t* segments;       // how many of each 32 in `active` are left
   std::int32_t* into;           // by cluster: itself, or the complement of the union that it merged into in this round
   std::int32_t *a, *b;          // merges (n - 1), a < b; those of the round follow the others
-  double* between;              // their distances
+  double *between, *share;      // their distances, b's share of the rows of both
   RoundCounts* counts;
 };
 
 // Clusters and their distances under a reducible linkage; counts has how many there are, `most` is no less.
+struct Survey;
 struct SpaceCuda {
   virtual ~SpaceCuda() = default;
+  // Many rounds in one launch, where that pays: then true. surveys: one for each block.
+  virtual bool rounds_together(const RoundsCuda&, std::int64_t, Survey*, Launches&) { return false; }
   // Nearest and candidates of scan.wanted; false when stopped.
   virtual bool scan(const RoundsCuda& rounds, std::int64_t most, const Monitor& monitor, std::int64_t merges, Launches& launches) = 0;
-  // Joins the pairs of the round; sizes stay as they were.
+  // Joins the pairs of the round, settles them (linkage_steps.cuh), lists what is left.
   virtual void join(const RoundsCuda& rounds, std::int64_t most, Launches& launches) = 0;
+  // Repairs what is left, and closes the round.
   virtual void repair(const RoundsCuda& rounds, std::int64_t most, Launches& launches) = 0;
 };
 
@@ -123,18 +130,6 @@ __device__ void repair_cluster(const RoundsCuda& rounds, std::int64_t i, const D
   c.id[i] = static_cast<std::int32_t>(nearest.id);
   c.distance[i] = nearest.distance;
   c.bound[i] = nearest.bound;
-}
-
-// Repairs all that are left, a warp each, and lists them in rounds.left.
-template <class Distances>
-__global__ void repair_kernel(RoundsCuda rounds, Distances distances) {
-  const std::int64_t count = rounds.counts->count;
-  for (std::int64_t k = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; k < count; k += gridDim.x * kLinkageWarps) {
-    const std::int32_t i = rounds.active[k], into = rounds.into[i];
-    if (into < 0 && ~into != i) continue;
-    if (threadIdx.x % kWarp == 0) rounds.left[atomicAdd(&rounds.counts->left, 1)] = i;
-    if (into >= 0) repair_cluster(rounds, i, distances);
-  }
 }
 
 }  // namespace clustercl

@@ -11,7 +11,8 @@
 // A thread keeps a list for its row and its share of the columns. Deterministic but for the order of `open`.
 #include <algorithm>
 
-#include "linkage_cuda.cuh"
+#include "linkage_hopper.h"
+#include "linkage_screen.cuh"
 #include "tile.cuh"
 
 namespace clustercl {
@@ -26,9 +27,7 @@ struct ScreenOf;
 template <>
 struct ScreenOf<0> {
   using Type = F16;
-  __device__ static double norm(double square, double d) {
-    return (1 - 0x1p-10 - (2 * d + 64) * 0x1p-23) * square - 0x1p-23 * sqrt(d * square);
-  }
+  __device__ static double norm(double square, double d) { return norm_f16(square, d); }
   __device__ static void write(double x, std::uint16_t& out) { out = to_f16(static_cast<float>(x)); }
 };
 template <>
@@ -67,8 +66,11 @@ __global__ void pack_kernel(ScanCuda scan, const std::int32_t* active, std::int6
     }
     for (int step = kWarp / 2; step > 0; step /= 2) square += shuffle_xor(square, step);
     if (lane != 0) continue;
-    norm[k] = from != nullptr ? static_cast<float>(ScreenOf<kScreen>::norm(square, static_cast<double>(padded)) - 1e-36) : INFINITY;
-    inverse[k] = from != nullptr ? static_cast<float>(1 / scan.clusters.sizes[list[k]]) : 1.0f;
+    const ScreenRow row = from != nullptr ? screen_row(ScreenOf<kScreen>::norm(square, static_cast<double>(padded)),
+                                                       scan.clusters.sizes[list[k]])
+                                          : ScreenRow{INFINITY, 1.0f};
+    norm[k] = row.norm;
+    inverse[k] = row.inverse;
   }
 }
 
@@ -150,7 +152,8 @@ template <int kScreen>
 __global__ void measure_kernel(ScanCuda scan) {
   const Looking rows = looking(scan, kScreen);
   const std::int64_t wanted = rows.count, columns = scan.counts->columns;
-  const std::int64_t parts = parts_of((wanted + kTile - 1) / kTile, kScanBlocks, (columns + kTile - 1) / kTile);
+  const std::int64_t parts = kScreen == 0 && scan.wgmma ? hopper_parts(wanted, columns)
+                                                        : parts_of((wanted + kTile - 1) / kTile, kScanBlocks, (columns + kTile - 1) / kTile);
   const int lane = threadIdx.x % kWarp;
   const ClustersCuda& c = scan.clusters;
   for (std::int64_t r = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; r < wanted; r += gridDim.x * kLinkageWarps) {
@@ -170,6 +173,11 @@ template <int kScreen>
 bool screen(const ScanCuda& scan, const std::int32_t* active, std::int64_t most, const Monitor& monitor, std::int64_t merges,
             Launches& launches) {
   using E = typename ScreenOf<kScreen>::Type;
+  if (kScreen == 0 && scan.wgmma) {
+    if (!hopper_screen(scan, active, most, monitor, merges, launches)) return false;
+    launches.launch(measure_kernel<kScreen>, blocks_for(most * kWarp, kLinkageThreads), kLinkageThreads, 0, scan);
+    return true;
+  }
   const std::int64_t width = screen_width<E>(scan.clusters.padded), tiles = (most + kTile - 1) / kTile;
   const std::int64_t tile_warps = blocks_for(tiles * kTile * kWarp, kLinkageThreads);
   launches.launch(pack_kernel<kScreen>, tile_warps, kLinkageThreads, 0, scan, active, width);

@@ -1,5 +1,8 @@
 // Ward's linkage on CUDA: the rounds over centroids and sizes.
-#include "linkage_rounds.cuh"
+#include <algorithm>
+
+#include "linkage_exact.cuh"
+#include "linkage_together.cuh"
 
 namespace clustercl {
 namespace {
@@ -14,27 +17,58 @@ struct WardDistances {
 };
 
 // A block per pair, threads along the features.
-__global__ void join_centroids_kernel(RoundsCuda rounds) {
+__device__ void join_centroids(const RoundsCuda& rounds) {
   const ClustersCuda& c = rounds.scan.clusters;
-  const std::int64_t merges = rounds.counts->merges;
-  for (std::int64_t p = merges + blockIdx.x; p < merges + rounds.counts->pairs; p += gridDim.x) {
-    const std::int32_t a = rounds.a[p], b = rounds.b[p];
+  const std::int64_t merges = rounds.counts->merges, pairs = rounds.counts->pairs;
+  for (std::int64_t p = blockIdx.x; p < pairs; p += gridDim.x) {
+    const std::int32_t a = rounds.a[merges + p], b = rounds.b[merges + p];
     const double size_a = c.sizes[a], size_b = c.sizes[b], size = size_a + size_b;
     double* x = c.rows + a * c.padded;
     const double* y = c.rows + b * c.padded;
     // Equal rows stay what they are, to the last bit: duplicates merge at height 0 however many there are.
     for (std::int64_t f = threadIdx.x; f < c.padded; f += blockDim.x)
       if (x[f] != y[f]) x[f] = plus(times(size_a, x[f]), times(size_b, y[f])) / size;
+    __syncthreads();  // all have read the sizes
+    if (threadIdx.x == 0) settle(rounds, p);
   }
 }
 
+__global__ void join_kernel(RoundsCuda rounds) {
+  join_centroids(rounds);
+  list_left(rounds);
+}
+
+// As linkage_together.cuh wants it, for so few that no screen would be used.
+struct WardSpace {
+  static constexpr int kThreads = kDistanceThreads;
+  static constexpr std::int64_t kFew = few_clusters(kScreenColumns - 1);
+  static constexpr std::size_t kShared =
+      std::max<std::size_t>(kThreads * sizeof(Survey), sizeof(double) * kDistanceShared);
+  ClustersCuda c;
+
+  template <class Wait>
+  __device__ void scan(const RoundsCuda& rounds, const Wait& wait) const {
+    exact_scan(rounds.scan, rounds.active, 0, INT64_MAX);
+    wait();
+    exact_tell(rounds.scan);
+  }
+  __device__ void join(const RoundsCuda& rounds) const { join_centroids(rounds); }
+  __device__ WardDistances distances() const { return {c}; }
+};
+
 class WardCuda final : public SpaceCuda {
  public:
+  bool rounds_together(const RoundsCuda& rounds, std::int64_t most, Survey* surveys, Launches& launches) override {
+    if (most > WardSpace::kFew) return false;
+    launches.launch_together(rounds_together_kernel<WardSpace>, WardSpace::kThreads, WardSpace::kShared, rounds, surveys,
+                             WardSpace{rounds.scan.clusters});
+    return true;
+  }
   bool scan(const RoundsCuda& rounds, std::int64_t most, const Monitor& monitor, std::int64_t merges, Launches& launches) override {
     return scan_rows(rounds.scan, rounds.active, most, monitor, merges, launches);
   }
   void join(const RoundsCuda& rounds, std::int64_t most, Launches& launches) override {
-    launches.launch(join_centroids_kernel, blocks_for(most / 2, 1, 4096), kJoinThreads, 0, rounds);
+    launches.launch(join_kernel, blocks_for(most / 2, 1, 4096), kJoinThreads, 0, rounds);
   }
   void repair(const RoundsCuda& rounds, std::int64_t most, Launches& launches) override {
     launches.launch(repair_kernel<WardDistances>, blocks_for(most, kLinkageWarps, 1 << 16), kLinkageThreads, 0, rounds,

@@ -56,10 +56,11 @@ static const Kind kKinds[] = {
     {"tf32x3", CudaPrecision::tf32x3, 4, 2e-5, 1e-5},        // float32: s is off by a few 10 * 2^-24
     {"float64", CudaPrecision::fma, 8, 1e-11, 1e-11},
 #if !defined(CLUSTERCL_SIMT)
-    // On other cards than 9.0, and for what wgmma is not used for, these repeat the first three.
+    // On other cards than 9.0, and for what wgmma is not used for, these repeat the first four.
     {"bf16 by wgmma", CudaPrecision::bf16, 2, 2e-5, 1e-2, CudaProducts::wgmma},
     {"half by wgmma", CudaPrecision::half_as_tf32, 2, 2e-2, 3e-3, CudaProducts::wgmma},
     {"tf32 by wgmma", CudaPrecision::tf32, 4, 2e-2, 3e-3, CudaProducts::wgmma},
+    {"tf32x3 by wgmma", CudaPrecision::tf32x3, 4, 2e-5, 1e-5, CudaProducts::wgmma},
 #endif
 };
 

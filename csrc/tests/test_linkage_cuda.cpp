@@ -77,14 +77,43 @@ static Rows integers(std::int64_t n, std::int64_t d, int most, unsigned seed) {
   return x;
 }
 
-int main() {
+static Rows spread(std::int64_t n, std::int64_t d, double apart) {
+  Rows blobs = normal(n, d, 9);
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t f = 0; f < d; ++f) blobs[i * d + f] += apart * static_cast<double>(i % 5 == f);
+  return blobs;
+}
+
+#if !defined(CLUSTERCL_SIMT)
+// So many that a GPU takes screens, by wgmma up to 256 features and by mma.sync, and that rounds are begun one by one at first and
+// many together then.
+static void compare_many() {
+  for (const Linkage method : {Linkage::ward, Linkage::single}) {
+    for (const std::int64_t d : {9, 200, 300}) compare("many", normal(3000, d, 13), 3000, method);
+    for (const double apart : {30.0, 3e3, 3e6}) compare("many blobs", spread(2500, 8, apart), 2500, method);
+    compare("many ties", integers(2600, 2, 60, 14), 2600, method);
+  }
+  for (const Linkage method : {Linkage::average, Linkage::complete})
+    compare("many", normal(4500, 9, 15), 4500, method, Metric::euclidean, Entries::full, 1e-12);
+}
+#endif
+
+// A word keeps the checks to few, or to those by wgmma, for compute-sanitizer, under which they take a hundred times as long.
+int main(int count, char** words) {
+  const std::string only = count > 1 ? words[1] : "";
+#if !defined(CLUSTERCL_SIMT)
+  if (only == "wgmma") compare("by wgmma", normal(2100, 9, 13), 2100, Linkage::ward);
+  if (only.empty()) compare_many();
+#endif
   // Rounding in another order moves heights of average and complete by this much at most, here.
   constexpr double kRounding = 1e-13;
   for (const Linkage method : {Linkage::ward, Linkage::average, Linkage::complete, Linkage::single}) {
     const bool dense = method == Linkage::average || method == Linkage::complete;
     const double tolerance = dense ? kRounding : 0;
+    if (only == "wgmma") break;
     for (const std::int64_t n : {2, 3, 17, 140})  // 140: the screen, several blocks and parts, and none of them full
       for (const std::int64_t d : {1, 33}) {
+        if (only == "few" && n < 140 && d == 33) continue;
         compare("normal", normal(n, d, 3), n, method, Metric::euclidean, Entries::full, tolerance);
         if (n == 17) test::other_order(true);
       }
@@ -105,10 +134,8 @@ int main() {
     // The farther apart, the less float16 and then float32 tell of what lies close together: screens leave rows open.
     for (const double apart : {30.0, 3e3, 3e6}) {
       if (dense && apart > 30) continue;
-      Rows blobs = normal(300, 8, 9);
-      for (std::int64_t i = 0; i < 300; ++i)
-        for (std::int64_t f = 0; f < 8; ++f) blobs[i * 8 + f] += apart * static_cast<double>(i % 5 == f);
-      compare("blobs", blobs, 300, method, Metric::euclidean, Entries::full, tolerance);
+      if (only == "few" && apart < 3e6) continue;
+      compare("blobs", spread(300, 8, apart), 300, method, Metric::euclidean, Entries::full, tolerance);
     }
     if (dense) compare("half", normal(80, 6, 10), 80, method, Metric::euclidean, Entries::half, 1e-7);
     test::other_order(false);

@@ -118,8 +118,8 @@ def test_every_program_is_put_under_the_sanitizer(monkeypatch, tmp_path):
     assert len(gpu_check.sanitized()) == 9
     monkeypatch.setattr(gpu_check, "with_wgmma", lambda: True)
     steps = {one["name"]: one for one in gpu_check.sanitized()}
-    assert len(steps) == 10
-    assert [name for name, one in steps.items() if not one["passed"]] == ["test_linkage_cuda, racecheck"]
+    assert len(steps) == 11
+    assert [name for name, one in steps.items() if not one["passed"]] == ["test_linkage_cuda, few, racecheck"]
     words = steps["test_contrastive_cuda, wgmma, memcheck"]["output"].split()
     assert words[:4] == ["--tool", "memcheck", "--error-exitcode", "9"] and words[-1] == "wgmma"
     # Every program of the GPU there is.

@@ -1,0 +1,207 @@
+// The steps of a round of linkage_rounds.cuh that no kind of clusters changes, each for all threads of a launch. Between two
+// steps all blocks must have ended the first: by launches of their own, or by meeting (meeting.cuh).
+//
+// survey what is known, list who scans (`want`), scan, survey again, choose the pairs, join and settle them and list what is
+// left, repair that, close the books. A survey is two steps without atomics: a sum per block, and every block of the next step
+// adds those up.
+#pragma once
+
+#include "linkage_rounds.cuh"
+
+namespace clustercl {
+
+constexpr std::int64_t kScansPerMerge = 16;
+
+// Of some clusters: the smallest pair that is known (b -1: none), by (distance, a, b); of those that do not know their nearest
+// how many they are and which has the lowest bound.
+struct Survey {
+  double distance, bound;
+  std::int32_t a, b, lowest, unknown;
+};
+
+__device__ inline std::int64_t first_of_launch() { return static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
+__device__ inline std::int64_t threads_of_launch() { return static_cast<std::int64_t>(gridDim.x) * blockDim.x; }
+
+__device__ inline bool precedes(const Survey& x, const Survey& y) {
+  if (x.b < 0 || y.b < 0) return y.b < 0 && x.b >= 0;
+  if (x.distance != y.distance) return x.distance < y.distance;
+  return x.a < y.a || (x.a == y.a && x.b < y.b);
+}
+
+__device__ inline Survey both(Survey x, const Survey& y) {
+  if (precedes(y, x)) {
+    x.distance = y.distance;
+    x.a = y.a;
+    x.b = y.b;
+  }
+  if (y.lowest >= 0 && (x.lowest < 0 || y.bound < x.bound || (y.bound == x.bound && y.lowest < x.lowest))) {
+    x.bound = y.bound;
+    x.lowest = y.lowest;
+  }
+  x.unknown += y.unknown;
+  return x;
+}
+
+// In every thread that of all threads of the block, a power of two of them. shared: a survey for each.
+__device__ inline Survey of_block(const Survey& own, Survey* shared) {
+  __syncthreads();
+  shared[threadIdx.x] = own;
+  for (unsigned step = blockDim.x / 2; step > 0; step /= 2) {
+    __syncthreads();
+    if (threadIdx.x < step) shared[threadIdx.x] = both(shared[threadIdx.x], shared[threadIdx.x + step]);
+  }
+  __syncthreads();
+  return shared[0];
+}
+
+__device__ inline Survey of_none() { return {INFINITY, INFINITY, -1, -1, -1, 0}; }
+
+__device__ inline Survey of_cluster(const ClustersCuda& c, std::int32_t i) {
+  const std::int32_t j = c.id[i];
+  if (j >= 0) return {c.distance[i], INFINITY, i < j ? i : j, i < j ? j : i, -1, 0};
+  return {INFINITY, c.bound[i], -1, -1, i, 1};
+}
+
+__device__ inline void tell_survey(const Survey& own, Survey* surveys) {
+  const Survey all = of_block(own, shared_memory<Survey>());
+  if (threadIdx.x == 0) surveys[blockIdx.x] = all;
+}
+
+__device__ inline void survey(const RoundsCuda& rounds, Survey* surveys) {
+  const std::int64_t count = rounds.counts->count;
+  Survey own = of_none();
+  for (std::int64_t k = first_of_launch(); k < count; k += threads_of_launch())
+    own = both(own, of_cluster(rounds.scan.clusters, rounds.active[k]));
+  tell_survey(own, surveys);
+}
+
+// What `blocks` blocks surveyed, in every thread.
+__device__ inline Survey of_all(const Survey* surveys, std::int64_t blocks) {
+  Survey own = of_none();
+  for (std::int64_t k = threadIdx.x; k < blocks; k += blockDim.x) own = both(own, surveys[k]);
+  return of_block(own, shared_memory<Survey>());
+}
+
+// The smallest pair of all is known for certain.
+__device__ inline bool certain(const Survey& all) { return all.lowest < 0 || all.bound * (1.0 - kSlack) > all.distance; }
+
+// Whether all that do not know their nearest may scan, or some must.
+__device__ inline bool each_wants(const RoundsCuda& rounds, const Survey& all) { return all.unknown <= rounds.counts->earned; }
+__device__ inline bool any_wants(const RoundsCuda& rounds, const Survey& all) {
+  return all.unknown > 0 && (each_wants(rounds, all) || !certain(all));
+}
+
+__device__ inline void want(const RoundsCuda& rounds, const Survey& all) {
+  if (!any_wants(rounds, all)) return;
+  // Otherwise the one that may be nearest, with all that are as near: their bounds would make them scan in turn.
+  const double most = each_wants(rounds, all) ? static_cast<double>(INFINITY) : all.bound * (1.0 + 2 * kSlack);
+  const std::int64_t count = rounds.counts->count;
+  for (std::int64_t k = first_of_launch(); k < count; k += threads_of_launch())
+    if (const std::int32_t i = rounds.active[k]; rounds.scan.clusters.id[i] < 0 && rounds.scan.clusters.bound[i] <= most)
+      rounds.scan.wanted[atomicAdd(&rounds.scan.counts->wanted, 1)] = i;
+}
+
+// Nothing else is as near to either of i and its nearest.
+__device__ inline bool paired(const ClustersCuda& c, std::int64_t i) {
+  const std::int64_t j = c.id[i];
+  return j >= 0 && c.id[j] == i && alone(c, i) && alone(c, j);
+}
+
+__device__ inline bool stays(const RoundsCuda& rounds, std::int32_t i) {
+  const std::int32_t into = rounds.into[i];
+  return into >= 0 || ~into == i;
+}
+
+__device__ inline void choose(const RoundsCuda& rounds, const Survey& all) {
+  const ClustersCuda& c = rounds.scan.clusters;
+  const std::int64_t count = rounds.counts->count, merges = rounds.counts->merges;
+  const int lane = threadIdx.x % kWarp;
+  // The smallest pair merges although something is as near, unless (by rounding) a merge would cross it.
+  const bool with_first = certain(all) && all.b >= 0 && !paired(c, all.a) && !paired(c, all.b);
+  for (std::int64_t begin = first_of_launch() - lane; begin < count; begin += threads_of_launch()) {
+    bool is_left = false;
+    if (begin + lane < count) {
+      const std::int32_t i = rounds.active[begin + lane];
+      const bool alone = paired(c, i);
+      std::int32_t other = alone ? c.id[i] : -1;
+      if (!alone && with_first && (i == all.a || i == all.b)) other = all.a + all.b - i;
+      rounds.into[i] = other < 0 ? i : ~(i < other ? i : other);
+      is_left = other < 0 || i < other;
+      if (other > i) {
+        const std::int64_t at = merges + atomicAdd(&rounds.counts->pairs, 1);
+        rounds.a[at] = i;
+        rounds.b[at] = other;
+        rounds.between[at] = alone ? c.distance[i] : all.distance;
+        rounds.share[at] = c.sizes[other] / (c.sizes[i] + c.sizes[other]);
+      }
+    }
+    const unsigned left = __ballot_sync(kAllLanes, is_left);
+    if (lane == 0) rounds.segments[begin / kWarp] = __popc(left);
+  }
+}
+
+// What is known of the distances from i to all but `other`.
+__device__ inline double lower_bound(const ClustersCuda& c, std::int64_t i, std::int32_t other) {
+  return c.id[i] != other && c.distance[i] < c.bound[i] ? c.distance[i] : c.bound[i];
+}
+
+// Pair p of the round: the union's size, and what is known of its distances.
+__device__ inline void settle(const RoundsCuda& rounds, std::int64_t p) {
+  const ClustersCuda& c = rounds.scan.clusters;
+  const std::int32_t a = rounds.a[rounds.counts->merges + p], b = rounds.b[rounds.counts->merges + p];
+  const double of_a = lower_bound(c, a, b), of_b = lower_bound(c, b, a);
+  c.sizes[a] += c.sizes[b];
+  forget(c, a, of_a < of_b ? of_a : of_b);
+}
+
+// What `choose` left of `active`, in its order: a warp for each 32, which adds up how many there are before.
+__device__ inline void list_left(const RoundsCuda& rounds) {
+  const std::int64_t count = rounds.counts->count;
+  const int lane = threadIdx.x % kWarp;
+  for (std::int64_t segment = first_of_launch() / kWarp; segment * kWarp < count; segment += threads_of_launch() / kWarp) {
+    const std::int64_t k = segment * kWarp + lane;
+    const std::int32_t i = k < count ? rounds.active[k] : -1;
+    std::int32_t before = 0;
+    for (std::int64_t other = lane; other < segment; other += kWarp) before += rounds.segments[other];
+    for (int step = kWarp / 2; step > 0; step /= 2) before += shuffle_xor(before, step);
+    const bool is_left = i >= 0 && stays(rounds, i);
+    const unsigned left = __ballot_sync(kAllLanes, is_left);
+    if (is_left) rounds.left[before + __popc(left & ((1u << lane) - 1))] = i;
+  }
+}
+
+// All that are left, a warp each. Then each(i), of the whole warp.
+template <class Distances, class Each>
+__device__ void repair(const RoundsCuda& rounds, const Distances& distances, const Each& each) {
+  const std::int64_t left = rounds.counts->count - rounds.counts->pairs;
+  for (std::int64_t k = first_of_launch() / kWarp; k < left; k += threads_of_launch() / kWarp) {
+    const std::int32_t i = rounds.left[k];
+    if (rounds.into[i] >= 0) repair_cluster(rounds, i, distances);
+    __syncwarp();
+    each(i);
+  }
+}
+
+// One thread, when all have repaired.
+__device__ inline void close_round(const RoundsCuda& rounds) {
+  ScanCounts& scans = *rounds.scan.counts;
+  RoundCounts& counts = *rounds.counts;
+  if (counts.count <= 1) return;
+  // Every round merges or scans: anything else, as a distance that is not a number, would go on for ever.
+  if (counts.pairs == 0 && scans.wanted == 0) ++counts.stuck;
+  counts.earned = (counts.earned > scans.wanted ? counts.earned - scans.wanted : 0) + kScansPerMerge * counts.pairs;
+  counts.distances += static_cast<std::int64_t>(scans.wanted) * counts.count;
+  counts.merges += counts.pairs;
+  counts.count -= counts.pairs;
+  ++counts.rounds;
+  counts.pairs = 0;
+  scans = {counts.count, 0, {}};
+}
+
+template <class Distances>
+__global__ void repair_kernel(RoundsCuda rounds, Distances distances) {
+  repair(rounds, distances, [](std::int32_t) {});
+  if (last_to_arrive(&rounds.counts->meeting)) close_round(rounds);
+}
+
+}  // namespace clustercl
