@@ -2,7 +2,10 @@
 #include "linkage.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
+#include <numeric>
 #include <queue>
 #include <tuple>
 #include <vector>
@@ -71,13 +74,45 @@ double compact_unit(double largest, std::int64_t padded, Metric metric) {
   return most > 0 ? std::ldexp(1.0, -std::ilogb(most) - 2) : 1.0;
 }
 
+namespace {
+
+// Numbers of merges by height, equal heights in the order in which they came: a radix sort, 11 bits a pass.
+std::vector<std::int64_t> by_height(const std::vector<Merge>& merges) {
+  constexpr int kBits = 11, kPasses = (64 + kBits - 1) / kBits;
+  constexpr std::uint64_t kDigits = std::uint64_t{1} << kBits;
+  struct Item {
+    std::uint64_t key;
+    std::int64_t merge;
+  };
+  const std::size_t count = merges.size();
+  std::vector<Item> items(count), sorted(count);
+  std::vector<std::size_t> counts(kPasses * kDigits, 0);
+  const auto digit = [](std::uint64_t key, int pass) { return key >> pass * kBits & (kDigits - 1); };
+  for (std::size_t m = 0; m < count; ++m) {
+    // The bits of a double ascend with it, but for the sign.
+    const auto bits = std::bit_cast<std::uint64_t>(merges[m].height);
+    items[m] = {bits ^ (bits >> 63 != 0 ? ~std::uint64_t{0} : std::uint64_t{1} << 63), static_cast<std::int64_t>(m)};
+    for (int pass = 0; pass < kPasses; ++pass) ++counts[pass * kDigits + digit(items[m].key, pass)];
+  }
+  for (int pass = 0; pass < kPasses; ++pass) {
+    std::size_t* const at = counts.data() + pass * kDigits;
+    if (count > 0 && at[digit(items[0].key, pass)] == count) continue;  // one digit for all
+    std::exclusive_scan(at, at + kDigits, at, std::size_t{0});
+    for (const Item& item : items) sorted[at[digit(item.key, pass)]++] = item;
+    std::swap(items, sorted);
+  }
+  std::vector<std::int64_t> out(count);
+  for (std::size_t m = 0; m < count; ++m) out[m] = items[m].merge;
+  return out;
+}
+
+}  // namespace
+
 void write_merges(std::vector<Merge>& merges, std::int64_t n, int exponent, double* z) {
   const std::int64_t count = n - 1;
   std::vector<std::int64_t> last(n, -1), parent(count, -1), label(n);
   std::vector<int> waiting(count, 0);
   std::vector<double> size(n, 1.0);
-  using Key = std::tuple<double, std::int64_t, std::int64_t, std::int64_t>;
-  std::priority_queue<Key, std::vector<Key>, std::greater<Key>> ready;
   for (std::int64_t i = 0; i < n; ++i) label[i] = i;
   for (std::int64_t m = 0; m < count; ++m) {
     for (const std::int64_t part : {last[merges[m].a], last[merges[m].b]}) {
@@ -87,19 +122,38 @@ void write_merges(std::vector<Merge>& merges, std::int64_t n, int exponent, doub
       merges[m].height = std::max(merges[m].height, merges[part].height);
     }
     last[merges[m].a] = m;
-    if (waiting[m] == 0) ready.emplace(merges[m].height, merges[m].a, merges[m].b, m);
   }
-  for (std::int64_t step = 0; step < count; ++step) {
-    const auto [height, a, b, m] = ready.top();
-    ready.pop();
+  std::int64_t step = 0;
+  const auto write = [&](std::int64_t m) {
+    const auto [a, b, height] = merges[m];
     size[a] += size[b];
     z[4 * step] = static_cast<double>(std::min(label[a], label[b]));
     z[4 * step + 1] = static_cast<double>(std::max(label[a], label[b]));
     z[4 * step + 2] = std::ldexp(height, exponent);
     z[4 * step + 3] = size[a];
-    label[a] = n + step;
-    const std::int64_t next = parent[m];
-    if (next >= 0 && --waiting[next] == 0) ready.emplace(merges[next].height, merges[next].a, merges[next].b, next);
+    label[a] = n + step++;
+  };
+  // Of equal heights whoever has its parts first, then by (a, b).
+  using Key = std::tuple<std::int64_t, std::int64_t, std::int64_t>;
+  std::priority_queue<Key, std::vector<Key>, std::greater<Key>> ready;
+  const std::vector<std::int64_t> order = by_height(merges);
+  for (std::int64_t begin = 0, end; begin < count; begin = end) {
+    const double height = merges[order[begin]].height;
+    for (end = begin + 1; end < count && merges[order[end]].height == height;) ++end;
+    if (end == begin + 1) {
+      write(order[begin]);
+      if (const std::int64_t next = parent[order[begin]]; next >= 0) --waiting[next];
+      continue;
+    }
+    const auto add = [&](std::int64_t m) { ready.emplace(merges[m].a, merges[m].b, m); };
+    for (std::int64_t k = begin; k < end; ++k)
+      if (waiting[order[k]] == 0) add(order[k]);
+    while (!ready.empty()) {
+      const std::int64_t m = std::get<2>(ready.top()), next = parent[m];
+      ready.pop();
+      write(m);
+      if (next >= 0 && --waiting[next] == 0 && merges[next].height == height) add(next);
+    }
   }
 }
 
