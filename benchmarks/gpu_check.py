@@ -22,8 +22,8 @@ from clustercl.progress import say
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/gpu"
 # Programs of csrc/tests with the words that keep their checks to one kind of products or to few, and what
-# compute-sanitizer looks for in them. Whether its race and initialisation checks follow bulk copies and wgmma nobody has
-# tried: those kernels are checked for accesses beyond an array alone.
+# compute-sanitizer looks for in them. Whether its race and initialisation checks follow bulk copies and wgmma nobody
+# has tried: those kernels are checked for accesses beyond an array alone.
 CHECKED = (
     ("test_contrastive_cuda", "mma", ("memcheck", "racecheck", "initcheck")),
     ("test_contrastive_cuda", "wgmma", ("memcheck",)),
@@ -39,7 +39,8 @@ SANITIZED_SECONDS = 120
 
 def run(out: Path = ROOT / "benchmarks/results") -> bool:
     """Run every step, and tell whether all passed. The file is written anew after each part, so that what was measured
-    is there when something later goes wrong. A step: name, passed, seconds, output (its end)."""
+    is there when something later goes wrong. A step: name, passed, seconds, output (its last line, or its end if it
+    failed)."""
     import torch
 
     from clustercl.ops._extension import cuda_loss_kernel
@@ -175,7 +176,8 @@ def step(name: str, command: list, most: float | None = None) -> dict:
         say(output[-3000:])
     # The file tells nothing of this machine's folders.
     output = output.replace(str(ROOT), ".").replace(sys.prefix, "python")
-    return {"name": name, "passed": passed, "seconds": time.monotonic() - began, "output": output[-1000:]}
+    output = output[-1000:] if not passed else output.rstrip().rpartition("\n")[2]
+    return {"name": name, "passed": passed, "seconds": time.monotonic() - began, "output": output}
 
 
 def driver() -> str | None:

@@ -23,6 +23,7 @@ def _of_one(found: dict) -> str:
     about = found["machine"]
     failed = [step["name"] for step in found["steps"] if not step["passed"]]
     state = f"FAILED: {', '.join(failed) or 'no measurements'}" if not found["passed"] else "all checks passed"
+    state += f" ({found['note']})" if "note" in found else ""  # written by hand, where a run needs explaining
     lines = [f"{about['gpu']}, driver {about['driver']}, torch {about['versions']['torch']}, CUDA {about['cuda']}, "
              f"commit {about['commit']}, {about['date']}: {state}.", ""]  # fmt: skip
     if found["loss"]:

@@ -2,7 +2,8 @@
 //
 // For losses of one label level without further positives (exclude, ignore) of up to 512 features, in bfloat16 or what TF32
 // suffices for: float16, and float32 where torch allows TF32, both multiplied as float16 of rows brought to length about 1,
-// which keeps the 11 digits that TF32 keeps. Everything else takes mma.sync (contrastive_cuda.h).
+// which keeps the 11 digits that TF32 keeps; other float32 rows of up to 256 features, by three products of float16
+// (contrastive_hopper.cuh). Everything else takes mma.sync (contrastive_cuda.h).
 //   forward    a block of 128 anchors passes over all columns: sums of exponentials of what is not excluded, by keys alone;
 //              then a warp per anchor adds its positives, which are few
 //   backward   a block of 128 rows computes each tile again, weighs it and multiplies it by the columns' features, 256 of them

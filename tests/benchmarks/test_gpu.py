@@ -63,8 +63,8 @@ def test_a_wrong_tree_stops_it(monkeypatch, compared, message):
 
 def test_a_step_tells_how_it_ended(monkeypatch, capsys):
     monkeypatch.setattr(gpu_check, "STEP_SECONDS", 5)
-    good = gpu_check.step("good", [sys.executable, "-c", "print('fine')"])
-    assert good["passed"] and good["output"] == "fine\n" and good["seconds"] > 0
+    good = gpu_check.step("good", [sys.executable, "-c", "print('long'); print('fine')"])
+    assert good["passed"] and good["output"] == "fine" and good["seconds"] > 0
     bad = gpu_check.step("bad", [sys.executable, "-c", "raise SystemExit('broken')"])
     assert not bad["passed"] and "broken" in bad["output"] and "broken" in capsys.readouterr().err
     slow = gpu_check.step("slow", [sys.executable, "-c", "import time; time.sleep(60)"])
@@ -146,10 +146,10 @@ def test_the_section_tells_a_result_file(tmp_path):
     steps = [{"name": "built", "passed": True}, {"name": "memcheck", "passed": False}]
     loss = [{"n": 64, "d": 8, "precision": "tf32", "program": "clustercl", **timing}]
     trees = [{"method": "ward", "data": "blobs", "n": 64, "d": 8, "scans": 1.25, **timing}]
-    found = {"machine": about, "passed": False, "steps": steps, "loss": loss, "linkage": trees}
+    found = {"machine": about, "passed": False, "steps": steps, "loss": loss, "linkage": trees, "note": "in the rain"}
     (tmp_path / "a-card.json").write_text(json.dumps(found))
     text = gpu_show.section(tmp_path)
-    assert "A card, driver 1, torch 2, CUDA 13.0, commit abc, today: FAILED: memcheck." in text
+    assert "A card, driver 1, torch 2, CUDA 13.0, commit abc, today: FAILED: memcheck (in the rain)." in text
     assert "| 64 | 8 | tf32 | clustercl | 1.50 ms | 20 MB |" in text
     assert "| ward | blobs | 64 | 8 | 1.5 ms | 20 MB | 1.25 |" in text
     with pytest.raises(ValueError, match="has no <!-- from"):
