@@ -47,8 +47,8 @@ def test_compiles_without_spills(root, tmp_path, architecture):
         found |= report(source, architecture, tmp_path)
     hot = {name: kernel for name, kernel in found.items() if HOT.search(name)}
     # Loss: two passes in bfloat16, TF32 and three of TF32, with and without levels, and by wgmma in two types for three
-    # numbers of features and in a third for two (empty but for 9.0a); linkage: two screens, one by wgmma for two numbers
-    # of features, by rows, two of a matrix in two types, rounds together of those and of rows; distances.
+    # numbers of features and in a third for two (empty but for 9.0a). Linkage: two screens, by wgmma for two numbers of
+    # features, by rows, two of a matrix in two types, rounds together of those and of rows. Distances.
     assert len(hot) == 2 * 6 + 2 * (2 * 3 + 2) + (2 + 2 + 1 + 2 * 2 + 3) + 1
     assert {name: kernel for name, kernel in hot.items() if kernel["spilled"]} == {}
     for name, kernel in found.items():

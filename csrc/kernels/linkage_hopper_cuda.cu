@@ -16,8 +16,7 @@ namespace clustercl {
 namespace {
 
 constexpr int kColumns = 128, kFeatures = 128;
-constexpr int kLanesOfRow = 4, kShare = kCandidates / kLanesOfRow;
-static_assert(kCandidates % kLanesOfRow == 0);
+constexpr int kLanesOfRow = 4;
 constexpr std::int64_t kScreenSlice = std::int64_t{1} << 45;  // multiply-adds between two questions to the monitor
 
 // Of two columns.
@@ -84,6 +83,9 @@ __global__ void pack_hopper_kernel(ScanCuda scan, const std::int32_t* active, st
 }
 
 #if defined(CLUSTERCL_SM90A)
+
+constexpr int kShare = kCandidates / kLanesOfRow;
+static_assert(kCandidates % kLanesOfRow == 0);
 
 // What a lane knows of its two rows.
 struct Lists {
