@@ -41,7 +41,8 @@ def linkage_matrix_cuda(
     """The same of rows x (n, d) on a GPU, by its kernels and in its memory; finite, no zero row under cosine."""
     n, d = x.shape
     padded = -(-d // 8) * 8
-    wanted = _extension._C.linkage_cuda_workspace(n, padded, method, metric, dtype)
+    with torch.cuda.device(x.device):  # what is laid out depends on the card
+        wanted = _extension._C.linkage_cuda_workspace(n, padded, method, metric, dtype)
     try:
         rows = x.new_zeros((n, padded), dtype=torch.float64)
         workspace = x.new_empty(wanted, dtype=torch.uint8)

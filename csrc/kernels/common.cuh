@@ -37,6 +37,7 @@ cudaError_t launch_together(void (*kernel)(Parameters...), int threads, std::siz
                             Arguments... arguments) {
   return launch(kernel, dim3(1), threads, shared, stream, arguments...);
 }
+inline bool refused(cudaError_t) { return false; }
 
 template <class T>
 T* shared_memory() {
@@ -58,7 +59,7 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, int threads, std::s
   return cudaGetLastError();
 }
 
-// A block for each multiprocessor, all at once, which may wait for each other.
+// A block for each multiprocessor, all at once, which may wait for each other; `refused` tells of an error whether that cannot be.
 template <class... Parameters, class... Arguments>
 cudaError_t launch_together(void (*kernel)(Parameters...), int threads, std::size_t shared, cudaStream_t stream,
                             Arguments... arguments) {
@@ -67,14 +68,17 @@ cudaError_t launch_together(void (*kernel)(Parameters...), int threads, std::siz
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&blocks, cudaDevAttrMultiProcessorCount, device);
   if (error != cudaSuccess) return error;
   std::tuple<Parameters...> held(arguments...);
-  return std::apply(
+  error = std::apply(
       [&](auto&... each) {
         void* pointers[] = {&each...};
         return cudaLaunchCooperativeKernel(reinterpret_cast<const void*>(kernel), dim3(static_cast<unsigned>(blocks)),
                                            dim3(static_cast<unsigned>(threads)), pointers, shared, stream);
       },
       held);
+  if (error != cudaSuccess) cudaGetLastError();  // it is told here, and no later launch is to find it
+  return error;
 }
+inline bool refused(cudaError_t error) { return error == cudaErrorCooperativeLaunchTooLarge || error == cudaErrorNotSupported; }
 
 // The block's dynamic shared memory, aligned to 16 bytes.
 template <class T>

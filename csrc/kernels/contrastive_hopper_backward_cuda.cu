@@ -8,8 +8,9 @@
 // that, so that one of both is under way while weights are computed. Where similarities lie within a narrow range,
 //   w_ij = 2^s (a_i + a_j),  a = g 2^-lse (contrastive_hopper_weights_cuda.cu)
 // costs one exponential, else two. Rows that are no anchors, and columns, have a = 0. Blocks without an anchor see anchors alone.
-// Where rows are split in two parts, weights are too. Matrix instructions cut their sums off instead of rounding them, which adds
-// up: a tile's are then made afresh and added by plain additions.
+// Where rows are split in two parts, weights are too, and a block has 128 features. Matrix instructions cut their sums off instead
+// of rounding them, which adds up: a tile's are then made afresh and added by plain additions, and registers do not suffice for
+// weights beside them: the other group multiplies while one weighs.
 // contrastive_hopper_finish_cuda.cu has what comes then. Deterministic: no atomics, one order of everything.
 #include "contrastive_hopper.h"
 

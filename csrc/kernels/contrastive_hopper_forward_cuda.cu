@@ -254,7 +254,7 @@ cudaError_t run(const ContrastiveCuda& in, const HopperSizes& sizes, const Hoppe
     return launch(hopper_forward_kernel<kType, decltype(parts)::value>, dim3(static_cast<unsigned>(blocks)), kHopperThreads,
                   Layout::kBytes, stream, sizes, rows, in.temperature, in.normalize, largest, sum);
   };
-  cudaError_t error;
+  cudaError_t error = cudaErrorInvalidValue;
   if (sizes.chunks == 4) error = pass(std::integral_constant<int, 2>{});
   else if (sizes.chunks == 8) error = pass(std::integral_constant<int, 4>{});
   else if constexpr (!is_split(kType)) error = pass(std::integral_constant<int, 1>{});

@@ -2,7 +2,7 @@
 //
 // Units: a row is multiplied by a power of two that brings its largest element to 1/2 .. 1 and rounded to the type of the
 // products: bfloat16 and float16 rows lose nothing that counts, float32 rows keep the 11 digits that TF32 has, or, split in two,
-// are off by 2^-25 of the largest at most. Its length is that of the rounded row, so that what lies along it can be taken out.
+// are off by 2^-23 of the largest at most. Its length is that of the rounded row, so that what lies along it can be taken out.
 // Rows that are taken as they are (bfloat16 alone) stay so.
 // Equal labels and images are found by hashing, in time linear in n; then rows are sorted, anchors first, by the first row of
 // their pseudo-class. Which slot a number gets depends on the order of threads; which rows share one does not, and that is all

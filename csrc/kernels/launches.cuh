@@ -17,9 +17,14 @@ struct Launches {
       error = clustercl::launch(kernel, dim3(static_cast<unsigned>(blocks)), threads, shared, stream, arguments...);
   }
 
+  // False, and nothing begun, where blocks cannot run all at once.
   template <class... Parameters, class... Arguments>
-  void launch_together(void (*kernel)(Parameters...), int threads, std::size_t shared, Arguments... arguments) {
-    if (fine()) error = clustercl::launch_together(kernel, threads, shared, stream, arguments...);
+  bool launch_together(void (*kernel)(Parameters...), int threads, std::size_t shared, Arguments... arguments) {
+    if (!fine()) return true;
+    const cudaError_t found = clustercl::launch_together(kernel, threads, shared, stream, arguments...);
+    if (refused(found)) return false;
+    error = found;
+    return true;
   }
 
   // Waits for all that was begun.

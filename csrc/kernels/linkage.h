@@ -35,9 +35,10 @@ enum class Linkage { ward, average, complete, single };
 // What the condensed matrix holds: float64, or half of that (compact.h), where every merge of average rounds to 27 digits.
 enum class Entries { full, half };
 
-// What has been done so far. rounds of merging (0 for single, which has none); distances computed from rows or centroids.
+// What has been done so far. rounds of merging (0 for single, which has none); distances computed from rows or centroids. On CUDA,
+// ward: clusters that looked at a screen, and those of them that the first one left open.
 struct Effort {
-  std::int64_t merges = 0, rounds = 0, distances = 0;
+  std::int64_t merges = 0, rounds = 0, distances = 0, screened = 0, open = 0;
 };
 
 // Asked now and then, at least a few times per second, by the calling thread; false stops the computation.

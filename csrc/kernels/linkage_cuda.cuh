@@ -52,6 +52,7 @@ struct ScanCuda {
   float *column_norm, *column_inverse, *row_norm, *row_inverse;
   double unit;  // a power of two that brings the largest element near 1
   bool wgmma;   // the first screen is that of linkage_hopper.h
+  std::int64_t screen_columns;
 };
 
 inline std::int64_t scan_slots(std::int64_t n) { return n + 2 * kScanRows * kScanBlocks; }
@@ -68,15 +69,10 @@ bool screen_rows(const ScanCuda& scan, const std::int32_t* active, std::int64_t 
                  Launches& launches);
 std::int64_t screen_numbers(std::int64_t padded);
 
-// Fewer are scanned in float64: that takes one launch instead of eight. The host executor has small numbers to go both ways.
+// Fewer rows, or columns than scan.screen_columns, are scanned in float64: that takes two launches instead of ten.
 constexpr std::int64_t kScreenRows = 64;
-#if defined(CLUSTERCL_SIMT)
-constexpr std::int64_t kScreenColumns = 128;
-#else
-constexpr std::int64_t kScreenColumns = 2048;
-#endif
-__host__ __device__ inline bool screened(std::int64_t rows, std::int64_t columns) {
-  return rows >= kScreenRows && columns >= kScreenColumns;
+__host__ __device__ inline bool screened(const ScanCuda& scan, std::int64_t rows, std::int64_t columns) {
+  return rows >= kScreenRows && columns >= scan.screen_columns;
 }
 
 // Who looks: at a screen, or (kScreens) in float64.
@@ -89,7 +85,7 @@ __device__ inline Looking looking(const ScanCuda& scan, int screen) {
   const ScanCounts& counts = *scan.counts;
   Looking rows{scan.wanted, counts.wanted};
   for (int k = 0; k < kScreens; ++k) {
-    const bool here = screened(rows.count, counts.columns);
+    const bool here = screened(scan, rows.count, counts.columns);
     if (k == screen) return here ? rows : Looking{nullptr, 0};
     if (!here) return screen == kScreens ? rows : Looking{nullptr, 0};
     rows = {scan.open[k], counts.open[k]};

@@ -59,9 +59,8 @@ class DenseCuda final : public SpaceCuda {
   bool rounds_together(const RoundsCuda& rounds, std::int64_t most, Survey* surveys, Launches& launches) override {
     if (most > kFew) return false;
     using Space = DenseSpace<T>;
-    launches.launch_together(rounds_together_kernel<Space>, Space::kThreads, Space::kThreads * sizeof(Survey), rounds, surveys,
-                             Space{matrix_});
-    return true;
+    return launches.launch_together(rounds_together_kernel<Space>, Space::kThreads, Space::kThreads * sizeof(Survey), rounds, surveys,
+                                    Space{matrix_});
   }
   bool scan(const RoundsCuda& rounds, std::int64_t most, const Monitor&, std::int64_t, Launches& launches) override {
     const std::int64_t all = most * look_parts(1, most), warps = most > kScanWarps ? most : all < kScanWarps ? all : kScanWarps;

@@ -13,7 +13,7 @@ namespace clustercl {
 struct RoundCounts {
   std::int32_t count, merges, pairs;
   std::int64_t earned;  // scans that may be made for all at once
-  std::int64_t rounds, distances;
+  std::int64_t rounds, distances, screened, open;  // screened, open: as in Effort
   std::int32_t stuck;   // rounds that did not do what every round does
   Meeting meeting;
 };
@@ -21,15 +21,16 @@ struct RoundCounts {
 struct RoundsCuda {
   ScanCuda scan;
   std::int32_t *active, *left;  // clusters, and those after the round, in ascending order
-  std::int32_t* segments;       // how many of each 32 in `active` are left
+  std::int32_t *segments, *chunks;  // how many of each 32, and of each 1024, in `active` are left; chunks: 0 between rounds
   std::int32_t* into;           // by cluster: itself, or the complement of the union that it merged into in this round
   std::int32_t *a, *b;          // merges (n - 1), a < b; those of the round follow the others
   double *between, *share;      // their distances, b's share of the rows of both
   RoundCounts* counts;
 };
 
+struct Survey;  // linkage_steps.cuh
+
 // Clusters and their distances under a reducible linkage; counts has how many there are, `most` is no less.
-struct Survey;
 struct SpaceCuda {
   virtual ~SpaceCuda() = default;
   // Many rounds in one launch, where that pays: then true. surveys: one for each block.

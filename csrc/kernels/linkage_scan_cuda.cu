@@ -27,6 +27,20 @@ __global__ void __launch_bounds__(kDistanceThreads)
 
 __global__ void exact_tell_kernel(ScanCuda scan) { exact_tell(scan); }
 
+// Columns from which screens are used: many where float64 is half as fast as float32, few where it is far slower. The host
+// executor has small numbers to go both ways.
+std::int64_t screens_from() {
+#if defined(CLUSTERCL_SIMT)
+  return 128;
+#else
+  constexpr std::int64_t kMany = 2048, kFew = 128;
+  int device = 0, ratio = 0;
+  const bool told = cudaGetDevice(&device) == cudaSuccess &&
+                    cudaDeviceGetAttribute(&ratio, cudaDevAttrSingleToDoublePrecisionPerfRatio, device) == cudaSuccess;
+  return told && ratio <= 4 ? kMany : kFew;
+#endif
+}
+
 }  // namespace
 
 ClustersCuda clusters_in(Parts& parts, std::int64_t n, std::int64_t padded, double* rows, bool components) {
@@ -58,10 +72,12 @@ ScanCuda scan_in(Parts& parts, const ClustersCuda& clusters, bool with_screen) {
   scan.lists.lower = reinterpret_cast<float*>(scan.lists.distance);  // never both
   scan.unit = 1;
   if (!with_screen) return scan;
+  scan.screen_columns = screens_from();
   scan.wgmma = hopper_screens(clusters.padded);
   const std::int64_t whole = scan.wgmma ? kHopperScreenRows : kScanRows;
   const std::int64_t rows = (clusters.n + whole - 1) / whole * whole;
-  const std::int64_t bytes = std::max<std::int64_t>(sizeof(float) * screen_numbers(clusters.padded), hopper_screen_bytes(clusters.padded));
+  const std::int64_t bytes = std::max<std::int64_t>(sizeof(float) * screen_numbers(clusters.padded),
+                                                    scan.wgmma ? hopper_screen_bytes(clusters.padded) : 0);
   for (void** side : {&scan.columns, &scan.rows}) *side = parts.take<unsigned char>(rows * bytes);
   if (scan.wgmma) scan.heads = parts.take<unsigned char>(rows / 2 * kHopperHeadBytes);
   for (float** side : {&scan.column_norm, &scan.column_inverse, &scan.row_norm, &scan.row_inverse}) *side = parts.take<float>(rows);

@@ -205,7 +205,7 @@ std::int64_t screen_numbers(std::int64_t padded) { return screen_width<Tf32x3>(p
 
 bool screen_rows(const ScanCuda& scan, const std::int32_t* active, std::int64_t most, const Monitor& monitor, std::int64_t merges,
                  Launches& launches) {
-  return !screened(most, most) || (screen<0>(scan, active, most, monitor, merges, launches) &&
+  return !screened(scan, most, most) || (screen<0>(scan, active, most, monitor, merges, launches) &&
                                    screen<1>(scan, active, most, monitor, merges, launches));
 }
 

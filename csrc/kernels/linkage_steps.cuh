@@ -136,7 +136,10 @@ __device__ inline void choose(const RoundsCuda& rounds, const Survey& all) {
       }
     }
     const unsigned left = __ballot_sync(kAllLanes, is_left);
-    if (lane == 0) rounds.segments[begin / kWarp] = __popc(left);
+    if (lane == 0) {
+      rounds.segments[begin / kWarp] = __popc(left);
+      atomicAdd(&rounds.chunks[begin / (kWarp * kWarp)], __popc(left));
+    }
   }
 }
 
@@ -161,8 +164,9 @@ __device__ inline void list_left(const RoundsCuda& rounds) {
   for (std::int64_t segment = first_of_launch() / kWarp; segment * kWarp < count; segment += threads_of_launch() / kWarp) {
     const std::int64_t k = segment * kWarp + lane;
     const std::int32_t i = k < count ? rounds.active[k] : -1;
-    std::int32_t before = 0;
-    for (std::int64_t other = lane; other < segment; other += kWarp) before += rounds.segments[other];
+    const std::int64_t chunk = segment / kWarp;
+    std::int32_t before = chunk * kWarp + lane < segment ? rounds.segments[chunk * kWarp + lane] : 0;
+    for (std::int64_t other = lane; other < chunk; other += kWarp) before += rounds.chunks[other];
     for (int step = kWarp / 2; step > 0; step /= 2) before += shuffle_xor(before, step);
     const bool is_left = i >= 0 && stays(rounds, i);
     const unsigned left = __ballot_sync(kAllLanes, is_left);
@@ -173,7 +177,8 @@ __device__ inline void list_left(const RoundsCuda& rounds) {
 // All that are left, a warp each. Then each(i), of the whole warp.
 template <class Distances, class Each>
 __device__ void repair(const RoundsCuda& rounds, const Distances& distances, const Each& each) {
-  const std::int64_t left = rounds.counts->count - rounds.counts->pairs;
+  const std::int64_t count = rounds.counts->count, left = count - rounds.counts->pairs;
+  for (std::int64_t chunk = first_of_launch(); chunk * kWarp * kWarp < count; chunk += threads_of_launch()) rounds.chunks[chunk] = 0;
   for (std::int64_t k = first_of_launch() / kWarp; k < left; k += threads_of_launch() / kWarp) {
     const std::int32_t i = rounds.left[k];
     if (rounds.into[i] >= 0) repair_cluster(rounds, i, distances);
@@ -191,6 +196,10 @@ __device__ inline void close_round(const RoundsCuda& rounds) {
   if (counts.pairs == 0 && scans.wanted == 0) ++counts.stuck;
   counts.earned = (counts.earned > scans.wanted ? counts.earned - scans.wanted : 0) + kScansPerMerge * counts.pairs;
   counts.distances += static_cast<std::int64_t>(scans.wanted) * counts.count;
+  if (rounds.scan.screen_columns > 0 && screened(rounds.scan, scans.wanted, counts.count)) {
+    counts.screened += scans.wanted;
+    counts.open += scans.open[0];
+  }
   counts.merges += counts.pairs;
   counts.count -= counts.pairs;
   ++counts.rounds;

@@ -38,10 +38,11 @@ __global__ void join_kernel(RoundsCuda rounds) {
   list_left(rounds);
 }
 
-// As linkage_together.cuh wants it, for so few that no screen would be used.
+// As linkage_together.cuh wants it, for so few clusters that no screen would be used, and so few features that users who stop wait
+// for fractions of a second.
 struct WardSpace {
   static constexpr int kThreads = kDistanceThreads;
-  static constexpr std::int64_t kFew = few_clusters(kScreenColumns - 1);
+  static constexpr std::int64_t kMostFeatures = std::int64_t{1} << 33;  // of pairs of clusters
   static constexpr std::size_t kShared =
       std::max<std::size_t>(kThreads * sizeof(Survey), sizeof(double) * kDistanceShared);
   ClustersCuda c;
@@ -59,10 +60,10 @@ struct WardSpace {
 class WardCuda final : public SpaceCuda {
  public:
   bool rounds_together(const RoundsCuda& rounds, std::int64_t most, Survey* surveys, Launches& launches) override {
-    if (most > WardSpace::kFew) return false;
-    launches.launch_together(rounds_together_kernel<WardSpace>, WardSpace::kThreads, WardSpace::kShared, rounds, surveys,
-                             WardSpace{rounds.scan.clusters});
-    return true;
+    if (most > few_clusters(rounds.scan.screen_columns - 1) || most * most * rounds.scan.clusters.padded > WardSpace::kMostFeatures)
+      return false;
+    return launches.launch_together(rounds_together_kernel<WardSpace>, WardSpace::kThreads, WardSpace::kShared, rounds, surveys,
+                                    WardSpace{rounds.scan.clusters});
   }
   bool scan(const RoundsCuda& rounds, std::int64_t most, const Monitor& monitor, std::int64_t merges, Launches& launches) override {
     return scan_rows(rounds.scan, rounds.active, most, monitor, merges, launches);
