@@ -81,6 +81,10 @@ inline HopperType hopper_type(const ContrastiveCuda& in) {
 // Fills work.rows.
 cudaError_t prepare_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperWork& work, cudaStream_t stream);
 
+// Fills loss and lse, by anchor, from sums of 2^(s - largest) by place.
+cudaError_t losses_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const float* largest,
+                          const double* sum, float* loss, float* lse, cudaStream_t stream);
+
 // By place: weight a (or g, where the range is not narrow) and log-sum in base 2.
 struct RowWeights {
   float *weight, *lse;

@@ -1,4 +1,4 @@
-// The forward pass of contrastive_hopper.h.
+// The forward pass of contrastive_hopper.h, but for positives that the keys leave out (contrastive_hopper_losses_cuda.cu).
 //
 // A block: 128 anchors, their rows in shared memory for good; one group of warps loads columns, 128 at a time, two others hold
 // the products of 64 anchors each in registers (a lane 2 rows of 32 columns), those of the next tile under way while
@@ -210,43 +210,9 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
 #endif
 }
 
-// A warp per anchor: adds the positives among the candidates that its key left out.
-template <HopperType kType>
-__global__ void __launch_bounds__(kGroupThreads)
-    hopper_losses_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, const float* largest, const double* sum,
-                         float* loss, float* lse) {
-  constexpr int kWarps = kGroupThreads / kWarp;
-  for (std::int64_t k = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; k < sizes.count;
-       k += static_cast<std::int64_t>(gridDim.x) * kWarps) {
-    const std::int64_t i = rows.place[sizes.first + k];
-    const SpreadRow own = spread_row<kType>(rows, sizes, i);
-    double most = sum[i] > 0 ? static_cast<double>(largest[i]) + log2(sum[i]) : -INFINITY;
-    double total = sum[i] > 0 ? 1.0 : sum[i];  // not a number stays what it is
-    double near = 0;
-    std::int64_t positives = 0;
-    for (std::int32_t other = rows.next[sizes.first + k]; other != sizes.first + k; other = rows.next[other]) {
-      const std::int64_t j = rows.place[other];
-      const double x = similarity(dot(own, spread_row<kType>(rows, sizes, j)), rows, i, j, *temperature);
-      near += x;
-      ++positives;
-      if (rows.key[i] != rows.key[j]) continue;  // it was a candidate like any other
-      if (x > most) {
-        total = (most == -INFINITY ? total : total * exp2(most - x)) + 1.0;
-        most = x;
-      } else {
-        total += exp2(x - most);
-      }
-    }
-    if (threadIdx.x % kWarp != 0) continue;
-    const double log_sum = (most + log2(total)) / kLog2OfE;
-    lse[k] = static_cast<float>(log_sum);
-    loss[k] = static_cast<float>(log_sum - near / (kLog2OfE * static_cast<double>(positives)));
-  }
-}
-
 template <HopperType kType>
 cudaError_t run(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, float* largest, double* sum,
-                float* loss, float* lse, cudaStream_t stream) {
+                cudaStream_t stream) {
   constexpr int kCluster = kHopperRows * kHopperCluster;
   const std::int64_t blocks = (in.count + kCluster - 1) / kCluster * kHopperCluster;
   const auto pass = [&](auto parts) {
@@ -258,9 +224,7 @@ cudaError_t run(const ContrastiveCuda& in, const HopperSizes& sizes, const Hoppe
   if (sizes.chunks == 4) error = pass(std::integral_constant<int, 2>{});
   else if (sizes.chunks == 8) error = pass(std::integral_constant<int, 4>{});
   else if constexpr (!is_split(kType)) error = pass(std::integral_constant<int, 1>{});
-  if (error != cudaSuccess) return error;
-  return launch(hopper_losses_kernel<kType>, grid_for(in.count, kGroupThreads / kWarp, 65536), kGroupThreads, 0, stream,
-                sizes, rows, in.temperature, static_cast<const float*>(largest), static_cast<const double*>(sum), loss, lse);
+  return error;
 }
 
 struct Work {
@@ -289,12 +253,15 @@ cudaError_t hopper_forward(const ContrastiveCuda& in, void* workspace, void* los
   const HopperSizes sizes = hopper_sizes(in);
   Parts parts(workspace);
   const Work work = work_in(parts, sizes);
-  const cudaError_t error = prepare_hopper(in, sizes, work.prepared, stream);
+  cudaError_t error = prepare_hopper(in, sizes, work.prepared, stream);
   if (error != cudaSuccess) return error;
   const HopperType type = hopper_type(in);
   const auto halves = is_split(type) ? run<HopperType::f16x3> : run<HopperType::f16>;
   const auto call = is_half(type) ? halves : run<HopperType::bf16>;
-  return call(in, sizes, work.prepared.rows, work.largest, work.sum, static_cast<float*>(loss), static_cast<float*>(lse), stream);
+  error = call(in, sizes, work.prepared.rows, work.largest, work.sum, stream);
+  if (error != cudaSuccess) return error;
+  return losses_hopper(in, sizes, work.prepared.rows, work.largest, work.sum, static_cast<float*>(loss), static_cast<float*>(lse),
+                       stream);
 }
 
 }  // namespace clustercl

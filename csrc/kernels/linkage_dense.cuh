@@ -73,7 +73,8 @@ __device__ void look(const ScanCuda& scan, const Matrix<T>& matrix, const std::i
 
 __device__ inline void look_tell(const ScanCuda& scan) {
   const std::int64_t wanted = scan.counts->wanted, parts = look_parts(wanted, scan.counts->columns);
-  for (std::int64_t r = first_of_launch() / kWarp; r < wanted; r += threads_of_launch() / kWarp) tell_parts(scan, scan.wanted[r], r, wanted, parts);
+  for (std::int64_t r = first_of_launch() / kWarp; r < wanted; r += threads_of_launch() / kWarp)
+    tell_parts(scan, scan.wanted[r], r, wanted, parts);
 }
 
 // A block per pair and part of the others. A union is written along its row and its column. Where two unions meet, their four

@@ -149,7 +149,8 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
   extern __shared__ __align__(1024) unsigned char hopper_shared[];
   using Layout = ScreenLayout<kParts>;
   const Looking looks = looking(scan, 0);
-  const std::int64_t wanted = looks.count, columns = scan.counts->columns, tiles = (wanted + kHopperScreenRows - 1) / kHopperScreenRows;
+  const std::int64_t wanted = looks.count, columns = scan.counts->columns;
+  const std::int64_t tiles = (wanted + kHopperScreenRows - 1) / kHopperScreenRows;
   const std::int64_t parts = hopper_parts(wanted, columns), column_tiles = (columns + kColumns - 1) / kColumns;
   const std::int64_t task = first_task + blockIdx.x / kHopperCluster;
   if (wanted == 0 || task >= tiles * parts) return;  // both blocks of a cluster

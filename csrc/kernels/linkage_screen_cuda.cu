@@ -152,8 +152,9 @@ template <int kScreen>
 __global__ void measure_kernel(ScanCuda scan) {
   const Looking rows = looking(scan, kScreen);
   const std::int64_t wanted = rows.count, columns = scan.counts->columns;
-  const std::int64_t parts = kScreen == 0 && scan.wgmma ? hopper_parts(wanted, columns)
-                                                        : parts_of((wanted + kTile - 1) / kTile, kScanBlocks, (columns + kTile - 1) / kTile);
+  const std::int64_t tiles = (wanted + kTile - 1) / kTile, column_tiles = (columns + kTile - 1) / kTile;
+  const std::int64_t parts =
+      kScreen == 0 && scan.wgmma ? hopper_parts(wanted, columns) : parts_of(tiles, kScanBlocks, column_tiles);
   const int lane = threadIdx.x % kWarp;
   const ClustersCuda& c = scan.clusters;
   for (std::int64_t r = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; r < wanted; r += gridDim.x * kLinkageWarps) {
