@@ -56,3 +56,18 @@ def test_compiles_without_spills(root, tmp_path, architecture):
             continue
         # 65,536 registers and 48 KiB: at least two blocks of 128 threads share a multiprocessor.
         assert kernel["registers"] <= 255 and kernel["shared"] <= 48 * 1024, (name, kernel)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(NVCC is None, reason="nvcc is not on the PATH")
+def test_compiles_for_the_cards_between_and_after(root, tmp_path):
+    # What CMakeLists.txt names beside 8.0 and 9.0a: machine code for 8.6 and 8.9, and PTX, which newer cards compile.
+    targets = [("86", "sm_86"), ("89", "sm_89"), ("90", "compute_90")]
+    text = (root / "CMakeLists.txt").read_text()
+    assert "set(architectures 80-real 86-real 89-real 90a-real 90-virtual)" in text
+    codes = [f"-gencode=arch=compute_{virtual},code={code}" for virtual, code in targets]
+    for source in sorted((root / "csrc/kernels").glob("*_cuda.cu")):
+        command = [NVCC, "-std=c++20", "-DCLUSTERCL_HOPPER=1", "--threads", "2", *codes, "-c", source]
+        done = subprocess.run([*command, "-o", tmp_path / "kernel.o"], capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "warning" not in done.stderr, done.stderr
