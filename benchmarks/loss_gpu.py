@@ -42,7 +42,7 @@ def run(cases: Sequence[tuple[int, int, str]] = CASES, device: str = "cuda") -> 
         if n <= DENSE_MOST:
             programs |= {"naive torch": naive, "torch.compile": compiled}
         for name, call in programs.items():
-            with _products(precision):
+            with products(precision):
                 errors = _checked(
                     call, x, pseudo_class, wanted, ERRORS[precision], f"{name}, n {n}, d {d}, {precision}"
                 )
@@ -54,7 +54,7 @@ def run(cases: Sequence[tuple[int, int, str]] = CASES, device: str = "cuda") -> 
 
 
 @contextmanager
-def _products(precision: str):
+def products(precision: str):
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     try:

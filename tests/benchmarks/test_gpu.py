@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from clustercl.benchmarks import gpu_check, gpu_show, linkage_gpu, loss_gpu
+from clustercl.benchmarks import gpu_check, gpu_profile, gpu_show, linkage_gpu, loss_gpu
 from clustercl.errors import RunError
 
 
@@ -154,3 +154,10 @@ def test_the_section_tells_a_result_file(tmp_path):
     assert "| ward | blobs | 64 | 8 | 1.5 ms | 20 MB | 1.25 |" in text
     with pytest.raises(ValueError, match="has no <!-- from"):
         gpu_show.with_section("nothing", tmp_path)
+
+
+def test_a_profile_adds_up_launches_by_kernel():
+    one = "void clustercl::(anonymous namespace)::look_kernel<double>(clustercl::ScanCuda, int const*)"
+    rows = gpu_profile.by_kernel([(one, 1.0), ("Memset (Device)", 5.0), (one, 3.0)])
+    assert [row["kernel"] for row in rows] == ["Memset", "look_kernel<double>"]
+    assert rows[1] == {"kernel": "look_kernel<double>", "launches": 2, "milliseconds": 4.0, "longest": 3.0}
