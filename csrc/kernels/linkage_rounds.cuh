@@ -18,10 +18,17 @@ struct RoundCounts {
   Meeting meeting;
 };
 
+// Clusters of which those left are counted together; at most kWarp times kWarp. The host executor has few clusters.
+#if defined(CLUSTERCL_SIMT)
+constexpr std::int64_t kChunk = 2 * kWarp;
+#else
+constexpr std::int64_t kChunk = kWarp * kWarp;
+#endif
+
 struct RoundsCuda {
   ScanCuda scan;
   std::int32_t *active, *left;  // clusters, and those after the round, in ascending order
-  std::int32_t *segments, *chunks;  // how many of each 32, and of each 1024, in `active` are left; chunks: 0 between rounds
+  std::int32_t *segments, *chunks;  // how many of each kWarp, and of each kChunk, in `active` are left; chunks: 0 between rounds
   std::int32_t* into;           // by cluster: itself, or the complement of the union that it merged into in this round
   std::int32_t *a, *b;          // merges (n - 1), a < b; those of the round follow the others
   double *between, *share;      // their distances, b's share of the rows of both

@@ -29,7 +29,7 @@ __global__ void choose_kernel(RoundsCuda rounds, const Survey* surveys, std::int
 __global__ void first_kernel(RoundsCuda rounds) {
   const std::int64_t n = rounds.scan.clusters.n;
   for (std::int64_t i = first_of_launch(); i < n; i += threads_of_launch()) rounds.active[i] = static_cast<std::int32_t>(i);
-  for (std::int64_t chunk = first_of_launch(); chunk * kWarp * kWarp < n; chunk += threads_of_launch()) rounds.chunks[chunk] = 0;
+  for (std::int64_t chunk = first_of_launch(); chunk * kChunk < n; chunk += threads_of_launch()) rounds.chunks[chunk] = 0;
   if (first_of_launch() != 0) return;
   *rounds.counts = {static_cast<std::int32_t>(n), 0, 0, n, 0, 0, 0, 0, 0, {}};
   *rounds.scan.counts = {static_cast<std::int32_t>(n), 0, {}};
@@ -43,7 +43,7 @@ RoundsCuda rounds_in(Parts& parts, const ScanCuda& scan) {
   rounds.scan = scan;
   for (std::int32_t** list : {&rounds.active, &rounds.left, &rounds.into, &rounds.a, &rounds.b}) *list = parts.take<std::int32_t>(n);
   rounds.segments = parts.take<std::int32_t>((n + kWarp - 1) / kWarp);
-  rounds.chunks = parts.take<std::int32_t>((n + kWarp * kWarp - 1) / (kWarp * kWarp));
+  rounds.chunks = parts.take<std::int32_t>((n + kChunk - 1) / kChunk);
   for (double** list : {&rounds.between, &rounds.share}) *list = parts.take<double>(n);
   rounds.counts = parts.take<RoundCounts>(1);
   return rounds;

@@ -138,7 +138,7 @@ __device__ inline void choose(const RoundsCuda& rounds, const Survey& all) {
     const unsigned left = __ballot_sync(kAllLanes, is_left);
     if (lane == 0) {
       rounds.segments[begin / kWarp] = __popc(left);
-      atomicAdd(&rounds.chunks[begin / (kWarp * kWarp)], __popc(left));
+      atomicAdd(&rounds.chunks[begin / kChunk], __popc(left));
     }
   }
 }
@@ -164,8 +164,8 @@ __device__ inline void list_left(const RoundsCuda& rounds) {
   for (std::int64_t segment = first_of_launch() / kWarp; segment * kWarp < count; segment += threads_of_launch() / kWarp) {
     const std::int64_t k = segment * kWarp + lane;
     const std::int32_t i = k < count ? rounds.active[k] : -1;
-    const std::int64_t chunk = segment / kWarp;
-    std::int32_t before = chunk * kWarp + lane < segment ? rounds.segments[chunk * kWarp + lane] : 0;
+    const std::int64_t chunk = segment * kWarp / kChunk, own = chunk * kChunk / kWarp + lane;
+    std::int32_t before = own < segment ? rounds.segments[own] : 0;
     for (std::int64_t other = lane; other < chunk; other += kWarp) before += rounds.chunks[other];
     for (int step = kWarp / 2; step > 0; step /= 2) before += shuffle_xor(before, step);
     const bool is_left = i >= 0 && stays(rounds, i);
@@ -178,7 +178,7 @@ __device__ inline void list_left(const RoundsCuda& rounds) {
 template <class Distances, class Each>
 __device__ void repair(const RoundsCuda& rounds, const Distances& distances, const Each& each) {
   const std::int64_t count = rounds.counts->count, left = count - rounds.counts->pairs;
-  for (std::int64_t chunk = first_of_launch(); chunk * kWarp * kWarp < count; chunk += threads_of_launch()) rounds.chunks[chunk] = 0;
+  for (std::int64_t chunk = first_of_launch(); chunk * kChunk < count; chunk += threads_of_launch()) rounds.chunks[chunk] = 0;
   for (std::int64_t k = first_of_launch() / kWarp; k < left; k += threads_of_launch() / kWarp) {
     const std::int32_t i = rounds.left[k];
     if (rounds.into[i] >= 0) repair_cluster(rounds, i, distances);
