@@ -14,11 +14,7 @@
 #pragma once
 
 #include "contrastive_cuda.h"
-
-// Set by CMake where the kernels are compiled for 9.0a.
-#if !defined(CLUSTERCL_HOPPER)
-#define CLUSTERCL_HOPPER 0
-#endif
+#include "hopper.h"
 
 namespace clustercl {
 

@@ -188,10 +188,7 @@ bool hopper_takes(const ContrastiveCuda& in) {
   // Weights of rows of any length need not fit into float16.
   if (in.d > kHopperFeatures / (1 + is_split(type)) || in.n > kMostRows || (is_half(type) && !in.normalize)) return false;
   if (in.products == CudaProducts::automatic && in.n < kWorthwhile) return false;
-  int device = 0, major = 0, minor = 0;
-  return cudaGetDevice(&device) == cudaSuccess &&
-         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
-         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess && major == 9 && minor == 0;
+  return has_wgmma();
 }
 
 HopperSizes hopper_sizes(const ContrastiveCuda& in) {

@@ -7,22 +7,20 @@
 // Proven on a GPU alone: the host executor has neither wgmma nor bulk copies.
 #pragma once
 
+#include "hopper.h"
 #include "linkage_cuda.cuh"
-
-// Set by CMake where the kernels are compiled for 9.0a.
-#if !defined(CLUSTERCL_HOPPER)
-#define CLUSTERCL_HOPPER 0
-#endif
 
 namespace clustercl {
 
 constexpr std::int64_t kHopperScreenRows = 256;  // of a cluster of blocks: rows and columns come in whole ones
+constexpr std::int64_t kHopperScreenColumns = 128;  // of a tile
 constexpr std::int64_t kHopperTasks = 264;       // clusters of blocks, with which a scan of few rows fills a card
 constexpr std::int64_t kHopperHeadBytes = 32;    // of two columns
 
 // Parts of the columns that rows are scanned in.
 __host__ __device__ inline std::int64_t hopper_parts(std::int64_t rows, std::int64_t columns) {
-  return parts_of((rows + kHopperScreenRows - 1) / kHopperScreenRows, kHopperTasks, (columns + 127) / 128);
+  return parts_of((rows + kHopperScreenRows - 1) / kHopperScreenRows, kHopperTasks,
+                  (columns + kHopperScreenColumns - 1) / kHopperScreenColumns);
 }
 
 #if CLUSTERCL_HOPPER

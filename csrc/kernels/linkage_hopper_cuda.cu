@@ -2,7 +2,7 @@
 //
 // Of the columns of a lane most are farther than its list's last. A tile's products are compared with a threshold in registers,
 // what lies below goes into a short queue of the lane in shared memory, and the queues are emptied into the lists together, since
-// an insertion costs as much as the comparison of a hundred columns. The threshold is the largest of the third nearest of the
+// an insertion is many comparisons, and a warp makes it for all lanes if one wants it. The threshold is the largest of the third nearest of the
 // four lanes that share a row: twelve lie at most there, so that nothing beyond is among the nearest twelve.
 #include "linkage_hopper.h"
 
@@ -15,7 +15,8 @@
 namespace clustercl {
 namespace {
 
-constexpr int kColumns = 128, kFeatures = 128;
+constexpr int kColumns = kHopperScreenColumns, kFeatures = 128;
+static_assert(kHopperScreenRows == kHopperRows * kHopperCluster && kHopperScreenRows % kColumns == 0);
 constexpr int kLanesOfRow = 4;
 constexpr std::int64_t kScreenSlice = std::int64_t{1} << 45;  // multiply-adds between two questions to the monitor
 
@@ -221,12 +222,7 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
 
 }  // namespace
 
-bool hopper_screens(std::int64_t padded) {
-  int device = 0, major = 0, minor = 0;
-  return padded <= 2 * kFeatures && cudaGetDevice(&device) == cudaSuccess &&
-         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
-         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess && major == 9 && minor == 0;
-}
+bool hopper_screens(std::int64_t padded) { return padded <= 2 * kFeatures && has_wgmma(); }
 
 std::int64_t hopper_screen_bytes(std::int64_t padded) { return chunks_of(padded) * kSwizzledFeatures * 2; }
 
