@@ -164,7 +164,7 @@ def _per_row(of_image: Tensor | None, views: int) -> Tensor | None:
     """Of images (b,) or (b, levels) to that of rows, view-major."""
     if of_image is None:
         return None
-    # As repeat() does, which takes the host twice as long: on a GPU the loss waits for it.
+    # As repeat() does, which takes the host longer: on a GPU the loss waits for it.
     return of_image.expand(views, *of_image.shape).reshape(views * len(of_image), *of_image.shape[1:])
 
 

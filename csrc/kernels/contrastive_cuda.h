@@ -16,7 +16,7 @@
 
 namespace clustercl {
 
-// How rows come and how they are multiplied (tile.cuh). float16 rows are exact in TF32.
+// How rows come and how they are multiplied (tile.cuh; by wgmma: contrastive_hopper.cuh). float16 rows are exact in TF32.
 enum class CudaPrecision { bf16, half_as_tf32, tf32, tf32x3, fma };
 
 // Which matrix instructions: those that pay (contrastive_hopper.h has wgmma's case), or one kind alone, for tests.
