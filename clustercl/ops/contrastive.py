@@ -143,7 +143,8 @@ def contrastive_loss(
     or (levels, n) with level_weight (levels,), float64 on the CPU: a pair's term is multiplied by those of the levels
     that it shares; temperature a tensor without dimension; anchors are the rows first <= i < first + count (count < 0:
     all). Returns (count,), float64 for float64 rows, else float32. Differentiable by rows and temperature. On CUDA
-    float32 rows are multiplied in TF32 where torch.backends.cuda.matmul says so, else by three products of TF32 or float16.
+    float32 rows are multiplied in TF32 where torch.backends.cuda.matmul says so, else by three products of TF32 or
+    float16.
     """
     tf32 = rows.is_cuda and _tf32()
     arguments = (same_class, ignore_label, normalize, first, count, tf32, level_weight)
