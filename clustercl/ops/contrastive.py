@@ -17,9 +17,9 @@ from clustercl.ops._extension import MISSING, available
 SCHEMAS = {
     "contrastive_loss": "(Tensor rows, Tensor image, Tensor? pseudo_class, Tensor temperature, str same_class, "
     "int ignore_label, bool normalize, int first, int count, bool tf32=False, "
-    "Tensor? level_weight=None) -> (Tensor, Tensor)",
-    "contrastive_loss_backward": "(Tensor grad_loss, Tensor lse, Tensor rows, Tensor image, Tensor? pseudo_class, "
-    "Tensor temperature, str same_class, int ignore_label, bool normalize, int first, "
+    "Tensor? level_weight=None) -> (Tensor, Tensor, Tensor)",
+    "contrastive_loss_backward": "(Tensor grad_loss, Tensor lse, Tensor order, Tensor rows, Tensor image, "
+    "Tensor? pseudo_class, Tensor temperature, str same_class, int ignore_label, bool normalize, int first, "
     "bool tf32=False, Tensor? level_weight=None) -> (Tensor, Tensor)",
 }
 FORWARD, BACKWARD = "clustercl::contrastive_loss", "clustercl::contrastive_loss_backward"
@@ -39,11 +39,17 @@ def _announce(device: str) -> None:
 
 def _fallback_forward(rows, *arguments):
     _announce(rows.device.type)
-    return _blocked.forward(rows, *_without_tf32(arguments, 8))
+    loss, lse = _blocked.forward(rows, *_without_tf32(arguments, 8))
+    return loss, lse, rows.new_zeros(_order_shape(rows), dtype=torch.int32)
 
 
-def _fallback_backward(*arguments):
-    return _blocked.backward(*_without_tf32(arguments, 10))
+def _fallback_backward(grad_loss, lse, _order, *arguments):
+    return _blocked.backward(grad_loss, lse, *_without_tf32(arguments, 8))
+
+
+def _order_shape(rows: Tensor) -> tuple[int, ...]:
+    """Of what the forward pass found out about which rows belong together, for the backward pass: on CUDA alone."""
+    return (4, len(rows)) if rows.is_cuda else (0,)
 
 
 def _without_tf32(arguments, at):
@@ -71,13 +77,15 @@ def _fake_forward(
 ):
     dtype = torch.promote_types(rows.dtype, torch.float32)
     shape = (rows.shape[0] if count < 0 else count,)
-    return rows.new_empty(shape, dtype=dtype), rows.new_empty(shape, dtype=dtype)
+    order = rows.new_empty(_order_shape(rows), dtype=torch.int32)
+    return rows.new_empty(shape, dtype=dtype), rows.new_empty(shape, dtype=dtype), order
 
 
 @torch.library.register_fake(BACKWARD)
 def _fake_backward(
     grad_loss,
     lse,
+    order,
     rows,
     image,
     pseudo_class,
@@ -94,15 +102,20 @@ def _fake_backward(
 
 def _save(ctx, inputs, output):
     rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, _, tf32, level_weight = inputs
+    _, lse, order = output
     ctx.settings = (same_class, ignore_label, normalize, first, tf32, level_weight)
-    ctx.save_for_backward(rows, image, pseudo_class, temperature, output[1])
-    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(rows, image, pseudo_class, temperature, lse, order)
 
 
-def _differentiate(ctx, grad_loss, _grad_lse):
-    rows, image, pseudo_class, temperature, lse = ctx.saved_tensors
+def _save_and_mark(ctx, inputs, output):
+    _save(ctx, inputs, output)
+    ctx.mark_non_differentiable(*output[1:])
+
+
+def _differentiate(ctx, grad_loss, *_):
+    rows, image, pseudo_class, temperature, lse, order = ctx.saved_tensors
     grad_rows, grad_temperature = torch.ops.clustercl.contrastive_loss_backward(
-        grad_loss, lse, rows, image, pseudo_class, temperature, *ctx.settings
+        grad_loss, lse, order, rows, image, pseudo_class, temperature, *ctx.settings
     )
     return grad_rows, None, None, grad_temperature, *[None] * 7
 
@@ -111,8 +124,22 @@ def _no_second_derivative(ctx, *grads):
     raise NotImplementedError("contrastive_loss: the gradient cannot be differentiated again")
 
 
-torch.library.register_autograd(FORWARD, _differentiate, setup_context=_save)
+torch.library.register_autograd(FORWARD, _differentiate, setup_context=_save_and_mark)
 torch.library.register_autograd(BACKWARD, _no_second_derivative)
+
+
+class _Loss(torch.autograd.Function):
+    """What register_autograd makes of the op, in half of the host's time: a small batch on a GPU waits for the host."""
+
+    @staticmethod
+    def forward(ctx, *inputs):
+        output = torch.ops.clustercl.contrastive_loss(*inputs)
+        _save(ctx, inputs, output)
+        return output[0]
+
+    @staticmethod
+    def backward(ctx, grad_loss):
+        return _differentiate(ctx, grad_loss)
 
 
 @torch.compiler.assume_constant_result
@@ -147,5 +174,9 @@ def contrastive_loss(
     float16.
     """
     tf32 = rows.is_cuda and _tf32()
-    arguments = (same_class, ignore_label, normalize, first, count, tf32, level_weight)
-    return torch.ops.clustercl.contrastive_loss(rows, image, pseudo_class, temperature, *arguments)[0]
+    settings = (same_class, ignore_label, normalize, first, count, tf32, level_weight)
+    inputs = (rows, image, pseudo_class, temperature, *settings)
+    wants_gradient = torch.is_grad_enabled() and (rows.requires_grad or temperature.requires_grad)
+    if torch.compiler.is_compiling() or not wants_gradient:  # compiled, the op is one node with its own autograd
+        return torch.ops.clustercl.contrastive_loss(*inputs)[0]
+    return _Loss.apply(*inputs)

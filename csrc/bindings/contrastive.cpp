@@ -41,11 +41,12 @@ T* data(const Tensor& x) {
   return static_cast<T*>(x.data_ptr());
 }
 
-std::tuple<Tensor, Tensor> contrastive_loss(const Tensor& rows, const Tensor& image,
-                                            const std::optional<Tensor>& pseudo_class, const Tensor& temperature,
-                                            const std::string& same_class, std::int64_t ignore_label, bool normalize,
-                                            std::int64_t first, std::int64_t count, bool /*tf32*/,
-                                            const std::optional<Tensor>& level_weight) {
+// The order that the backward pass of CUDA wants is of no use here: empty.
+std::tuple<Tensor, Tensor, Tensor> contrastive_loss(const Tensor& rows, const Tensor& image,
+                                                    const std::optional<Tensor>& pseudo_class, const Tensor& temperature,
+                                                    const std::string& same_class, std::int64_t ignore_label, bool normalize,
+                                                    std::int64_t first, std::int64_t count, bool /*tf32*/,
+                                                    const std::optional<Tensor>& level_weight) {
   require_rows(rows);
   const Tensor x = wide(rows);
   const std::int64_t anchors = count < 0 ? x.size(0) : count;
@@ -60,11 +61,12 @@ std::tuple<Tensor, Tensor> contrastive_loss(const Tensor& rows, const Tensor& im
     forward(double{});
   else
     forward(float{});
-  return {loss, lse};
+  return {loss, lse, torch::stable::new_empty(x, {0}, ScalarType::Int)};
 }
 
-std::tuple<Tensor, Tensor> contrastive_loss_backward(const Tensor& grad_loss, const Tensor& lse, const Tensor& rows,
-                                                     const Tensor& image, const std::optional<Tensor>& pseudo_class,
+std::tuple<Tensor, Tensor> contrastive_loss_backward(const Tensor& grad_loss, const Tensor& lse, const Tensor& /*order*/,
+                                                     const Tensor& rows, const Tensor& image,
+                                                     const std::optional<Tensor>& pseudo_class,
                                                      const Tensor& temperature, const std::string& same_class,
                                                      std::int64_t ignore_label, bool normalize, std::int64_t first,
                                                      bool /*tf32*/, const std::optional<Tensor>& level_weight) {

@@ -10,10 +10,10 @@ STABLE_TORCH_LIBRARY(clustercl, m) {
   m.def(
       "contrastive_loss(Tensor rows, Tensor image, Tensor? pseudo_class, Tensor temperature, str same_class, "
       "int ignore_label, bool normalize, int first, int count, bool tf32=False, "
-      "Tensor? level_weight=None) -> (Tensor, Tensor)");
+      "Tensor? level_weight=None) -> (Tensor, Tensor, Tensor)");
   m.def(
-      "contrastive_loss_backward(Tensor grad_loss, Tensor lse, Tensor rows, Tensor image, Tensor? pseudo_class, "
-      "Tensor temperature, str same_class, int ignore_label, bool normalize, int first, "
+      "contrastive_loss_backward(Tensor grad_loss, Tensor lse, Tensor order, Tensor rows, Tensor image, "
+      "Tensor? pseudo_class, Tensor temperature, str same_class, int ignore_label, bool normalize, int first, "
       "bool tf32=False, Tensor? level_weight=None) -> (Tensor, Tensor)");
   m.def("pairwise_distances(Tensor x, Tensor y, str metric) -> Tensor");
 }

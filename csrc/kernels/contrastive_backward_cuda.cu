@@ -199,14 +199,14 @@ std::int64_t contrastive_backward_workspace(const ContrastiveCuda& in) {
   });
 }
 
-cudaError_t contrastive_backward_cuda(const ContrastiveCuda& in, void* workspace, const void* lse, const void* grad_loss,
-                                      void* grad_rows, double* grad_temperature, cudaStream_t stream) {
+cudaError_t contrastive_backward_cuda(const ContrastiveCuda& in, void* workspace, const void* lse, const std::int32_t* order,
+                                      const void* grad_loss, void* grad_rows, double* grad_temperature, cudaStream_t stream) {
   if (in.count == 0) {  // nobody's loss
     const std::int64_t bytes = in.precision == CudaPrecision::bf16 ? 2 : in.precision == CudaPrecision::fma ? 8 : 4;
     const cudaError_t error = cudaMemsetAsync(grad_rows, 0, static_cast<std::size_t>(in.n * in.d * bytes), stream);
     return error != cudaSuccess ? error : cudaMemsetAsync(grad_temperature, 0, sizeof(double), stream);
   }
-  if (hopper_takes(in)) return hopper_backward(in, workspace, lse, grad_loss, grad_rows, grad_temperature, stream);
+  if (hopper_takes(in)) return hopper_backward(in, workspace, lse, order, grad_loss, grad_rows, grad_temperature, stream);
   return with_elements(in.precision, [&](auto element) {
     using E = decltype(element);
     using Sum = typename E::Sum;

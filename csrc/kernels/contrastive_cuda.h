@@ -5,7 +5,7 @@
 //             it, per row, in registers: nothing n x n, one pass, the same order in every run
 //   backward  a block of 64 rows computes each tile again, turns it into the weights a_ij + a_ji and multiplies them by the
 //             columns, for kOut features at a time: no atomics
-// Memory beside the result: the rows once more, in the backward pass their gradient in the precision of the sums, 50 bytes a row.
+// Memory beside the result: the rows once more, in the backward pass their gradient in the precision of the sums, 70 bytes a row.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -42,12 +42,17 @@ struct ContrastiveCuda {
 std::int64_t contrastive_forward_workspace(const ContrastiveCuda& in);
 std::int64_t contrastive_backward_workspace(const ContrastiveCuda& in);
 
-// loss, lse (count,): float64 for fma, else float32.
-cudaError_t contrastive_forward_cuda(const ContrastiveCuda& in, void* workspace, void* loss, void* lse, cudaStream_t stream);
+// What the forward pass found out about which rows belong together, for the backward pass: kOrderRows numbers per row, whose
+// meaning is contrastive_hopper_rows_cuda.cu's. Where that has no part in it, 0.
+constexpr std::int64_t kOrderRows = 4;
+
+// loss, lse (count,): float64 for fma, else float32. order (kOrderRows, n).
+cudaError_t contrastive_forward_cuda(const ContrastiveCuda& in, void* workspace, void* loss, void* lse, std::int32_t* order,
+                                     cudaStream_t stream);
 
 // grad_rows (n, d) in the type of the rows, float32 for float16; grad_temperature one float64. lse, grad_loss (count,) as loss.
-cudaError_t contrastive_backward_cuda(const ContrastiveCuda& in, void* workspace, const void* lse, const void* grad_loss,
-                                      void* grad_rows, double* grad_temperature, cudaStream_t stream);
+cudaError_t contrastive_backward_cuda(const ContrastiveCuda& in, void* workspace, const void* lse, const std::int32_t* order,
+                                      const void* grad_loss, void* grad_rows, double* grad_temperature, cudaStream_t stream);
 
 // The end of every backward pass: -sum(along) / (2 T), along (n,).
 cudaError_t temperature_gradient(std::int64_t n, const double* along, const double* temperature, double* out, cudaStream_t stream);

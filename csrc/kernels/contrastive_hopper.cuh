@@ -1,6 +1,8 @@
 // What the kernels of contrastive_hopper.h share: prepared rows, their keys, columns as the epilogues read them.
 #pragma once
 
+#include <type_traits>
+
 #include "contrastive_cuda.h"
 #include "hopper.cuh"
 #include "launches.cuh"
@@ -48,9 +50,11 @@ struct alignas(32) BackwardColumns {
 struct HopperRows {
   std::uint16_t* units;
   float *inverse, *inverse_norm;  // 0 for rows of norm 0; 1 / |x|, 1 where rows are taken as they are
-  std::int32_t *key, *row;        // the row at a place
-  ForwardColumns* columns;
-  std::int32_t *place, *next;     // next row of the image, the first after the last
+  std::int32_t* key;              // by place
+  ForwardColumns* columns;        // null in the backward pass
+  // The order, (kOrderRows, n): the row at a place and its key; of a row its place and the next row of the image, the first
+  // after the last.
+  std::int32_t *row, *key_at, *place, *next;
 };
 
 // How to find equal numbers: open addressing, a slot is owned by a row; head and link chain the rows of an image, first is the
@@ -67,19 +71,16 @@ struct HopperTables {
 };
 
 HopperSizes hopper_sizes(const ContrastiveCuda& in);
-struct HopperWork {
-  HopperRows rows;
-  HopperTables tables;
-};
-
-HopperWork hopper_work_in(Parts& parts, const HopperSizes& sizes);
+HopperRows hopper_rows_in(Parts& parts, const HopperSizes& sizes, std::int32_t* order, bool forward);
+HopperTables hopper_tables_in(Parts& parts, const HopperSizes& sizes);
 inline HopperType hopper_type(const ContrastiveCuda& in) {
   if (in.precision == CudaPrecision::bf16) return HopperType::bf16;
   return in.precision == CudaPrecision::tf32x3 ? HopperType::f16x3 : HopperType::f16;
 }
 
-// Fills work.rows.
-cudaError_t prepare_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperWork& work, cudaStream_t stream);
+// Fills rows; the order of rows only where there are tables to find it by.
+cudaError_t prepare_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const HopperTables* tables,
+                           cudaStream_t stream);
 
 // Fills loss and lse, by anchor, from sums of 2^(s - largest) by place.
 cudaError_t losses_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const float* largest,
@@ -89,7 +90,7 @@ cudaError_t losses_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, c
 struct RowWeights {
   float *weight, *lse;
   BackwardColumns* columns;
-  float* unit;  // one number: what all weights were multiplied by
+  float* unit;  // one number: what all weights were multiplied by; null: 1
 };
 
 // Fills out.
@@ -148,27 +149,34 @@ __device__ inline float element_value(std::uint32_t bits) {
   return x;
 }
 
+// call(chunks) with the number of 64 features that prepared rows have, as a constant.
+template <HopperType kType, class Call>
+cudaError_t with_chunks(const HopperSizes& sizes, const Call& call) {
+  if (sizes.padded == 2 * kSwizzledFeatures) return call(std::integral_constant<int, 2>{});
+  if (sizes.padded == 4 * kSwizzledFeatures) return call(std::integral_constant<int, 4>{});
+  if constexpr (is_split(kType)) return cudaErrorInvalidValue;
+  else return call(std::integral_constant<int, kHopperFeatures / kSwizzledFeatures>{});
+}
+
 // A prepared row spread over a warp: lane l holds features 64 c + 2 l and one more of chunk c.
+template <int kChunks>
 struct SpreadRow {
-  static constexpr int kChunks = kHopperFeatures / kSwizzledFeatures;
   float at[kChunks][2];
 };
-template <HopperType kType>
-__device__ inline SpreadRow spread_row(const HopperRows& rows, const HopperSizes& sizes, std::int64_t i) {
-  SpreadRow out;
+template <HopperType kType, int kChunks>
+__device__ inline SpreadRow<kChunks> spread_row(const HopperRows& rows, const HopperSizes& sizes, std::int64_t i) {
+  SpreadRow<kChunks> out;
 #pragma unroll
-  for (int c = 0; c < SpreadRow::kChunks; ++c)
-    for (int e = 0; e < 2; ++e) out.at[c][e] = 0;
-#pragma unroll
-  for (int c = 0; c < SpreadRow::kChunks; ++c)
+  for (int c = 0; c < kChunks; ++c) {
+    const std::int64_t f = kSwizzledFeatures * c + 2 * (threadIdx.x % kWarp);
+    out.at[c][0] = out.at[c][1] = 0;
     for (int part = 0; part <= is_split(kType); ++part) {
-      const std::int64_t f = kSwizzledFeatures * c + 2 * (threadIdx.x % kWarp);
-      if (f >= sizes.padded) continue;
       const std::uint32_t two = *reinterpret_cast<const std::uint32_t*>(
           rows.units + swizzled(i, number_of<kType>(f) + part * kSplitFeatures, sizes.chunks));
       out.at[c][0] += element_value<kType>(two & 0xffffu);
       out.at[c][1] += element_value<kType>(two >> 16);
     }
+  }
   return out;
 }
 // In base 2, of the rows at two places whose product is `product`; the same bits whichever comes first.
@@ -176,10 +184,11 @@ __device__ inline double similarity(float product, const HopperRows& rows, std::
   return static_cast<double>(product * (rows.inverse[i] * rows.inverse[j])) * (kLog2OfE / temperature);
 }
 // In every lane the product of two.
-__device__ inline float dot(const SpreadRow& x, const SpreadRow& y) {
+template <int kChunks>
+__device__ inline float dot(const SpreadRow<kChunks>& x, const SpreadRow<kChunks>& y) {
   float sum = 0;
 #pragma unroll
-  for (int c = 0; c < SpreadRow::kChunks; ++c)
+  for (int c = 0; c < kChunks; ++c)
     for (int e = 0; e < 2; ++e) sum += x.at[c][e] * y.at[c][e];
   for (int other = kWarp / 2; other > 0; other /= 2) sum += shuffle_xor(sum, other);
   return sum;

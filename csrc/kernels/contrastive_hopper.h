@@ -23,16 +23,20 @@ bool hopper_takes(const ContrastiveCuda& in);
 
 std::int64_t hopper_forward_workspace(const ContrastiveCuda& in);
 std::int64_t hopper_backward_workspace(const ContrastiveCuda& in);
-cudaError_t hopper_forward(const ContrastiveCuda& in, void* workspace, void* loss, void* lse, cudaStream_t stream);
-cudaError_t hopper_backward(const ContrastiveCuda& in, void* workspace, const void* lse, const void* grad_loss, void* grad_rows,
-                            double* grad_temperature, cudaStream_t stream);
+cudaError_t hopper_forward(const ContrastiveCuda& in, void* workspace, void* loss, void* lse, std::int32_t* order,
+                           cudaStream_t stream);
+cudaError_t hopper_backward(const ContrastiveCuda& in, void* workspace, const void* lse, const std::int32_t* order,
+                            const void* grad_loss, void* grad_rows, double* grad_temperature, cudaStream_t stream);
 
 #if !CLUSTERCL_HOPPER
 inline bool hopper_takes(const ContrastiveCuda&) { return false; }
 inline std::int64_t hopper_forward_workspace(const ContrastiveCuda&) { return 0; }
 inline std::int64_t hopper_backward_workspace(const ContrastiveCuda&) { return 0; }
-inline cudaError_t hopper_forward(const ContrastiveCuda&, void*, void*, void*, cudaStream_t) { return cudaErrorUnknown; }
-inline cudaError_t hopper_backward(const ContrastiveCuda&, void*, const void*, const void*, void*, double*, cudaStream_t) {
+inline cudaError_t hopper_forward(const ContrastiveCuda&, void*, void*, void*, std::int32_t*, cudaStream_t) {
+  return cudaErrorUnknown;
+}
+inline cudaError_t hopper_backward(const ContrastiveCuda&, void*, const void*, const std::int32_t*, const void*, void*, double*,
+                                   cudaStream_t) {
   return cudaErrorUnknown;
 }
 #endif

@@ -211,19 +211,19 @@ __global__ void __launch_bounds__(kHopperThreads, 1) CLUSTERCL_CLUSTER(kHopperCl
 }
 
 struct Work {
-  HopperWork prepared;
+  HopperRows rows;
   RowWeights weights;
   float* pull;
   double* along;
 };
 
-Work work_in(Parts& parts, const HopperSizes& sizes) {
+Work work_in(Parts& parts, const HopperSizes& sizes, std::int32_t* order, bool half) {
   Work out{};
-  out.prepared = hopper_work_in(parts, sizes);
+  out.rows = hopper_rows_in(parts, sizes, order, false);
   out.weights.weight = parts.take<float>(sizes.rows);
   out.weights.lse = parts.take<float>(sizes.rows);
   out.weights.columns = parts.take<BackwardColumns>(sizes.rows / 2);
-  out.weights.unit = parts.take<float>(1);
+  if (half) out.weights.unit = parts.take<float>(1);
   out.pull = parts.take<float>(sizes.rows * sizes.padded);
   out.along = parts.take<double>(sizes.n);
   return out;
@@ -234,39 +234,39 @@ cudaError_t sum_up(const ContrastiveCuda& in, const HopperSizes& sizes, const Wo
   using Layout = HopperLayout<kColumns, kFeatures, kParts, BackwardColumns>;
   const dim3 grid(static_cast<unsigned>(sizes.rows / kHopperRows), kParts);
   return launch(hopper_backward_kernel<kType, kColumns, kFeatures, kParts>, grid, kHopperThreads, Layout::kBytes, stream, sizes,
-                work.prepared.rows, work.weights, in.temperature, in.normalize, work.pull);
+                work.rows, work.weights, in.temperature, in.normalize, work.pull);
 }
 
 template <HopperType kType>
 cudaError_t run(const ContrastiveCuda& in, const HopperSizes& sizes, const Work& work, const float* lse, const float* grad_loss,
                 void* grad_rows, double* grad_temperature, cudaStream_t stream) {
-  cudaError_t error = weigh_hopper(in, sizes, work.prepared.rows, lse, grad_loss, work.weights, stream);
+  cudaError_t error = weigh_hopper(in, sizes, work.rows, lse, grad_loss, work.weights, stream);
   if (error != cudaSuccess) return error;
   auto sum = sizes.chunks == 4 ? sum_up<kType, 64, 256, 1> : sum_up<kType, 64, 256, 2>;
   if constexpr (!is_split(kType))
     if (sizes.chunks == 2) sum = sum_up<kType, 128, 128, 1>;
   error = sum(in, sizes, work, stream);
   if (error != cudaSuccess) return error;
-  return finish_hopper(in, sizes, work.prepared.rows, lse, grad_loss, work.weights.unit, work.pull, grad_rows, work.along,
-                       grad_temperature, stream);
+  return finish_hopper(in, sizes, work.rows, lse, grad_loss, work.weights.unit, work.pull, grad_rows, work.along, grad_temperature,
+                       stream);
 }
 
 }  // namespace
 
 std::int64_t hopper_backward_workspace(const ContrastiveCuda& in) {
   Parts parts(nullptr);
-  work_in(parts, hopper_sizes(in));
+  work_in(parts, hopper_sizes(in), nullptr, is_half(hopper_type(in)));
   return parts.used();
 }
 
-cudaError_t hopper_backward(const ContrastiveCuda& in, void* workspace, const void* lse, const void* grad_loss, void* grad_rows,
-                            double* grad_temperature, cudaStream_t stream) {
+cudaError_t hopper_backward(const ContrastiveCuda& in, void* workspace, const void* lse, const std::int32_t* order,
+                            const void* grad_loss, void* grad_rows, double* grad_temperature, cudaStream_t stream) {
   const HopperSizes sizes = hopper_sizes(in);
-  Parts parts(workspace);
-  const Work work = work_in(parts, sizes);
-  const cudaError_t error = prepare_hopper(in, sizes, work.prepared, stream);
-  if (error != cudaSuccess) return error;
   const HopperType type = hopper_type(in);
+  Parts parts(workspace);
+  const Work work = work_in(parts, sizes, const_cast<std::int32_t*>(order), is_half(type));  // without tables it is read alone
+  const cudaError_t error = prepare_hopper(in, sizes, work.rows, nullptr, stream);
+  if (error != cudaSuccess) return error;
   const auto halves = is_split(type) ? run<HopperType::f16x3> : run<HopperType::f16>;
   const auto call = is_half(type) ? halves : run<HopperType::bf16>;
   return call(in, sizes, work, static_cast<const float*>(lse), static_cast<const float*>(grad_loss), grad_rows, grad_temperature,

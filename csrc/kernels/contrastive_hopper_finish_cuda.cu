@@ -23,25 +23,23 @@ struct Positive {
 };
 
 // grad_x_i = (pull_i - u_i <u_i, pull_i>) / (|x_i| T); along[i] = <u_i, pull_i> / T. A warp per row.
-template <HopperType kType, class Target>
+template <HopperType kType, int kChunks, class Target>
 __global__ void __launch_bounds__(kGroupThreads)
     hopper_finish_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, bool normalize, const float* lse,
                          const float* grad_loss, const float* unit, const float* pull, Target* grad_rows, double* along) {
   constexpr int kWarps = kGroupThreads / kWarp;
   const int lane = threadIdx.x % kWarp;
   const double inverse_temperature = 1.0 / *temperature;
-  const float inverse_unit = 1 / *unit;
+  const float inverse_unit = unit != nullptr ? 1 / *unit : 1.0f;
   const auto anchor = [&](std::int64_t row) { return sizes.first <= row && row < sizes.first + sizes.count; };
   for (std::int64_t row = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; row < sizes.n;
        row += static_cast<std::int64_t>(gridDim.x) * kWarps) {
     const std::int64_t i = rows.place[row];
-    const SpreadRow own = spread_row<kType>(rows, sizes, i);
-    float sum[SpreadRow::kChunks][2];
+    const SpreadRow<kChunks> own = spread_row<kType, kChunks>(rows, sizes, i);
+    float sum[kChunks][2];
 #pragma unroll
-    for (int c = 0; c < SpreadRow::kChunks; ++c) {
-      float2 two = make_float2(0, 0);
-      const int f = kSwizzledFeatures * c + 2 * lane;
-      if (f < sizes.padded) two = *reinterpret_cast<const float2*>(pull + i * sizes.padded + f);
+    for (int c = 0; c < kChunks; ++c) {
+      const auto two = *reinterpret_cast<const float2*>(pull + i * sizes.padded + kSwizzledFeatures * c + 2 * lane);
       sum[c][0] = two.x * inverse_unit;
       sum[c][1] = two.y * inverse_unit;
     }
@@ -50,7 +48,7 @@ __global__ void __launch_bounds__(kGroupThreads)
     const float share = 1 / static_cast<float>(positives);
     for (std::int64_t other = rows.next[row]; other != row; other = rows.next[other]) {
       const std::int64_t j = rows.place[other];
-      const SpreadRow theirs = spread_row<kType>(rows, sizes, j);
+      const SpreadRow<kChunks> theirs = spread_row<kType, kChunks>(rows, sizes, j);
       // Rounded as the forward pass rounds a log-sum.
       const Positive positive{static_cast<float>(similarity(dot(own, theirs), rows, i, j, *temperature) / kLog2OfE)};
       const bool left_out = rows.key[i] == rows.key[j];
@@ -59,13 +57,13 @@ __global__ void __launch_bounds__(kGroupThreads)
       if (anchor(other)) w += positive.weight(grad_loss[other - sizes.first], lse[other - sizes.first], share, left_out);
       w *= rows.inverse[j];
 #pragma unroll
-      for (int c = 0; c < SpreadRow::kChunks; ++c)
+      for (int c = 0; c < kChunks; ++c)
         for (int e = 0; e < 2; ++e) sum[c][e] += w * theirs.at[c][e];
     }
     // In float64, or what lies along the row, which is most of it where features are few, leaves its rounding behind.
     double dot_pull = 0, square = 0;
 #pragma unroll
-    for (int c = 0; c < SpreadRow::kChunks; ++c)
+    for (int c = 0; c < kChunks; ++c)
       for (int e = 0; e < 2; ++e) {
         dot_pull += static_cast<double>(own.at[c][e]) * static_cast<double>(sum[c][e]);
         square += static_cast<double>(own.at[c][e]) * static_cast<double>(own.at[c][e]);
@@ -77,7 +75,7 @@ __global__ void __launch_bounds__(kGroupThreads)
     const double share_along = normalize && square > 0 ? dot_pull / square : 0.0;
     const float factor = static_cast<float>(inverse_temperature) * rows.inverse_norm[i];
 #pragma unroll
-    for (int c = 0; c < SpreadRow::kChunks; ++c)
+    for (int c = 0; c < kChunks; ++c)
       for (int e = 0; e < 2; ++e) {
         const std::int64_t f = kSwizzledFeatures * c + 2 * lane + e;
         if (f >= sizes.d) continue;
@@ -91,9 +89,11 @@ __global__ void __launch_bounds__(kGroupThreads)
 template <HopperType kType, class Target>
 cudaError_t finish(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const float* lse,
                    const float* grad_loss, const float* unit, const float* pull, void* grad_rows, double* along, cudaStream_t stream) {
-  return launch(hopper_finish_kernel<kType, Target>, grid_for(sizes.n, kGroupThreads / kWarp, 65536), kGroupThreads, 0, stream, sizes,
-                rows, in.temperature, in.normalize, lse, grad_loss, unit, pull, static_cast<Target*>(grad_rows),
-                along);
+  return with_chunks<kType>(sizes, [&](auto chunks) {
+    return launch(hopper_finish_kernel<kType, decltype(chunks)::value, Target>, grid_for(sizes.n, kGroupThreads / kWarp, 65536),
+                  kGroupThreads, 0, stream, sizes, rows, in.temperature, in.normalize, lse, grad_loss, unit, pull,
+                  static_cast<Target*>(grad_rows), along);
+  });
 }
 
 }  // namespace

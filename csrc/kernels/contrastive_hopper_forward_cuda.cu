@@ -228,14 +228,16 @@ cudaError_t run(const ContrastiveCuda& in, const HopperSizes& sizes, const Hoppe
 }
 
 struct Work {
-  HopperWork prepared;
+  HopperRows rows;
+  HopperTables tables;
   float* largest;
   double* sum;
 };
 
-Work work_in(Parts& parts, const HopperSizes& sizes) {
+Work work_in(Parts& parts, const HopperSizes& sizes, std::int32_t* order) {
   Work out{};
-  out.prepared = hopper_work_in(parts, sizes);
+  out.rows = hopper_rows_in(parts, sizes, order, true);
+  out.tables = hopper_tables_in(parts, sizes);
   out.largest = parts.take<float>(sizes.rows);
   out.sum = parts.take<double>(sizes.rows);
   return out;
@@ -245,23 +247,23 @@ Work work_in(Parts& parts, const HopperSizes& sizes) {
 
 std::int64_t hopper_forward_workspace(const ContrastiveCuda& in) {
   Parts parts(nullptr);
-  work_in(parts, hopper_sizes(in));
+  work_in(parts, hopper_sizes(in), nullptr);
   return parts.used();
 }
 
-cudaError_t hopper_forward(const ContrastiveCuda& in, void* workspace, void* loss, void* lse, cudaStream_t stream) {
+cudaError_t hopper_forward(const ContrastiveCuda& in, void* workspace, void* loss, void* lse, std::int32_t* order,
+                           cudaStream_t stream) {
   const HopperSizes sizes = hopper_sizes(in);
   Parts parts(workspace);
-  const Work work = work_in(parts, sizes);
-  cudaError_t error = prepare_hopper(in, sizes, work.prepared, stream);
+  const Work work = work_in(parts, sizes, order);
+  cudaError_t error = prepare_hopper(in, sizes, work.rows, &work.tables, stream);
   if (error != cudaSuccess) return error;
   const HopperType type = hopper_type(in);
   const auto halves = is_split(type) ? run<HopperType::f16x3> : run<HopperType::f16>;
   const auto call = is_half(type) ? halves : run<HopperType::bf16>;
-  error = call(in, sizes, work.prepared.rows, work.largest, work.sum, stream);
+  error = call(in, sizes, work.rows, work.largest, work.sum, stream);
   if (error != cudaSuccess) return error;
-  return losses_hopper(in, sizes, work.prepared.rows, work.largest, work.sum, static_cast<float*>(loss), static_cast<float*>(lse),
-                       stream);
+  return losses_hopper(in, sizes, work.rows, work.largest, work.sum, static_cast<float*>(loss), static_cast<float*>(lse), stream);
 }
 
 }  // namespace clustercl

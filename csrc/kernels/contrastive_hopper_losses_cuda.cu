@@ -8,7 +8,7 @@ namespace clustercl {
 namespace {
 
 // A warp per anchor: adds the positives among the candidates that its key left out.
-template <HopperType kType>
+template <HopperType kType, int kChunks>
 __global__ void __launch_bounds__(kGroupThreads)
     hopper_losses_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, const float* largest, const double* sum,
                          float* loss, float* lse) {
@@ -16,14 +16,14 @@ __global__ void __launch_bounds__(kGroupThreads)
   for (std::int64_t k = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / kWarp; k < sizes.count;
        k += static_cast<std::int64_t>(gridDim.x) * kWarps) {
     const std::int64_t i = rows.place[sizes.first + k];
-    const SpreadRow own = spread_row<kType>(rows, sizes, i);
+    const SpreadRow<kChunks> own = spread_row<kType, kChunks>(rows, sizes, i);
     double most = sum[i] > 0 ? static_cast<double>(largest[i]) + log2(sum[i]) : -INFINITY;
     double total = sum[i] > 0 ? 1.0 : sum[i];  // not a number stays what it is
     double near = 0;
     std::int64_t positives = 0;
     for (std::int32_t other = rows.next[sizes.first + k]; other != sizes.first + k; other = rows.next[other]) {
       const std::int64_t j = rows.place[other];
-      const double x = similarity(dot(own, spread_row<kType>(rows, sizes, j)), rows, i, j, *temperature);
+      const double x = similarity(dot(own, spread_row<kType, kChunks>(rows, sizes, j)), rows, i, j, *temperature);
       near += x;
       ++positives;
       if (rows.key[i] != rows.key[j]) continue;  // it was a candidate like any other
@@ -44,8 +44,10 @@ __global__ void __launch_bounds__(kGroupThreads)
 template <HopperType kType>
 cudaError_t run(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const float* largest, const double* sum,
                 float* loss, float* lse, cudaStream_t stream) {
-  return launch(hopper_losses_kernel<kType>, grid_for(in.count, kGroupThreads / kWarp, 65536), kGroupThreads, 0, stream, sizes, rows,
-                in.temperature, largest, sum, loss, lse);
+  return with_chunks<kType>(sizes, [&](auto chunks) {
+    return launch(hopper_losses_kernel<kType, decltype(chunks)::value>, grid_for(in.count, kGroupThreads / kWarp, 65536), kGroupThreads,
+                  0, stream, sizes, rows, in.temperature, largest, sum, loss, lse);
+  });
 }
 
 }  // namespace

@@ -80,8 +80,8 @@ struct Rounded {
   }
 };
 
-// A warp per place, a lane two neighbouring features of every 64.
-template <HopperType kType, class Source>
+// A warp per place, a lane two neighbouring features of every 64. kFirst: rows have just been sorted.
+template <HopperType kType, bool kFirst, int kChunks, class Source>
 __global__ void __launch_bounds__(kGroupThreads)
     prepare_hopper_kernel(const Source* rows, HopperSizes sizes, bool normalize, HopperTables tables, HopperRows out) {
   constexpr int kWarps = kGroupThreads / kWarp;
@@ -91,28 +91,37 @@ __global__ void __launch_bounds__(kGroupThreads)
     const bool there = i < sizes.n;
     const std::int64_t own = there ? out.row[i] : 0, d = there ? sizes.d : 0;
     const Source* row = rows + own * sizes.d;
-    float half = 1, rest = 1, inverse = there ? 1 : 0, inverse_norm = inverse;
-    if (normalize) {
-      const RowRange<float> range(row, d);
-      half = range.half;
-      rest = range.rest;
-      float square = 0;
-      for (std::int64_t f = lane; f < d; f += kWarp) {
-        const float x = Rounded<kType>(read(row[f]) * half * rest).value();
-        square += x * x;
+    float x[kChunks][2], inverse = there ? 1 : 0, inverse_norm = inverse;
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c)
+      for (int e = 0; e < 2; ++e) {
+        const int f = kSwizzledFeatures * c + 2 * lane + e;
+        x[c][e] = f < d ? read(row[f]) : 0.0f;
       }
+    if (normalize) {
+      float largest = 0;
+#pragma unroll
+      for (int c = 0; c < kChunks; ++c) largest = fmaxf(largest, fmaxf(fabsf(x[c][0]), fabsf(x[c][1])));
+      const RowRange<float> range(largest);
+      float square = 0;
+#pragma unroll
+      for (int c = 0; c < kChunks; ++c)
+        for (int e = 0; e < 2; ++e) {
+          x[c][e] *= range.half;
+          x[c][e] *= range.rest;
+          const float rounded = Rounded<kType>(x[c][e]).value();
+          square += rounded * rounded;
+        }
       for (int other = kWarp / 2; other > 0; other /= 2) square += shuffle_xor(square, other);
       inverse = range.largest == 0 ? 0.0f : 1 / sqrtf(square);
-      inverse_norm = inverse * half * rest;
+      inverse_norm = inverse * range.half * range.rest;
     }
-    for (std::int64_t f = 2 * lane; f < sizes.padded; f += 2 * kWarp) {
-      std::uint32_t two = 0, two_rest = 0;
-      for (int e = 1; e >= 0; --e) {
-        const Rounded<kType> x(f + e < d ? read(row[f + e]) * half * rest : 0.0f);
-        two = two << 16 | x.first;
-        two_rest = two_rest << 16 | x.rest;
-      }
-      const std::int64_t at = number_of<kType>(f);
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) {
+      const Rounded<kType> left(x[c][0]), right(x[c][1]);
+      const std::uint32_t two = right.first << 16 | left.first;
+      [[maybe_unused]] const std::uint32_t two_rest = right.rest << 16 | left.rest;
+      const std::int64_t at = number_of<kType>(kSwizzledFeatures * c + 2 * lane);
       *reinterpret_cast<std::uint32_t*>(out.units + swizzled(i, at, sizes.chunks)) = two;
       if constexpr (is_split(kType))
         *reinterpret_cast<std::uint32_t*>(out.units + swizzled(i, at + kSplitFeatures, sizes.chunks)) = two_rest;
@@ -120,13 +129,18 @@ __global__ void __launch_bounds__(kGroupThreads)
     if (lane != 0) continue;
     out.inverse[i] = inverse;
     out.inverse_norm[i] = inverse_norm;
-    const std::int32_t key = there ? static_cast<std::int32_t>(tables.sorted[i] & ~tables.other) : kPadding;
-    out.key[i] = key;
-    out.columns[i / 2].inverse[i % 2] = inverse;
-    out.columns[i / 2].key[i % 2] = key;
-    if (!there) continue;
-    out.place[own] = static_cast<std::int32_t>(i);
-    out.next[own] = next_of_image(tables, own);
+    if constexpr (kFirst) {
+      const std::int32_t key = there ? static_cast<std::int32_t>(tables.sorted[i] & ~tables.other) : kPadding;
+      out.key[i] = key;
+      out.columns[i / 2].inverse[i % 2] = inverse;
+      out.columns[i / 2].key[i % 2] = key;
+      if (!there) continue;
+      out.key_at[i] = key;
+      out.place[own] = static_cast<std::int32_t>(i);
+      out.next[own] = next_of_image(tables, own);
+    } else {
+      out.key[i] = there ? out.key_at[i] : kPadding;
+    }
   }
 }
 
@@ -136,27 +150,69 @@ cudaError_t sort(void* sorting, std::size_t& bytes, const HopperTables& tables, 
                                          static_cast<int>(n), 0, tables.sorted_bits, stream);
 }
 
-template <HopperType kType, class Source>
-cudaError_t prepare(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperTables& tables, const HopperRows& rows,
-                    cudaStream_t stream) {
-  return launch(prepare_hopper_kernel<kType, Source>, grid_for(sizes.rows, kGroupThreads / kWarp, 65536), kGroupThreads, 0, stream,
-                static_cast<const Source*>(in.rows), sizes, in.normalize, tables, rows);
+// The host asks twice a pass, and cub takes longer to answer than to begin the sort.
+std::size_t sorting_bytes(const HopperTables& tables, std::int64_t n) {
+  struct Asked {
+    int device = -1, bits = 0;
+    std::int64_t n = 0;
+    std::size_t bytes = 0;
+  };
+  thread_local Asked last;
+  int device = 0;
+  if (cudaGetDevice(&device) == cudaSuccess && last.device == device && last.bits == tables.sorted_bits && last.n == n)
+    return last.bytes;
+  std::size_t bytes = 0;
+  const cudaError_t error = sort(nullptr, bytes, tables, nullptr, n, nullptr);
+  if (error == cudaSuccess) last = {device, tables.sorted_bits, n, bytes};
+  return bytes;
 }
 
-HopperRows rows_in(Parts& parts, const HopperSizes& sizes) {
+template <HopperType kType, class Source>
+cudaError_t prepare(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperTables* tables, const HopperRows& rows,
+                    cudaStream_t stream) {
+  return with_chunks<kType>(sizes, [&](auto chunks) {
+    constexpr int kChunks = decltype(chunks)::value;
+    const auto kernel = tables != nullptr ? prepare_hopper_kernel<kType, true, kChunks, Source>
+                                          : prepare_hopper_kernel<kType, false, kChunks, Source>;
+    return launch(kernel, grid_for(sizes.rows, kGroupThreads / kWarp, 65536), kGroupThreads, 0, stream,
+                  static_cast<const Source*>(in.rows), sizes, in.normalize, tables != nullptr ? *tables : HopperTables{}, rows);
+  });
+}
+
+cudaError_t find_order(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const HopperTables& tables,
+                       cudaStream_t stream) {
+  cudaError_t error = cudaMemsetAsync(tables.image, 0xff, 4 * tables.size * sizeof(std::int32_t), stream);
+  if (error != cudaSuccess) return error;
+  constexpr int kThreads = 256;
+  const dim3 blocks = grid_for(sizes.n, kThreads, 4096);
+  error = launch(find_slots_kernel, blocks, kThreads, 0, stream, sizes, in.image,
+                 in.same_class == SameClass::exclude ? in.label : nullptr, in.ignore_label, tables);
+  if (error != cudaSuccess) return error;
+  error = launch(find_keys_kernel, blocks, kThreads, 0, stream, sizes, tables);
+  if (error != cudaSuccess) return error;
+  std::size_t bytes = tables.sorting_bytes;
+  return sort(tables.sorting, bytes, tables, rows.row, sizes.n, stream);
+}
+
+}  // namespace
+
+HopperRows hopper_rows_in(Parts& parts, const HopperSizes& sizes, std::int32_t* order, bool forward) {
   HopperRows out{};
   out.units = parts.take<std::uint16_t>(sizes.rows * sizes.chunks * kSwizzledFeatures);
   out.inverse = parts.take<float>(sizes.rows);
   out.inverse_norm = parts.take<float>(sizes.rows);
   out.key = parts.take<std::int32_t>(sizes.rows);
-  out.row = parts.take<std::int32_t>(sizes.n);
-  out.place = parts.take<std::int32_t>(sizes.n);
-  out.next = parts.take<std::int32_t>(sizes.n);
-  out.columns = parts.take<ForwardColumns>(sizes.rows / 2);
+  if (forward) out.columns = parts.take<ForwardColumns>(sizes.rows / 2);
+  if (order == nullptr) return out;
+  static_assert(kOrderRows == 4);
+  out.row = order;
+  out.key_at = order + sizes.n;
+  out.place = order + 2 * sizes.n;
+  out.next = order + 3 * sizes.n;
   return out;
 }
 
-HopperTables tables_in(Parts& parts, const HopperSizes& sizes) {
+HopperTables hopper_tables_in(Parts& parts, const HopperSizes& sizes) {
   HopperTables out{};
   // Keys lie below 2 n; fewer bits are sorted in fewer passes.
   int bits = 1;
@@ -173,12 +229,10 @@ HopperTables tables_in(Parts& parts, const HopperSizes& sizes) {
   for (std::int32_t** row : {&out.image_slot, &out.label_slot, &out.link, &out.rows}) *row = parts.take<std::int32_t>(sizes.n);
   out.unsorted = parts.take<std::uint32_t>(sizes.n);
   out.sorted = parts.take<std::uint32_t>(sizes.n);
-  sort(nullptr, out.sorting_bytes, out, nullptr, sizes.n, nullptr);  // asks for the size
+  out.sorting_bytes = sorting_bytes(out, sizes.n);
   out.sorting = parts.take<unsigned char>(static_cast<std::int64_t>(out.sorting_bytes));
   return out;
 }
-
-}  // namespace
 
 bool hopper_takes(const ContrastiveCuda& in) {
   constexpr std::int64_t kWorthwhile = 4096, kMostRows = std::int64_t{1} << 29;  // below 2 n = 2^30 a key is an int32
@@ -198,27 +252,12 @@ HopperSizes hopper_sizes(const ContrastiveCuda& in) {
   return {in.n, in.d, up(in.n, kHopperRows * kHopperCluster), chunks, padded, in.first, in.count};
 }
 
-HopperWork hopper_work_in(Parts& parts, const HopperSizes& sizes) {
-  HopperWork out{};
-  out.rows = rows_in(parts, sizes);
-  out.tables = tables_in(parts, sizes);
-  return out;
-}
-
-cudaError_t prepare_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperWork& work, cudaStream_t stream) {
-  const auto& [rows, tables] = work;
-  cudaError_t error = cudaMemsetAsync(tables.image, 0xff, 4 * tables.size * sizeof(std::int32_t), stream);
-  if (error != cudaSuccess) return error;
-  constexpr int kThreads = 256;
-  const dim3 blocks = grid_for(sizes.n, kThreads, 4096);
-  error = launch(find_slots_kernel, blocks, kThreads, 0, stream, sizes, in.image,
-                 in.same_class == SameClass::exclude ? in.label : nullptr, in.ignore_label, tables);
-  if (error != cudaSuccess) return error;
-  error = launch(find_keys_kernel, blocks, kThreads, 0, stream, sizes, tables);
-  if (error != cudaSuccess) return error;
-  std::size_t bytes = tables.sorting_bytes;
-  error = sort(tables.sorting, bytes, tables, rows.row, sizes.n, stream);
-  if (error != cudaSuccess) return error;
+cudaError_t prepare_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const HopperTables* tables,
+                           cudaStream_t stream) {
+  if (tables != nullptr) {
+    const cudaError_t error = find_order(in, sizes, rows, *tables, stream);
+    if (error != cudaSuccess) return error;
+  }
   switch (in.precision) {
     case CudaPrecision::bf16: return prepare<HopperType::bf16, BFloat>(in, sizes, tables, rows, stream);
     case CudaPrecision::half_as_tf32: return prepare<HopperType::f16, Half>(in, sizes, tables, rows, stream);

@@ -10,13 +10,11 @@
 namespace clustercl {
 namespace {
 
-// The power of two that brings the largest |g| to half of 2^power or more; 1 for bfloat16.
-__global__ void __launch_bounds__(1024)
-    weight_unit_kernel(std::int64_t count, const float* grad_loss, bool half, int power, float* unit) {
+// The power of two that brings the largest |g| to half of 2^power or more.
+__global__ void __launch_bounds__(1024) weight_unit_kernel(std::int64_t count, const float* grad_loss, int power, float* unit) {
   __shared__ float part[1024];
   float largest = 0;
-  if (half)
-    for (std::int64_t k = threadIdx.x; k < count; k += 1024) largest = fmaxf(largest, fabsf(grad_loss[k]));
+  for (std::int64_t k = threadIdx.x; k < count; k += 1024) largest = fmaxf(largest, fabsf(grad_loss[k]));
   part[threadIdx.x] = largest;
   for (unsigned step = 512; step > 0; step /= 2) {
     __syncthreads();
@@ -31,12 +29,13 @@ __global__ void __launch_bounds__(1024)
 __global__ void row_weights_kernel(HopperSizes sizes, HopperRows rows, const double* temperature, bool normalize, const float* lse,
                                    const float* grad_loss, RowWeights out) {
   const Range range = range_of(*temperature, normalize);
+  const double unit = out.unit != nullptr ? *out.unit : 1.0;
   for (std::int64_t i = blockIdx.x * static_cast<std::int64_t>(blockDim.x) + threadIdx.x; i < sizes.rows;
        i += static_cast<std::int64_t>(gridDim.x) * blockDim.x) {
     const bool anchor = i < sizes.count;
     const std::int64_t k = anchor ? rows.row[i] - sizes.first : 0;
     const double log_sum = anchor ? static_cast<double>(lse[k]) * kLog2OfE : INFINITY;
-    double weight = anchor ? static_cast<double>(grad_loss[k]) * *out.unit : 0.0;
+    double weight = anchor ? static_cast<double>(grad_loss[k]) * unit : 0.0;
     if (range.narrow && anchor) weight *= exp2(-log_sum);
     out.weight[i] = static_cast<float>(weight);
     out.lse[i] = static_cast<float>(log_sum);
@@ -53,9 +52,11 @@ __global__ void row_weights_kernel(HopperSizes sizes, HopperRows rows, const dou
 cudaError_t weigh_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const float* lse,
                          const float* grad_loss, const RowWeights& out, cudaStream_t stream) {
   const HopperType type = hopper_type(in);
-  const cudaError_t error = launch(weight_unit_kernel, dim3(1), 1024, 0, stream, sizes.count, grad_loss, is_half(type),
-                                   is_split(type) ? 13 : 10, out.unit);
-  if (error != cudaSuccess) return error;
+  if (out.unit != nullptr) {
+    const cudaError_t error =
+        launch(weight_unit_kernel, dim3(1), 1024, 0, stream, sizes.count, grad_loss, is_split(type) ? 13 : 10, out.unit);
+    if (error != cudaSuccess) return error;
+  }
   constexpr int kThreads = 256;
   return launch(row_weights_kernel, grid_for(sizes.rows, kThreads, 4096), kThreads, 0, stream, sizes, rows,
                 in.temperature, in.normalize, lse, grad_loss, out);

@@ -35,6 +35,13 @@ struct RowRange {
   template <class Source>
   __device__ RowRange(const Source* row, std::int64_t d) {
     for (std::int64_t f = threadIdx.x % kWarp; f < d; f += kWarp) largest = fmax(largest, fabs(read(row[f])));
+    find();
+  }
+  // own: the largest of the lane's elements, without their signs.
+  __device__ explicit RowRange(Sum own) : largest(own) { find(); }
+
+ private:
+  __device__ void find() {
     for (int other = kWarp / 2; other > 0; other /= 2) largest = fmax(largest, shuffle_xor(largest, other));
     int exponent = 0;
     if (largest > 0) frexp(largest, &exponent);

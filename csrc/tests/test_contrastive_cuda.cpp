@@ -133,13 +133,14 @@ static Answer on_device(const Problem& p, const Kind& kind, const std::vector<un
   // Arrays of exactly the promised size, with garbage in them.
   const std::vector<Sum> nothing(p.anchors(), Sum(NAN));
   test::Device<Sum> loss(nothing), lse(nothing), grad_of_loss({grad_loss.begin(), grad_loss.end()});
+  test::Device<std::int32_t> order(std::vector<std::int32_t>(kOrderRows * p.n(), -7));
   test::Device<unsigned char> forward(Bytes(contrastive_forward_workspace(in), 0xa5));
   test::Device<unsigned char> backward(Bytes(contrastive_backward_workspace(in), 0xa5));
-  check(contrastive_forward_cuda(in, forward.get(), loss.get(), lse.get(), nullptr) == cudaSuccess, "forward launches");
+  check(contrastive_forward_cuda(in, forward.get(), loss.get(), lse.get(), order.get(), nullptr) == cudaSuccess, "forward launches");
   const int grad_bytes = kind.precision == CudaPrecision::half_as_tf32 ? 4 : kind.bytes;
   test::Device<unsigned char> device_grad(Bytes(p.rows.size() * grad_bytes, 0xff));
-  check(contrastive_backward_cuda(in, backward.get(), lse.get(), grad_of_loss.get(), device_grad.get(), grad_temperature.get(),
-                                  nullptr) == cudaSuccess, "backward launches");
+  check(contrastive_backward_cuda(in, backward.get(), lse.get(), order.get(), grad_of_loss.get(), device_grad.get(),
+                                  grad_temperature.get(), nullptr) == cudaSuccess, "backward launches");
   const auto losses = loss.back(), lses = lse.back();
   const Bytes grad = device_grad.back();
   Answer out{{losses.begin(), losses.end()}, {lses.begin(), lses.end()}, std::vector<double>(p.rows.size()),
