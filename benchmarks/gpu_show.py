@@ -27,14 +27,19 @@ def _of_one(found: dict) -> str:
     lines = [f"{about['gpu']}, driver {about['driver']}, torch {about['versions']['torch']}, CUDA {about['cuda']}, "
              f"commit {about['commit']}, {about['date']}: {state}.", ""]  # fmt: skip
     if found["loss"]:
-        lines += ["| loss, n | d | products | program | forward and backward | memory |", "|---|---|---|---|---|---|"]
-        form = "| {n} | {d} | {precision} | {program} | {milliseconds:.2f} ms | {peak_megabytes:.0f} MB |"
-        lines += [form.format(**row) for row in found["loss"]] + [""]
+        lines += ["| loss, n | d | products | program | forward and backward | in a CUDA graph | memory |",
+                  "|---|---|---|---|---|---|---|"]  # fmt: skip
+        form = "| {n} | {d} | {precision} | {program} | {milliseconds:.2f} ms | {replayed} | {peak_megabytes:.0f} MB |"
+        lines += [form.format(**row, replayed=_replayed(row)) for row in found["loss"]] + [""]
     if found["linkage"]:
         lines += ["| linkage | data | n | d | whole tree | memory | scans per n |", "|---|---|---|---|---|---|---|"]
         form = "| {method} | {data} | {n} | {d} | {milliseconds:.1f} ms | {peak_megabytes:.0f} MB | {scans:.2f} |"
         lines += [form.format(**row) for row in found["linkage"]] + [""]
     return "\n".join(lines)
+
+
+def _replayed(row: dict) -> str:
+    return "" if (found := row.get("graph_milliseconds")) is None else f"{found:.2f} ms"
 
 
 def with_section(readme: str, results: Path) -> str:

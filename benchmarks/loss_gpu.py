@@ -1,4 +1,7 @@
-"""The loss on a GPU: milliseconds of both passes by CUDA events, after the answer was checked against float64."""
+"""The loss on a GPU: milliseconds of both passes by CUDA events, after the answer was checked against float64.
+
+Called on an idle GPU, where small batches wait for the host, and replayed from a CUDA graph, where they do not.
+"""
 
 import statistics
 import time
@@ -27,7 +30,8 @@ ERRORS = {"bfloat16": (1e-4, 1e-2), "tf32": (2e-2, 3e-3), "float32": (2e-5, 1e-5
 
 def run(cases: Sequence[tuple[int, int, str]] = CASES, device: str = "cuda") -> list[dict]:
     """A row for each case and program: n, d, precision, program, milliseconds (median), fastest, slowest, repeats,
-    peak_megabytes beyond the input, tflops (of the 4 n^2 d operations that both passes need by symmetry) and errors.
+    peak_megabytes beyond the input, graph_milliseconds (median of a CUDA graph's replays, None without one), tflops
+    (of the 4 n^2 d operations that both passes need by symmetry) and errors.
 
     RunError when an answer is wrong.
     """
@@ -47,6 +51,8 @@ def run(cases: Sequence[tuple[int, int, str]] = CASES, device: str = "cuda") -> 
                     call, x, pseudo_class, wanted, ERRORS[precision], f"{name}, n {n}, d {d}, {precision}"
                 )
                 row = {"n": n, "d": d, "precision": precision, "program": name} | _timed(call, x, pseudo_class)
+                in_graph = x.is_cuda and n <= CHECKED_MOST and name != "naive torch"
+                row["graph_milliseconds"] = _replayed(call, x, pseudo_class) if in_graph else None
             row |= {"tflops": 1e-9 * 4 * n * n * d / row["milliseconds"], **errors}
             rows.append(row)
             say(f"{name}, n {n}, d {d}, {precision}: {row['milliseconds']:.3f} ms, {row['peak_megabytes']:.0f} MB")
@@ -104,3 +110,27 @@ def _timed(call: Callable, x: Tensor, pseudo_class: Tensor) -> dict:
     times = times[2:]  # the first two warm up
     row = {"milliseconds": statistics.median(times), "fastest": min(times), "slowest": max(times)}
     return row | {"repeats": len(times), "peak_megabytes": peak}
+
+
+def _replayed(call: Callable, x: Tensor, pseudo_class: Tensor) -> float:
+    x = x.detach().requires_grad_()
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):  # warm up beside the graph, as torch's manual wants it
+        for _ in range(3):
+            x.grad = None
+            call(x, pseudo_class).backward()
+    torch.cuda.current_stream().wait_stream(stream)
+    x.grad = None
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call(x, pseudo_class).backward()
+    times = []
+    for _ in range(20):
+        start, stop = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        start.record()
+        graph.replay()
+        stop.record()
+        torch.cuda.synchronize()
+        times.append(start.elapsed_time(stop))
+    return statistics.median(times[2:])

@@ -144,13 +144,18 @@ def test_the_section_tells_a_result_file(tmp_path):
     about = {"gpu": "A card", "driver": "1", "cuda": "13.0", "commit": "abc", "date": "today"}
     about["versions"] = {"torch": "2"}
     steps = [{"name": "built", "passed": True}, {"name": "memcheck", "passed": False}]
-    loss = [{"n": 64, "d": 8, "precision": "tf32", "program": "clustercl", **timing}]
+    case = {"n": 64, "d": 8, "precision": "tf32", **timing}
+    loss = [
+        case | {"program": "clustercl", "graph_milliseconds": 1.25},
+        case | {"program": "naive", "graph_milliseconds": None},
+    ]
     trees = [{"method": "ward", "data": "blobs", "n": 64, "d": 8, "scans": 1.25, **timing}]
     found = {"machine": about, "passed": False, "steps": steps, "loss": loss, "linkage": trees, "note": "in the rain"}
     (tmp_path / "a-card.json").write_text(json.dumps(found))
     text = gpu_show.section(tmp_path)
     assert "A card, driver 1, torch 2, CUDA 13.0, commit abc, today: FAILED: memcheck (in the rain)." in text
-    assert "| 64 | 8 | tf32 | clustercl | 1.50 ms | 20 MB |" in text
+    assert "| 64 | 8 | tf32 | clustercl | 1.50 ms | 1.25 ms | 20 MB |" in text
+    assert "| 64 | 8 | tf32 | naive | 1.50 ms |  | 20 MB |" in text
     assert "| ward | blobs | 64 | 8 | 1.5 ms | 20 MB | 1.25 |" in text
     with pytest.raises(ValueError, match="has no <!-- from"):
         gpu_show.with_section("nothing", tmp_path)
