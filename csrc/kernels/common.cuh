@@ -33,7 +33,7 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, int threads, std::s
 
 // A grid of blocks that wait for each other: here one, since the executor runs them one after the other.
 template <class... Parameters, class... Arguments>
-cudaError_t launch_together(void (*kernel)(Parameters...), int threads, std::size_t shared, cudaStream_t stream,
+cudaError_t launch_together(void (*kernel)(Parameters...), std::int64_t, int threads, std::size_t shared, cudaStream_t stream,
                             Arguments... arguments) {
   return launch(kernel, dim3(1), threads, shared, stream, arguments...);
 }
@@ -59,14 +59,16 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, int threads, std::s
   return cudaGetLastError();
 }
 
-// A block for each multiprocessor, all at once, which may wait for each other; `refused` tells of an error whether that cannot be.
+// A block for each multiprocessor, or `most` of them, all at once, which may wait for each other; `refused` tells of an error
+// whether that cannot be.
 template <class... Parameters, class... Arguments>
-cudaError_t launch_together(void (*kernel)(Parameters...), int threads, std::size_t shared, cudaStream_t stream,
+cudaError_t launch_together(void (*kernel)(Parameters...), std::int64_t most, int threads, std::size_t shared, cudaStream_t stream,
                             Arguments... arguments) {
   int device = 0, blocks = 0;
   cudaError_t error = cudaGetDevice(&device);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&blocks, cudaDevAttrMultiProcessorCount, device);
   if (error != cudaSuccess) return error;
+  if (most < blocks) blocks = static_cast<int>(most);
   std::tuple<Parameters...> held(arguments...);
   error = std::apply(
       [&](auto&... each) {

@@ -17,11 +17,11 @@ struct Launches {
       error = clustercl::launch(kernel, dim3(static_cast<unsigned>(blocks)), threads, shared, stream, arguments...);
   }
 
-  // False, and nothing begun, where blocks cannot run all at once.
+  // At most `most` blocks. False, and nothing begun, where they cannot run all at once.
   template <class... Parameters, class... Arguments>
-  bool launch_together(void (*kernel)(Parameters...), int threads, std::size_t shared, Arguments... arguments) {
+  bool launch_together(void (*kernel)(Parameters...), std::int64_t most, int threads, std::size_t shared, Arguments... arguments) {
     if (!fine()) return true;
-    const cudaError_t found = clustercl::launch_together(kernel, threads, shared, stream, arguments...);
+    const cudaError_t found = clustercl::launch_together(kernel, most, threads, shared, stream, arguments...);
     if (refused(found)) return false;
     error = found;
     return true;

@@ -116,23 +116,31 @@ __device__ inline void forget(const ClustersCuda& c, std::int64_t i, double boun
 
 // A warp, lane k < kCandidates with a cluster b (-1: none) at distance `far` from a: nearest and candidates of a. All others
 // lie at least at `beyond`. certain: the nearest of these is the nearest of all. False, and nothing told, where it need not be.
-__device__ inline bool tell(const ClustersCuda& c, std::int64_t a, double far, std::int32_t b, double beyond, bool certain) {
+// kSorted: the nearest first.
+template <bool kSorted = false>
+__device__ bool tell(const ClustersCuda& c, std::int64_t a, double far, std::int32_t b, double beyond, bool certain) {
   const int lane = threadIdx.x % kWarp;
   if (b < 0) far = INFINITY;
-  double nearest = far;
+  double nearest = far, second;
   std::int32_t id = b;
-  for (int step = kWarp / 2; step > 0; step /= 2) {
-    const double x = shuffle_xor(nearest, step);
-    const std::int32_t i = shuffle_xor(id, step);
-    if (i >= 0 && (id < 0 || NearestFew<double>::before(x, i, nearest, id))) {
-      nearest = x;
-      id = i;
+  if constexpr (kSorted) {
+    nearest = shuffle(far, 0);
+    id = shuffle(b, 0);
+    second = shuffle(far, 1);
+  } else {
+    for (int step = kWarp / 2; step > 0; step /= 2) {
+      const double x = shuffle_xor(nearest, step);
+      const std::int32_t i = shuffle_xor(id, step);
+      if (i >= 0 && (id < 0 || NearestFew<double>::before(x, i, nearest, id))) {
+        nearest = x;
+        id = i;
+      }
     }
-  }
-  double second = b >= 0 && b != id ? far : INFINITY;
-  for (int step = kWarp / 2; step > 0; step /= 2) {
-    const double x = shuffle_xor(second, step);
-    second = x < second ? x : second;
+    second = b >= 0 && b != id ? far : INFINITY;
+    for (int step = kWarp / 2; step > 0; step /= 2) {
+      const double x = shuffle_xor(second, step);
+      second = x < second ? x : second;
+    }
   }
   const bool below = nearest < beyond * (1.0 - kSlack);
   if (!below && !certain) return false;
@@ -159,28 +167,35 @@ template <class D>
 __device__ D merged_parts(const D* distances, const std::int32_t* ids, std::int64_t r, std::int64_t count, std::int64_t parts,
                           D& distance, std::int32_t& id) {
   const int lane = threadIdx.x % kWarp;
-  NearestFew<D> list;
-  for (std::int64_t part = lane; part < parts; part += kWarp)
-    for (int k = 0; k < kCandidates; ++k) {
-      const std::int64_t at = (part * count + r) * kCandidates + k;
-      if (ids[at] < 0 || !list.insert(distances[at], ids[at])) break;  // the rest lie farther off still
+  WarpFew<D> few;
+  for (std::int64_t first = 0; first < parts; first += kWarp) {
+    D own[kCandidates];
+    std::int32_t own_id[kCandidates];
+#pragma unroll
+    for (int k = 0; k < kCandidates; ++k) {  // at once: none of these reads waits for another
+      const std::int64_t at = ((first + lane) * count + r) * kCandidates + k;
+      own[k] = first + lane < parts ? distances[at] : static_cast<D>(INFINITY);
+      own_id[k] = first + lane < parts ? ids[at] : -1;
     }
-  distance = static_cast<D>(INFINITY);
-  id = -1;
-  put_together(list, kWarp, [&](int k, D x, std::int32_t i) {
-    if (lane != k) return;
-    distance = x;
-    id = i;
-  });
-  return shuffle(distance, kCandidates - 1);
+#pragma unroll
+    for (int k = 0; k < kCandidates; ++k) {
+      if (__ballot_sync(kAllLanes, few.counts(own[k], own_id[k])) == 0) break;  // the rest lie farther off still
+      few.offer(own[k], own_id[k]);
+    }
+  }
+  distance = lane < kCandidates ? few.distance : static_cast<D>(INFINITY);
+  id = lane < kCandidates ? few.id : -1;
+  return few.limit;
 }
 
-// A warp: tells cluster a, row r of `count`, from the lists of its parts.
-__device__ inline void tell_parts(const ScanCuda& scan, std::int64_t a, std::int64_t r, std::int64_t count, std::int64_t parts) {
+// A warp: tells cluster a, row r of `count`, from the lists of its parts, and returns what it is told.
+__device__ inline Nearest tell_parts(const ScanCuda& scan, std::int64_t a, std::int64_t r, std::int64_t count, std::int64_t parts) {
   double far;
   std::int32_t b;
   const double beyond = merged_parts(scan.lists.distance, scan.lists.id, r, count, parts, far, b);
-  tell(scan.clusters, a, far, b, beyond, true);
+  tell<true>(scan.clusters, a, far, b, beyond, true);
+  const double second = shuffle(far, 1);
+  return {shuffle(far, 0), second < beyond ? second : beyond, shuffle(b, 0)};
 }
 
 }  // namespace clustercl

@@ -1,7 +1,8 @@
 // The rounds of linkage_rounds.cpp on CUDA: state, what a kind of clusters supplies, and the repair of what clusters know.
 //
 // Differences from the CPU's: where scanning all that do not know their nearest does not pay, one of them and its ties scan
-// per round while the others merge on; and a union does not inherit candidates. The tree is the same: it is the greedy one.
+// per round, if they must, while the others merge on; and Ward's unions do not inherit candidates. The tree is the same: it is the
+// greedy one.
 #pragma once
 
 #include "linkage_cuda.cuh"
@@ -15,7 +16,6 @@ struct RoundCounts {
   std::int64_t earned;  // scans that may be made for all at once
   std::int64_t rounds, distances, screened, open;  // screened, open: as in Effort
   std::int32_t stuck;   // rounds that did not do what every round does
-  Meeting meeting;
 };
 
 // Clusters of which those left are counted together; at most kWarp times kWarp. The host executor has few clusters.
@@ -25,31 +25,48 @@ constexpr std::int64_t kChunk = 2 * kWarp;
 constexpr std::int64_t kChunk = kWarp * kWarp;
 #endif
 
+struct Survey;  // linkage_steps.cuh
+
 struct RoundsCuda {
   ScanCuda scan;
+  Survey* surveys;  // one for each block
+  // Where unions look as they are joined, a round without scans is shorter: all that do not know their nearest scan when they are
+  // at least one in so many.
+  std::int64_t patience;
   std::int32_t *active, *left;  // clusters, and those after the round, in ascending order
   std::int32_t *segments, *chunks;  // how many of each kWarp, and of each kChunk, in `active` are left; chunks: 0 between rounds
   std::int32_t* into;           // by cluster: itself, or the complement of the union that it merged into in this round
   std::int32_t *a, *b;          // merges (n - 1), a < b; those of the round follow the others
   double *between, *share;      // their distances, b's share of the rows of both
-  RoundCounts* counts;
-};
+  RoundCounts *counts, *next;   // of this round and of the next, which are told while this one goes on
+  Meeting* meeting;
 
-struct Survey;  // linkage_steps.cuh
+  // What the next round has.
+  __host__ __device__ void turn() {
+    const auto swap = [](auto*& x, auto*& y) {
+      auto* const z = x;
+      x = y;
+      y = z;
+    };
+    swap(active, left);
+    swap(counts, next);
+  }
+};
 
 // Clusters and their distances under a reducible linkage; counts has how many there are, `most` is no less.
 struct SpaceCuda {
   virtual ~SpaceCuda() = default;
-  // Many rounds in one launch, where that pays: then true. surveys: one for each block.
-  virtual bool rounds_together(const RoundsCuda&, std::int64_t, Survey*, Launches&) { return false; }
+  // Many rounds in one launch, where that pays: then true.
+  virtual bool rounds_together(const RoundsCuda&, std::int64_t, Launches&) { return false; }
   // Nearest and candidates of scan.wanted; false when stopped.
   virtual bool scan(const RoundsCuda& rounds, std::int64_t most, const Monitor& monitor, std::int64_t merges, Launches& launches) = 0;
-  // Joins the pairs of the round, settles them (linkage_steps.cuh), lists what is left.
+  // Joins the pairs of the round, lists what is left, and closes the round: tells what the next has.
   virtual void join(const RoundsCuda& rounds, std::int64_t most, Launches& launches) = 0;
-  // Repairs what is left, and closes the round.
+  // Repairs what is left.
   virtual void repair(const RoundsCuda& rounds, std::int64_t most, Launches& launches) = 0;
 };
 
+// patience: n, for nobody to wait.
 RoundsCuda rounds_in(Parts& parts, const ScanCuda& scan);
 
 // Fills a, b and between; false when stopped.

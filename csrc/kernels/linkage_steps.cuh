@@ -1,9 +1,8 @@
 // The steps of a round of linkage_rounds.cuh that no kind of clusters changes, each for all threads of a launch. Between two
 // steps all blocks must have ended the first: by launches of their own, or by meeting (meeting.cuh).
 //
-// survey what is known, list who scans (`want`), scan, survey again, choose the pairs, join and settle them and list what is
-// left, repair that, close the books. A survey is two steps without atomics: a sum per block, and every block of the next step
-// adds those up.
+// survey what is known, list who scans (`want`), scan, survey again, choose the pairs, join them, list what is left and close the
+// books, repair what is left. A survey is two steps without atomics: a sum per block, and every block of the next step adds those up.
 #pragma once
 
 #include "linkage_rounds.cuh"
@@ -11,6 +10,7 @@
 namespace clustercl {
 
 constexpr std::int64_t kScansPerMerge = 16;
+constexpr std::int64_t kSurveyBlocks = 1024;  // most
 
 // Of some clusters: the smallest pair that is known (b -1: none), by (distance, a, b); of those that do not know their nearest
 // how many they are and which has the lowest bound.
@@ -21,6 +21,8 @@ struct Survey {
 
 __device__ inline std::int64_t first_of_launch() { return static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
 __device__ inline std::int64_t threads_of_launch() { return static_cast<std::int64_t>(gridDim.x) * blockDim.x; }
+// The number of the warp, counted from the last.
+__device__ inline std::int64_t last_warp() { return (threads_of_launch() - 1 - first_of_launch()) / kWarp; }
 
 __device__ inline bool precedes(const Survey& x, const Survey& y) {
   if (x.b < 0 || y.b < 0) return y.b < 0 && x.b >= 0;
@@ -42,51 +44,62 @@ __device__ inline Survey both(Survey x, const Survey& y) {
   return x;
 }
 
-// In every thread that of all threads of the block, a power of two of them. shared: a survey for each.
-__device__ inline Survey of_block(const Survey& own, Survey* shared) {
-  __syncthreads();
-  shared[threadIdx.x] = own;
-  for (unsigned step = blockDim.x / 2; step > 0; step /= 2) {
-    __syncthreads();
-    if (threadIdx.x < step) shared[threadIdx.x] = both(shared[threadIdx.x], shared[threadIdx.x + step]);
-  }
-  __syncthreads();
-  return shared[0];
-}
-
 __device__ inline Survey of_none() { return {INFINITY, INFINITY, -1, -1, -1, 0}; }
 
+__device__ inline Survey of_warp(Survey own) {
+#pragma unroll 1
+  for (int step = kWarp / 2; step > 0; step /= 2)
+    own = both(own, {shuffle_xor(own.distance, step), shuffle_xor(own.bound, step), shuffle_xor(own.a, step), shuffle_xor(own.b, step),
+                     shuffle_xor(own.lowest, step), shuffle_xor(own.unknown, step)});
+  return own;
+}
+
+// Shared memory for a survey of each warp, at most kWarp of them.
+constexpr std::size_t survey_bytes(int threads) { return static_cast<std::size_t>(threads / kWarp) * sizeof(Survey); }
+
+__device__ inline Survey of_known(std::int32_t i, std::int32_t nearest, double distance) {
+  return {distance, INFINITY, i < nearest ? i : nearest, i < nearest ? nearest : i, -1, 0};
+}
+__device__ inline Survey of_unknown(std::int32_t i, double bound) { return {INFINITY, bound, -1, -1, i, 1}; }
 __device__ inline Survey of_cluster(const ClustersCuda& c, std::int32_t i) {
   const std::int32_t j = c.id[i];
-  if (j >= 0) return {c.distance[i], INFINITY, i < j ? i : j, i < j ? j : i, -1, 0};
-  return {INFINITY, c.bound[i], -1, -1, i, 1};
+  return j >= 0 ? of_known(i, j, c.distance[i]) : of_unknown(i, c.bound[i]);
 }
 
-__device__ inline void tell_survey(const Survey& own, Survey* surveys) {
-  const Survey all = of_block(own, shared_memory<Survey>());
-  if (threadIdx.x == 0) surveys[blockIdx.x] = all;
+// warp: of the warp, in its first lane.
+__device__ inline void tell_survey(const RoundsCuda& rounds, const Survey& warp) {
+  Survey* const shared = shared_memory<Survey>();
+  const int lane = threadIdx.x % kWarp;
+  __syncthreads();  // who used this memory before is done
+  if (lane == 0) shared[threadIdx.x / kWarp] = warp;
+  __syncthreads();
+  if (threadIdx.x >= kWarp) return;
+  const Survey all = of_warp(lane < static_cast<int>(blockDim.x) / kWarp ? shared[lane] : of_none());
+  if (lane == 0) rounds.surveys[blockIdx.x] = all;
 }
 
-__device__ inline void survey(const RoundsCuda& rounds, Survey* surveys) {
+__device__ inline void survey(const RoundsCuda& rounds) {
   const std::int64_t count = rounds.counts->count;
   Survey own = of_none();
   for (std::int64_t k = first_of_launch(); k < count; k += threads_of_launch())
     own = both(own, of_cluster(rounds.scan.clusters, rounds.active[k]));
-  tell_survey(own, surveys);
+  tell_survey(rounds, of_warp(own));
 }
 
-// What `blocks` blocks surveyed, in every thread.
-__device__ inline Survey of_all(const Survey* surveys, std::int64_t blocks) {
+// What `blocks` blocks surveyed, in every thread; each warp adds up for itself, which is quicker than to wait for others.
+__device__ inline Survey of_all(const RoundsCuda& rounds, std::int64_t blocks) {
   Survey own = of_none();
-  for (std::int64_t k = threadIdx.x; k < blocks; k += blockDim.x) own = both(own, surveys[k]);
-  return of_block(own, shared_memory<Survey>());
+  for (std::int64_t k = threadIdx.x % kWarp; k < blocks; k += kWarp) own = both(own, rounds.surveys[k]);
+  return of_warp(own);
 }
 
 // The smallest pair of all is known for certain.
 __device__ inline bool certain(const Survey& all) { return all.lowest < 0 || all.bound * (1.0 - kSlack) > all.distance; }
 
 // Whether all that do not know their nearest may scan, or some must.
-__device__ inline bool each_wants(const RoundsCuda& rounds, const Survey& all) { return all.unknown <= rounds.counts->earned; }
+__device__ inline bool each_wants(const RoundsCuda& rounds, const Survey& all) {
+  return all.unknown <= rounds.counts->earned && all.unknown * rounds.patience >= rounds.counts->count;
+}
 __device__ inline bool any_wants(const RoundsCuda& rounds, const Survey& all) {
   return all.unknown > 0 && (each_wants(rounds, all) || !certain(all));
 }
@@ -128,11 +141,13 @@ __device__ inline void choose(const RoundsCuda& rounds, const Survey& all) {
       rounds.into[i] = other < 0 ? i : ~(i < other ? i : other);
       is_left = other < 0 || i < other;
       if (other > i) {
+        const double size_b = c.sizes[other], size = c.sizes[i] + size_b;  // read before the atomic, which is waited for
         const std::int64_t at = merges + atomicAdd(&rounds.counts->pairs, 1);
         rounds.a[at] = i;
         rounds.b[at] = other;
         rounds.between[at] = alone ? c.distance[i] : all.distance;
-        rounds.share[at] = c.sizes[other] / (c.sizes[i] + c.sizes[other]);
+        rounds.share[at] = size_b / size;
+        c.sizes[i] = size;
       }
     }
     const unsigned left = __ballot_sync(kAllLanes, is_left);
@@ -148,20 +163,20 @@ __device__ inline double lower_bound(const ClustersCuda& c, std::int64_t i, std:
   return c.id[i] != other && c.distance[i] < c.bound[i] ? c.distance[i] : c.bound[i];
 }
 
-// Pair p of the round: the union's size, and what is known of its distances.
+// Pair p of the round: what is known of the union's distances where nobody looks.
 __device__ inline void settle(const RoundsCuda& rounds, std::int64_t p) {
   const ClustersCuda& c = rounds.scan.clusters;
   const std::int32_t a = rounds.a[rounds.counts->merges + p], b = rounds.b[rounds.counts->merges + p];
   const double of_a = lower_bound(c, a, b), of_b = lower_bound(c, b, a);
-  c.sizes[a] += c.sizes[b];
   forget(c, a, of_a < of_b ? of_a : of_b);
 }
 
-// What `choose` left of `active`, in its order: a warp for each 32, which adds up how many there are before.
+// What `choose` left of `active`, in its order: a warp for each 32, which adds up how many there are before. From the last warp on,
+// since joining takes the first ones.
 __device__ inline void list_left(const RoundsCuda& rounds) {
   const std::int64_t count = rounds.counts->count;
   const int lane = threadIdx.x % kWarp;
-  for (std::int64_t segment = first_of_launch() / kWarp; segment * kWarp < count; segment += threads_of_launch() / kWarp) {
+  for (std::int64_t segment = last_warp(); segment * kWarp < count; segment += threads_of_launch() / kWarp) {
     const std::int64_t k = segment * kWarp + lane;
     const std::int32_t i = k < count ? rounds.active[k] : -1;
     const std::int64_t chunk = segment * kWarp / kChunk, own = chunk * kChunk / kWarp + lane;
@@ -174,24 +189,35 @@ __device__ inline void list_left(const RoundsCuda& rounds) {
   }
 }
 
-// All that are left, a warp each. Then each(i), of the whole warp.
-template <class Distances, class Each>
-__device__ void repair(const RoundsCuda& rounds, const Distances& distances, const Each& each) {
-  const std::int64_t count = rounds.counts->count, left = count - rounds.counts->pairs;
+// All that are left, a warp each. Unions that looked while they were joined are told what they saw. Returns, in the first lane, the
+// survey of what the warp had.
+template <class Distances>
+__device__ Survey repair(const RoundsCuda& rounds, const Distances& distances) {
+  Survey own = of_none();
+  const std::int64_t count = rounds.counts->count, pairs = rounds.counts->pairs, warps = threads_of_launch() / kWarp;
   for (std::int64_t chunk = first_of_launch(); chunk * kChunk < count; chunk += threads_of_launch()) rounds.chunks[chunk] = 0;
-  for (std::int64_t k = first_of_launch() / kWarp; k < left; k += threads_of_launch() / kWarp) {
+  if constexpr (Distances::kUnionsLook)
+    for (std::int64_t p = last_warp(); p < pairs; p += warps) own = both(own, distances.tell_union(rounds, p));
+  for (std::int64_t k = first_of_launch() / kWarp; k < count - pairs; k += warps) {
     const std::int32_t i = rounds.left[k];
-    if (rounds.into[i] >= 0) repair_cluster(rounds, i, distances);
+    const bool joined = rounds.into[i] < 0;
+    if (joined && Distances::kUnionsLook) continue;
+    if (!joined) repair_cluster(rounds, i, distances);
     __syncwarp();
-    each(i);
+    if (threadIdx.x % kWarp == 0) own = both(own, of_cluster(rounds.scan.clusters, i));
   }
+  return own;
 }
 
-// One thread, when all have repaired.
+// The last thread, when pairs have been chosen: nothing then changes what is counted, and what it tells is read in the next round.
 __device__ inline void close_round(const RoundsCuda& rounds) {
+  if (first_of_launch() != threads_of_launch() - 1) return;
   ScanCounts& scans = *rounds.scan.counts;
-  RoundCounts& counts = *rounds.counts;
-  if (counts.count <= 1) return;
+  RoundCounts counts = *rounds.counts;
+  if (counts.count <= 1) {
+    *rounds.next = counts;
+    return;
+  }
   // Every round merges or scans: anything else, as a distance that is not a number, would go on for ever.
   if (counts.pairs == 0 && scans.wanted == 0) ++counts.stuck;
   counts.earned = (counts.earned > scans.wanted ? counts.earned - scans.wanted : 0) + kScansPerMerge * counts.pairs;
@@ -205,12 +231,12 @@ __device__ inline void close_round(const RoundsCuda& rounds) {
   ++counts.rounds;
   counts.pairs = 0;
   scans = {counts.count, 0, {}};
+  *rounds.next = counts;
 }
 
 template <class Distances>
 __global__ void repair_kernel(RoundsCuda rounds, Distances distances) {
-  repair(rounds, distances, [](std::int32_t) {});
-  if (last_to_arrive(&rounds.counts->meeting)) close_round(rounds);
+  repair(rounds, distances);
 }
 
 }  // namespace clustercl

@@ -15,38 +15,35 @@ constexpr int kTogetherRounds = 256;
 constexpr std::int64_t few_clusters(std::int64_t most) { return most; }
 #endif
 
-// Space: kThreads; scan(rounds, wait), of which wait() parts the steps; join(rounds), which settles too; distances().
+// Space: kThreads; scan(rounds, wait), of which wait() parts the steps; join(rounds); distances().
 template <class Space>
-__global__ void __launch_bounds__(Space::kThreads) rounds_together_kernel(RoundsCuda rounds, Survey* surveys, Space space) {
-  Together together(&rounds.counts->meeting);
-  const auto wait = [&] { together.wait([] {}); };
-  survey(rounds, surveys);
+__global__ void __launch_bounds__(Space::kThreads) rounds_together_kernel(RoundsCuda rounds, Space space) {
+  Together together(rounds.meeting);
+  const auto wait = [&] { together.wait(); };
+  survey(rounds);
   wait();
-  for (int round = 0; round < kTogetherRounds && rounds.counts->count > 1; ++round) {
-    Survey all = of_all(surveys, gridDim.x);
+  for (int round = 0; round < kTogetherRounds; ++round) {
+    const std::int32_t count = rounds.counts->count;  // read together with the surveys
+    Survey all = of_all(rounds, gridDim.x);
+    if (count <= 1) break;
     if (any_wants(rounds, all)) {
       want(rounds, all);
       wait();
       space.scan(rounds, wait);
       wait();
-      survey(rounds, surveys);
+      survey(rounds);
       wait();
-      all = of_all(surveys, gridDim.x);
+      all = of_all(rounds, gridDim.x);
     }
     choose(rounds, all);
     wait();
     space.join(rounds);
     list_left(rounds);
+    close_round(rounds);
     wait();
-    Survey own = of_none();
-    repair(rounds, space.distances(), [&](std::int32_t i) {
-      if (threadIdx.x % kWarp == 0) own = both(own, of_cluster(rounds.scan.clusters, i));
-    });
-    tell_survey(own, surveys);
-    together.wait([&] { close_round(rounds); });
-    std::int32_t* const left = rounds.left;
-    rounds.left = rounds.active;
-    rounds.active = left;
+    tell_survey(rounds, repair(rounds, space.distances()));
+    wait();
+    rounds.turn();
   }
 }
 

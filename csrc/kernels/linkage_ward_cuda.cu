@@ -9,6 +9,7 @@ namespace {
 
 // Asked for after a round has settled, so that centroids and sizes are those of the unions.
 struct WardDistances {
+  static constexpr bool kUnionsLook = false;
   ClustersCuda c;
   __device__ double operator()(std::int64_t a, std::int32_t b, int count) const {
     const double square = candidate_squares(c.rows, c.padded, a, b, count);
@@ -22,13 +23,12 @@ __device__ void join_centroids(const RoundsCuda& rounds) {
   const std::int64_t merges = rounds.counts->merges, pairs = rounds.counts->pairs;
   for (std::int64_t p = blockIdx.x; p < pairs; p += gridDim.x) {
     const std::int32_t a = rounds.a[merges + p], b = rounds.b[merges + p];
-    const double size_a = c.sizes[a], size_b = c.sizes[b], size = size_a + size_b;
+    const double size = c.sizes[a], size_b = c.sizes[b], size_a = size - size_b;
     double* x = c.rows + a * c.padded;
     const double* y = c.rows + b * c.padded;
     // Equal rows stay what they are, to the last bit: duplicates merge at height 0 however many there are.
     for (std::int64_t f = threadIdx.x; f < c.padded; f += blockDim.x)
       if (x[f] != y[f]) x[f] = plus(times(size_a, x[f]), times(size_b, y[f])) / size;
-    __syncthreads();  // all have read the sizes
     if (threadIdx.x == 0) settle(rounds, p);
   }
 }
@@ -36,6 +36,7 @@ __device__ void join_centroids(const RoundsCuda& rounds) {
 __global__ void join_kernel(RoundsCuda rounds) {
   join_centroids(rounds);
   list_left(rounds);
+  close_round(rounds);
 }
 
 // As linkage_together.cuh wants it, for so few clusters that no screen would be used, and so few features that users who stop wait
@@ -43,8 +44,7 @@ __global__ void join_kernel(RoundsCuda rounds) {
 struct WardSpace {
   static constexpr int kThreads = kDistanceThreads;
   static constexpr std::int64_t kMostFeatures = std::int64_t{1} << 33;  // of pairs of clusters
-  static constexpr std::size_t kShared =
-      std::max<std::size_t>(kThreads * sizeof(Survey), sizeof(double) * kDistanceShared);
+  static constexpr std::size_t kShared = std::max<std::size_t>(survey_bytes(kThreads), sizeof(double) * kDistanceShared);
   ClustersCuda c;
 
   template <class Wait>
@@ -59,11 +59,11 @@ struct WardSpace {
 
 class WardCuda final : public SpaceCuda {
  public:
-  bool rounds_together(const RoundsCuda& rounds, std::int64_t most, Survey* surveys, Launches& launches) override {
+  bool rounds_together(const RoundsCuda& rounds, std::int64_t most, Launches& launches) override {
     if (most > few_clusters(rounds.scan.screen_columns - 1) || most * most * rounds.scan.clusters.padded > WardSpace::kMostFeatures)
       return false;
-    return launches.launch_together(rounds_together_kernel<WardSpace>, WardSpace::kThreads, WardSpace::kShared, rounds, surveys,
-                                    WardSpace{rounds.scan.clusters});
+    return launches.launch_together(rounds_together_kernel<WardSpace>, kSurveyBlocks, WardSpace::kThreads, WardSpace::kShared,
+                                    rounds, WardSpace{rounds.scan.clusters});
   }
   bool scan(const RoundsCuda& rounds, std::int64_t most, const Monitor& monitor, std::int64_t merges, Launches& launches) override {
     return scan_rows(rounds.scan, rounds.active, most, monitor, merges, launches);
