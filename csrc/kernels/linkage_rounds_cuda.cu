@@ -65,10 +65,10 @@ bool merge_by_rounds_cuda(SpaceCuda& space, const RoundsCuda& begin, const Monit
     const bool is_long = most * most * rounds.scan.clusters.padded > kLongRound;
     for (int ahead = together ? 0 : is_long ? 1 : kRoundsAhead; ahead > 0; --ahead) {
       launches.launch(survey_kernel, blocks, kLinkageThreads, shared, rounds);
-      launches.launch(want_kernel, blocks, kLinkageThreads, shared, rounds, blocks);
+      launches.launch(want_kernel, blocks, kLinkageThreads, 0, rounds, blocks);
       if (!space.scan(rounds, most, monitor, merges, launches)) return false;
       launches.launch(survey_kernel, blocks, kLinkageThreads, shared, rounds);
-      launches.launch(choose_kernel, blocks, kLinkageThreads, shared, rounds, blocks);
+      launches.launch(choose_kernel, blocks, kLinkageThreads, 0, rounds, blocks);
       space.join(rounds, most, launches);
       space.repair(rounds, most, launches);
       rounds.turn();
