@@ -39,7 +39,7 @@ def _of_one(found: dict) -> str:
 
 
 def _replayed(row: dict) -> str:
-    return "" if (found := row.get("graph_milliseconds")) is None else f"{found:.2f} ms"
+    return "" if (found := row["graph_milliseconds"]) is None else f"{found:.2f} ms"
 
 
 def with_section(readme: str, results: Path) -> str:

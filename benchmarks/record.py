@@ -93,10 +93,13 @@ def _cpu() -> str:
 
 
 def _commit() -> str | None:
+    # Who copies the files without their repository, or with an older one, tells which commit they are of.
+    if told := os.environ.get("CLUSTERCL_COMMIT"):
+        return told
     here = Path(__file__).resolve().parent
     try:
         return subprocess.run(
             ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True, check=True
         ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):  # installed without its repository, of which the caller may tell
-        return os.environ.get("CLUSTERCL_COMMIT")
+    except (OSError, subprocess.CalledProcessError):  # installed without its repository
+        return None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from clustercl.benchmarks import gpu_check, gpu_profile, gpu_show, linkage_gpu, loss_gpu
+from clustercl.benchmarks import gpu_check, gpu_profile, gpu_show, linkage_gpu, loss_gpu, record
 from clustercl.errors import RunError
 
 
@@ -159,6 +159,11 @@ def test_the_section_tells_a_result_file(tmp_path):
     assert "| ward | blobs | 64 | 8 | 1.5 ms | 20 MB | 1.25 |" in text
     with pytest.raises(ValueError, match="has no <!-- from"):
         gpu_show.with_section("nothing", tmp_path)
+
+
+def test_who_copied_the_files_tells_their_commit(monkeypatch):
+    monkeypatch.setenv("CLUSTERCL_COMMIT", "abcdef0")
+    assert record.machine(())["commit"] == "abcdef0"
 
 
 def test_a_profile_adds_up_launches_by_kernel():
