@@ -8,7 +8,7 @@
 //              then a warp per anchor adds its positives, which are few
 //   backward   a block of 128 rows computes each tile again, weighs it and multiplies it by the columns' features, 256 of them
 //              at a time; then a warp per row adds its positives and takes out what lies along the row
-// Memory: as contrastive_cuda.h, and 80 to 112 bytes a row for keys. Deterministic.
+// Memory: as contrastive_cuda.h, and 68 to 100 bytes a row for keys in the forward pass. Deterministic.
 // Proven on a GPU alone: the host executor has neither wgmma nor bulk copies.
 // Sources: contrastive.h; the order of work in a block is FlashAttention-3's (Shah et al. 2024).
 #pragma once

@@ -45,8 +45,8 @@ template <HopperType kType>
 cudaError_t run(const ContrastiveCuda& in, const HopperSizes& sizes, const HopperRows& rows, const float* largest, const double* sum,
                 float* loss, float* lse, cudaStream_t stream) {
   return with_chunks<kType>(sizes, [&](auto chunks) {
-    return launch(hopper_losses_kernel<kType, decltype(chunks)::value>, grid_for(in.count, kGroupThreads / kWarp, 65536), kGroupThreads,
-                  0, stream, sizes, rows, in.temperature, largest, sum, loss, lse);
+    return launch(hopper_losses_kernel<kType, decltype(chunks)::value>, grid_for(in.count, kGroupThreads / kWarp, 65536),
+                  kGroupThreads, 0, stream, sizes, rows, in.temperature, largest, sum, loss, lse);
   });
 }
 

@@ -133,7 +133,8 @@ struct Union {
         a = rounds.a[merges + k];
         const std::int32_t b = rounds.b[merges + k];
         const double theirs = rounds.share[merges + k];
-        const double ia = unpack(matrix.at(i, a)), ib = unpack(matrix.at(i, b)), ja = unpack(matrix.at(j, a)), jb = unpack(matrix.at(j, b));
+        const double ia = unpack(matrix.at(i, a)), ib = unpack(matrix.at(i, b));
+        const double ja = unpack(matrix.at(j, a)), jb = unpack(matrix.at(j, b));
         T out;
         pack(i < a ? matrix.joined(matrix.joined(ia, ja, share), matrix.joined(ib, jb, share), theirs)
                    : matrix.joined(matrix.joined(ia, ib, theirs), matrix.joined(ja, jb, theirs), share),
@@ -206,8 +207,8 @@ __device__ void join_tiles(const RoundsCuda& rounds, const Matrix<T>& matrix) {
   const std::int32_t groups = (pairs + kTilePairs - 1) / kTilePairs;
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp;
   for (std::int64_t task = blockIdx.x; task < std::int64_t{groups} * parts; task += gridDim.x) {
-    const std::int32_t p = static_cast<std::int32_t>(task % groups) * kTilePairs + warp, part = static_cast<std::int32_t>(task / groups);
-    const std::int32_t end = part_begin(count, part + 1, parts);
+    const auto group = static_cast<std::int32_t>(task % groups), part = static_cast<std::int32_t>(task / groups);
+    const std::int32_t p = group * kTilePairs + warp, end = part_begin(count, part + 1, parts);
     const bool there = p < pairs;
     Of own(rounds, matrix, there ? p : pairs - 1);
     for (std::int32_t begin = part_begin(count, part, parts); begin < end; begin += Of::kOthers) {

@@ -102,7 +102,8 @@ class DenseCuda final : public SpaceCuda {
   }
   void join(const RoundsCuda& rounds, std::int64_t most, Launches& launches) override {
     const std::int64_t warps = most / 2 > kJoinWarps ? most / 2 : kJoinWarps;
-    launches.launch(join_kernel<T>, blocks_for(warps, kTilePairs, kRowBlocks), kTilePairs * kWarp, sizeof(JoinTile<T>), rounds, matrix_);
+    launches.launch(join_kernel<T>, blocks_for(warps, kTilePairs, kRowBlocks), kTilePairs * kWarp, sizeof(JoinTile<T>), rounds,
+                    matrix_);
   }
   void repair(const RoundsCuda& rounds, std::int64_t most, Launches& launches) override {
     launches.launch(repair_kernel<MatrixDistances<T>>, blocks_for(most, kLinkageWarps, 1 << 16), kLinkageThreads, 0, rounds,

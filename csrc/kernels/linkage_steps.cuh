@@ -49,8 +49,8 @@ __device__ inline Survey of_none() { return {INFINITY, INFINITY, -1, -1, -1, 0};
 __device__ inline Survey of_warp(Survey own) {
 #pragma unroll 1
   for (int step = kWarp / 2; step > 0; step /= 2)
-    own = both(own, {shuffle_xor(own.distance, step), shuffle_xor(own.bound, step), shuffle_xor(own.a, step), shuffle_xor(own.b, step),
-                     shuffle_xor(own.lowest, step), shuffle_xor(own.unknown, step)});
+    own = both(own, {shuffle_xor(own.distance, step), shuffle_xor(own.bound, step), shuffle_xor(own.a, step),
+                     shuffle_xor(own.b, step), shuffle_xor(own.lowest, step), shuffle_xor(own.unknown, step)});
   return own;
 }
 
