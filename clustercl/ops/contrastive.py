@@ -49,7 +49,7 @@ def _fallback_backward(grad_loss, lse, _order, *arguments):
 
 def _order_shape(rows: Tensor) -> tuple[int, ...]:
     """Of what the forward pass found out about which rows belong together, for the backward pass: on CUDA alone."""
-    return (4, len(rows)) if rows.is_cuda else (0,)
+    return (4, rows.shape[0]) if rows.is_cuda else (0,)  # not len(): a size that is a symbol stays one
 
 
 def _without_tf32(arguments, at):

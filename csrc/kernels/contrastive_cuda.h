@@ -43,7 +43,8 @@ std::int64_t contrastive_forward_workspace(const ContrastiveCuda& in);
 std::int64_t contrastive_backward_workspace(const ContrastiveCuda& in);
 
 // What the forward pass found out about which rows belong together, for the backward pass: kOrderRows numbers per row, whose
-// meaning is contrastive_hopper_rows_cuda.cu's. Where that has no part in it, 0.
+// meaning is contrastive_hopper_rows_cuda.cu's. Where that has no part in it, 0. A backward pass wants that of its own forward pass:
+// its numbers are followed without a look.
 constexpr std::int64_t kOrderRows = 4;
 
 // loss, lse (count,): float64 for fma, else float32. order (kOrderRows, n).

@@ -116,10 +116,10 @@ std::int64_t contrastive_forward_workspace(const ContrastiveCuda& in) {
 
 cudaError_t contrastive_forward_cuda(const ContrastiveCuda& in, void* workspace, void* loss, void* lse, std::int32_t* order,
                                      cudaStream_t stream) {
-  if (in.count == 0) return cudaSuccess;
-  if (hopper_takes(in)) return hopper_forward(in, workspace, loss, lse, order, stream);
+  if (in.count > 0 && hopper_takes(in)) return hopper_forward(in, workspace, loss, lse, order, stream);
   const std::size_t bytes = static_cast<std::size_t>(kOrderRows * in.n) * sizeof(std::int32_t);
-  if (const cudaError_t error = cudaMemsetAsync(order, 0, bytes, stream); error != cudaSuccess) return error;
+  const cudaError_t cleared = cudaMemsetAsync(order, 0, bytes, stream);
+  if (cleared != cudaSuccess || in.count == 0) return cleared;
   return with_elements(in.precision, [&](auto element) {
     using E = decltype(element);
     using Sum = typename E::Sum;

@@ -150,7 +150,8 @@ cudaError_t sort(void* sorting, std::size_t& bytes, const HopperTables& tables, 
                                          static_cast<int>(n), 0, tables.sorted_bits, stream);
 }
 
-// The host asks twice a pass, and cub takes longer to answer than to begin the sort.
+// The host asks twice a pass, and cub takes longer to answer than to begin the sort. The one thing kept from call to call; what it
+// is depends on nothing else.
 std::size_t sorting_bytes(const HopperTables& tables, std::int64_t n) {
   struct Asked {
     int device = -1, bits = 0;

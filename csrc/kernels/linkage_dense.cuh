@@ -29,7 +29,12 @@ struct Matrix {
 constexpr std::int64_t kRowBlocks = 2048;
 
 // A warp per cluster and part of the columns: where few look, many warps share theirs, since a round then costs what it waits.
-constexpr std::int64_t kScanWarps = kScanRows * kScanBlocks, kPartColumns = 128;
+// The host executor has few clusters: one warp for many of them, and more parts than a warp has lanes, are to come about.
+#if defined(CLUSTERCL_SIMT)
+constexpr std::int64_t kScanWarps = 128, kPartColumns = 4, kJoinWarps = 64;
+#else
+constexpr std::int64_t kScanWarps = kScanRows * kScanBlocks, kPartColumns = 128, kJoinWarps = 8192;
+#endif
 
 __host__ __device__ inline std::int64_t look_parts(std::int64_t wanted, std::int64_t count) {
   return parts_of(wanted, kScanWarps, (count + kPartColumns - 1) / kPartColumns);
@@ -146,8 +151,6 @@ struct Union {
     }
   }
 };
-
-constexpr std::int64_t kJoinWarps = 8192;
 
 __host__ __device__ inline std::int64_t join_parts(std::int64_t pairs, std::int64_t count) {
   const std::int64_t most = (count + kWarp - 1) / kWarp;

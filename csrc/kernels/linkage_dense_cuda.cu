@@ -1,5 +1,4 @@
 // Average and complete linkage on CUDA: the rounds over a square matrix (linkage_dense.cuh).
-#include <algorithm>
 #include <type_traits>
 
 #include "linkage_dense.cuh"
@@ -11,58 +10,31 @@ namespace {
 constexpr std::int64_t kFew = few_clusters(4096);
 constexpr std::int64_t kPatience = 16;
 
-// Tiles of kFillTile clusters against as many, of which a thread has kFillEach times kFillEach. Sums are of one difference after the
-// other, unlike those of distances.cuh, whose eight of each distance leave no registers for more than four distances a thread: here
-// 16 share what is read from shared memory. Heights agree with the CPU's to rounding, and whole numbers are exact in any order.
-constexpr int kFillSide = 16, kFillEach = 4, kFillTile = kFillSide * kFillEach, kFillFeatures = 32;
-constexpr int kFillStride = kFillFeatures + 1, kFillOutStride = kFillTile + 1;
-constexpr int kFillShared = std::max(2 * kFillTile * kFillStride, kFillTile * kFillOutStride);  // doubles
-
 template <class T>
-__global__ void __launch_bounds__(kFillSide * kFillSide, 3)
+__global__ void __launch_bounds__(kDistanceThreads)
     fill_kernel(Matrix<T> matrix, const double* rows, std::int64_t padded, Metric metric, double unit) {
   double* const shared = shared_memory<double>();
-  const std::int64_t n = matrix.n, tiles = (n + kFillTile - 1) / kFillTile;
-  const int i = threadIdx.x / kFillSide, j = threadIdx.x % kFillSide;
+  const std::int64_t n = matrix.n, tiles = (n + kDistanceTile - 1) / kDistanceTile;
+  const int i = threadIdx.x / kDistanceSide, j = threadIdx.x % kDistanceSide;
   for (std::int64_t task = blockIdx.x; task < tiles * tiles; task += gridDim.x) {
-    const std::int64_t row = task / tiles * kFillTile, column = task % tiles * kFillTile;
+    const std::int64_t row = task / tiles * kDistanceTile, column = task % tiles * kDistanceTile;
     if (column < row) continue;
-    double square[kFillEach][kFillEach] = {};
-    for (std::int64_t from = 0; from < padded; from += kFillFeatures) {
-      __syncthreads();
-      for (int at = threadIdx.x; at < 2 * kFillTile * kFillFeatures; at += kFillSide * kFillSide) {
-        const int k = at / kFillFeatures, f = at % kFillFeatures;
-        const std::int64_t own = k < kFillTile ? row + k : column + k - kFillTile;
-        shared[k * kFillStride + f] = own < n && from + f < padded ? rows[own * padded + from + f] : 0.0;
-      }
-      __syncthreads();
-      const double *const x = shared + i * kFillStride, *const y = shared + (kFillTile + j) * kFillStride;
-      for (int f = 0; f < kFillFeatures; ++f) {
-        double a[kFillEach], b[kFillEach];
-#pragma unroll
-        for (int k = 0; k < kFillEach; ++k) {
-          a[k] = x[k * kFillSide * kFillStride + f];
-          b[k] = y[k * kFillSide * kFillStride + f];
-        }
-#pragma unroll
-        for (int k = 0; k < kFillEach * kFillEach; ++k) {
-          const double difference = a[k / kFillEach] - b[k % kFillEach];
-          square[k / kFillEach][k % kFillEach] = fma(difference, difference, square[k / kFillEach][k % kFillEach]);
-        }
-      }
-    }
+    double square[2][2];
+    square_tile(
+        square, [&](int k) { return row + k < n ? rows + (row + k) * padded : nullptr; },
+        [&](int k) { return column + k < n ? rows + (column + k) * padded : nullptr; }, padded, shared);
     __syncthreads();
-    for (int k = 0; k < kFillEach * kFillEach; ++k) {
-      const int r = i + kFillSide * (k / kFillEach), c = j + kFillSide * (k % kFillEach);
-      const double distance = unit * finished(square[k / kFillEach][k % kFillEach], metric);
+    for (int k = 0; k < 4; ++k) {
+      const int r = i + kDistanceSide * (k / 2), c = j + kDistanceSide * (k % 2);
+      const double distance = unit * finished(square[k / 2][k % 2], metric);
       if (row + r < n && column + c < n) pack(distance, matrix.at(row + r, column + c));
-      shared[c * kFillOutStride + r] = distance;
+      shared[c * kDistanceStride + r] = distance;
     }
     __syncthreads();
     if (column == row) continue;
-    for (int k = threadIdx.x; k < kFillTile * kFillTile; k += kFillSide * kFillSide) {
-      const int c = k / kFillTile, r = k % kFillTile;
-      if (row + r < n && column + c < n) pack(shared[c * kFillOutStride + r], matrix.at(column + c, row + r));
+    for (int k = threadIdx.x; k < kDistanceTile * kDistanceTile; k += kDistanceThreads) {
+      const int c = k / kDistanceTile, r = k % kDistanceTile;
+      if (row + r < n && column + c < n) pack(shared[c * kDistanceStride + r], matrix.at(column + c, row + r));
     }
   }
 }
@@ -119,8 +91,8 @@ bool merge(const RoundsCuda& rounds, const LinkageCuda& in, void* entries, doubl
   const Join means = std::is_same_v<T, double> ? Join::sum : Join::mean;
   const Matrix<T> matrix{static_cast<T*>(entries), in.n, in.method == Linkage::average ? means : Join::largest,
                          rounds.scan.clusters.sizes};
-  const std::int64_t tiles = (in.n + kFillTile - 1) / kFillTile;
-  launches.launch(fill_kernel<T>, blocks_for(tiles * tiles, 1, kRowBlocks), kFillSide * kFillSide, sizeof(double) * kFillShared,
+  const std::int64_t tiles = (in.n + kDistanceTile - 1) / kDistanceTile;
+  launches.launch(fill_kernel<T>, blocks_for(tiles * tiles, 1, kRowBlocks), kDistanceThreads, sizeof(double) * kDistanceShared,
                   matrix, static_cast<const double*>(rounds.scan.clusters.rows), in.padded, in.metric, unit);
   monitor.effort.distances += in.n * (in.n - 1) / 2;
   DenseCuda<T> space(matrix);

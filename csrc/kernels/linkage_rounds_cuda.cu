@@ -73,7 +73,7 @@ bool merge_by_rounds_cuda(SpaceCuda& space, const RoundsCuda& begin, const Monit
       space.repair(rounds, most, launches);
       rounds.turn();
     }
-    RoundCounts counts, other;
+    RoundCounts counts{}, other{};
     launches.read(&counts, rounds.counts, 1);
     if (together) {  // how many rounds there were, and so whose turn it is, only the device knows
       launches.read(&other, rounds.next, 1);

@@ -2,7 +2,7 @@
 // steps all blocks must have ended the first: by launches of their own, or by meeting (meeting.cuh).
 //
 // survey what is known, list who scans (`want`), scan, survey again, choose the pairs, join them, list what is left and close the
-// books, repair what is left. A survey is two steps without atomics: a sum per block, and every block of the next step adds those up.
+// books, repair what is left. A survey is two steps without atomics: a sum per block, and every warp of the next step adds those up.
 #pragma once
 
 #include "linkage_rounds.cuh"
@@ -10,7 +10,11 @@
 namespace clustercl {
 
 constexpr std::int64_t kScansPerMerge = 16;
+#if defined(CLUSTERCL_SIMT)
+constexpr std::int64_t kSurveyBlocks = 2;  // few clusters are to be too many for them
+#else
 constexpr std::int64_t kSurveyBlocks = 1024;  // most
+#endif
 
 // Of some clusters: the smallest pair that is known (b -1: none), by (distance, a, b); of those that do not know their nearest
 // how many they are and which has the lowest bound.

@@ -15,6 +15,8 @@ namespace simt {
 
 Position position;
 bool reverse = false;
+bool refuse = false;
+std::int64_t asked = 0;
 
 namespace {
 

@@ -20,7 +20,7 @@
 #define __launch_bounds__(...)
 #define __restrict__
 
-enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorUnknown = 999 };
+enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorNotSupported = 801, cudaErrorUnknown = 999 };
 using cudaStream_t = struct CUstream_st*;
 
 struct dim3 {
@@ -35,6 +35,8 @@ struct Position {
 };
 extern Position position;
 extern bool reverse;
+extern bool refuse;         // every second launch of blocks that would wait for each other
+extern std::int64_t asked;  // how many of those there were
 
 // Runs body once per thread; throws std::runtime_error when threads wait for ever or exit from within a warp operation.
 cudaError_t run(dim3 grid, int threads, std::size_t shared, const std::function<void()>& body);
