@@ -35,7 +35,7 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, int threads, std::s
 template <class... Parameters, class... Arguments>
 cudaError_t launch_together(void (*kernel)(Parameters...), std::int64_t, int threads, std::size_t shared, cudaStream_t stream,
                             Arguments... arguments) {
-  if (simt::refuse && ++simt::asked % 2 != 0) return cudaErrorNotSupported;
+  if (simt::refuse > 0 && ++simt::asked % simt::refuse == 0) return cudaErrorNotSupported;
   return launch(kernel, dim3(1), threads, shared, stream, arguments...);
 }
 inline bool refused(cudaError_t error) { return error == cudaErrorNotSupported; }

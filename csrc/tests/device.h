@@ -23,7 +23,7 @@ class Device {
 };
 
 inline void other_order(bool on) { simt::reverse = on; }
-inline void refuse_together(bool on) { simt::refuse = on; }
+inline void refuse_together(int every) { simt::refuse = every; }
 
 #else
 
@@ -57,7 +57,7 @@ class Device {
 
 // A GPU runs threads in an order of its own.
 inline void other_order(bool) {}
-inline void refuse_together(bool) {}
+inline void refuse_together(int) {}
 
 #endif
 

@@ -15,7 +15,7 @@ namespace simt {
 
 Position position;
 bool reverse = false;
-bool refuse = false;
+std::int64_t refuse = 0;
 std::int64_t asked = 0;
 
 namespace {

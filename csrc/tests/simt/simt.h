@@ -35,8 +35,8 @@ struct Position {
 };
 extern Position position;
 extern bool reverse;
-extern bool refuse;         // every second launch of blocks that would wait for each other
-extern std::int64_t asked;  // how many of those there were
+extern std::int64_t refuse;  // every so many-th launch of blocks that would wait for each other; 0: none
+extern std::int64_t asked;   // how many of those there were
 
 // Runs body once per thread; throws std::runtime_error when threads wait for ever or exit from within a warp operation.
 cudaError_t run(dim3 grid, int threads, std::size_t shared, const std::function<void()>& body);
