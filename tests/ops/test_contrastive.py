@@ -528,6 +528,37 @@ def test_a_size_that_is_a_symbol_stays_one(device):
     assert all(isinstance(size, torch.SymInt) for size in (sizes if device == "cuda" else sizes[:3]))
 
 
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("precision, allowed", [("highest", False), ("high", True)])
+def test_tf32_follows_torch_and_is_asked_for_on_cuda_alone(device, precision, allowed):
+    def trace(rows):
+        rows = torch.empty(rows.shape, device=device)
+        image, temperature = rows.new_empty(rows.shape[0], dtype=torch.int64), rows.new_empty((), dtype=torch.float64)
+        return contrastive.contrastive_loss(rows, image, None, temperature, "ignore")
+
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        assert contrastive._tf32() == allowed
+        graph = make_fx(trace, tracing_mode="fake")(torch.empty(24, 8)).graph
+    finally:
+        torch.set_float32_matmul_precision(before)
+    (call,) = graph.find_nodes(op="call_function", target=torch.ops.clustercl.contrastive_loss.default)
+    tf32 = call.args[9] if len(call.args) > 9 else False  # the dispatcher leaves trailing defaults out
+    assert tf32 == (allowed and device == "cuda")
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="torch has no such setting yet")
+def test_tf32_follows_the_newer_setting():
+    before = torch.backends.cuda.matmul.fp32_precision
+    try:
+        for precision, allowed in (("tf32", True), ("ieee", False)):
+            torch.backends.cuda.matmul.fp32_precision = precision
+            assert contrastive._tf32() == allowed
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
+
+
 def test_the_schemas_of_the_fallback_are_those_of_the_extension():
     for name, schema in contrastive.SCHEMAS.items():
         compiled = getattr(torch.ops.clustercl, name).default._schema
