@@ -31,7 +31,7 @@ constexpr std::int64_t kRowBlocks = 2048;
 // A warp per cluster and part of the columns: where few look, many warps share theirs, since a round then costs what it waits.
 // The host executor has few clusters: one warp for many of them, and more parts than a warp has lanes, are to come about.
 #if defined(CLUSTERCL_SIMT)
-constexpr std::int64_t kScanWarps = 128, kPartColumns = 4, kJoinWarps = 64;
+constexpr std::int64_t kScanWarps = 280, kPartColumns = 1, kJoinWarps = 64;
 #else
 constexpr std::int64_t kScanWarps = kScanRows * kScanBlocks, kPartColumns = 128, kJoinWarps = 8192;
 #endif

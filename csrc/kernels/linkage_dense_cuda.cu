@@ -8,7 +8,7 @@ namespace clustercl {
 namespace {
 
 constexpr std::int64_t kFew = few_clusters(4096);
-constexpr std::int64_t kPatience = 16;
+constexpr std::int64_t kPatience = 16;  // of 8 to 32, in a simulation of 20,000 rows: as few rounds, and fewer of them with scans
 
 template <class T>
 __global__ void __launch_bounds__(kDistanceThreads)

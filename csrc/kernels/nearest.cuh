@@ -65,9 +65,10 @@ struct WarpFew {
   // All lanes; i -1: nothing from this one.
   __device__ void offer(D x, std::int32_t i) {
     constexpr int kOneByOne = 6;  // more are sorted first
-    unsigned who = __ballot_sync(kAllLanes, counts(x, i));
+    const bool counted = counts(x, i);
+    unsigned who = __ballot_sync(kAllLanes, counted);
     if (__popc(who) > kOneByOne) {
-      merge(counts(x, i) ? x : static_cast<D>(INFINITY), counts(x, i) ? i : -1);
+      merge(counted ? x : static_cast<D>(INFINITY), counted ? i : -1);
       return;
     }
     for (; who != 0; who &= who - 1) {
