@@ -23,12 +23,18 @@ $(VENV)/installed: constraints.txt pyproject.toml
 		{ echo "python3 -m venv failed: on Debian and Ubuntu install the package python3-venv"; exit 1; }
 	@echo "installing torch and what is pinned in constraints.txt into $(VENV): minutes, 1.5 GB ..."
 	$(PIP) install -q $(TORCH_ARGS) -c constraints.txt torch
+	@# The kernels for GPUs want nvcc, which comes as wheels from CUDA 13 on, in the release that torch was built with.
+	@cuda=$$($(BIN)/python -c 'import torch; print(torch.version.cuda or "")'); \
+	if [ "$${cuda%%.*}" -ge 13 ] 2> /dev/null && [ -z "$$CUDACXX" ] && [ "$$CLUSTERCL_CUDA" != off ]; then \
+		echo "installing nvcc $$cuda, with which the kernels for GPUs are compiled ..."; \
+		$(PIP) install -q "cuda-toolkit[nvcc,cudart,cccl,crt]==$$cuda.*" || \
+			echo "nvcc $$cuda could not be installed: without one on the PATH there will be no kernels for GPUs"; fi
 	$(BIN)/python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["dev"], sep="\n")' > $(VENV)/requirements.txt
 	$(PIP) install -q -c constraints.txt -r $(VENV)/requirements.txt
 	touch $@
 
 $(VENV)/built: $(VENV)/installed setup.py CMakeLists.txt $(wildcard csrc/kernels/* csrc/bindings/*)
-	@echo "compiling the extension: about a minute ..."
+	@echo "compiling the extension: about a minute, with kernels for GPUs some minutes ..."
 	$(PIP) install -q --no-build-isolation --no-deps -e .
 	@$(BIN)/python -c 'from clustercl.ops._extension import build_info; print("CUDA kernels", build_info()["cuda_reason"])'
 	touch $@
