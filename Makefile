@@ -24,7 +24,7 @@ $(VENV)/installed: constraints.txt pyproject.toml
 	@echo "installing torch and what is pinned in constraints.txt into $(VENV): minutes, 1.5 GB ..."
 	$(PIP) install -q $(TORCH_ARGS) -c constraints.txt torch
 	@# The kernels for GPUs want nvcc, which comes as wheels from CUDA 13 on, in the release that torch was built with.
-	@cuda=$$($(BIN)/python -c 'import torch; print(torch.version.cuda or "")'); \
+	@cuda=$$($(BIN)/python -W ignore -c 'import torch; print(torch.version.cuda or "")'); \
 	if [ "$${cuda%%.*}" -ge 13 ] 2> /dev/null && [ -z "$$CUDACXX" ] && [ "$$CLUSTERCL_CUDA" != off ]; then \
 		echo "installing nvcc $$cuda, with which the kernels for GPUs are compiled ..."; \
 		$(PIP) install -q "cuda-toolkit[nvcc,cudart,cccl,crt]==$$cuda.*" || \

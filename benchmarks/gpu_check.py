@@ -80,13 +80,13 @@ def with_wgmma() -> bool:
 
 def built() -> dict:
     """The extension must hold the kernels that the card can run."""
-    from clustercl.ops._extension import build_info, has_kernel
+    from clustercl.ops._extension import build_info, why_no_kernel
 
     ops = ("contrastive_loss", "pairwise_distances", "linkage")
-    missing = [f"{op} for CUDA" for op in ops if not has_kernel(op, "cuda")]
+    missing = [f"{op} ({reason})" for op in ops if (reason := why_no_kernel(op, "cuda"))]
     if with_wgmma() and not build_info().get("wgmma"):
         missing.append("wgmma (compute capability 9.0a)")
-    output = f"built without {', '.join(missing)}" if missing else ""
+    output = f"not to be had: {', '.join(missing)}" if missing else ""
     return {"name": "extension", "passed": not missing, "seconds": 0.0, "output": output}
 
 

@@ -35,15 +35,15 @@ def _kernel(op: str, device: str) -> str:
     """Which code computes the op on a device, and why."""
     import os
 
-    from clustercl.ops._extension import MISSING, build_info, cuda_loss_kernel, has_kernel
+    from clustercl.ops._extension import build_info, cuda_loss_kernel, why_no_kernel
 
-    if has_kernel(op, device):
+    reason = why_no_kernel(op, device)
+    if reason is None:
         if device == "cuda":
             return cuda_loss_kernel() if op == "contrastive_loss" else "compiled"
         forced = os.environ.get("CLUSTERCL_CPU")
         why = f"forced by CLUSTERCL_CPU={forced}" if forced else "the best this CPU has"
         return f"compiled, {build_info()['cpu']} ({why})"
-    reason = MISSING or f"built without CUDA: {build_info()['cuda_reason']}"
     if op == "contrastive_loss":
         return f"blocked torch operations, slow: {reason}"
     return f"none: {reason}" if device == "cpu" else f"computed on the CPU: {reason}"

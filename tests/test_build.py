@@ -18,6 +18,7 @@ spec = importlib.util.spec_from_file_location("_C", sys.argv[1])
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 assert module.build_info()["cuda"] is True
+assert torch.cuda.is_available() or module.card_refuses()  # without a GPU the runtime says why not
 assert torch._C._dispatch_has_kernel_for_dispatch_key("clustercl::pairwise_distances", "CUDA")
 x = torch.arange(6.0).view(3, 2)
 print(float(torch.ops.clustercl.pairwise_distances(x, x, "sqeuclidean")[0, 2]))

@@ -1,5 +1,6 @@
 """Loads the compiled kernels once; says why when they cannot be had."""
 
+from functools import cache
 from importlib import import_module
 from types import ModuleType
 
@@ -18,11 +19,34 @@ def available() -> bool:
     return _C is not None
 
 
-def has_kernel(op: str, device: str) -> bool:
-    """Whether this build holds a compiled kernel of the op for the device type ("cpu", "cuda")."""
-    if op == "linkage":  # no torch op: it reports progress to a Python function
-        return available() and hasattr(_C, {"cpu": "linkage", "cuda": "linkage_cuda"}.get(device, ""))
-    return available() and torch._C._dispatch_has_kernel_for_dispatch_key(f"clustercl::{op}", device.upper())
+def why_no_kernel(op: str, device: str | torch.device) -> str | None:
+    """Why no compiled kernel of the op serves the device; None where one does. "cuda": the present GPU, if any."""
+    device = torch.device(device)
+    if not available():
+        return MISSING
+    if device.type == "cpu":
+        return None
+    if device.type != "cuda":
+        return f"this version has no compiled kernel of {op} for device type '{device.type}'"
+    if not build_info()["cuda"]:
+        return f"built without CUDA: {build_info()['cuda_reason']}"
+    if not torch.cuda.is_available():
+        return None
+    return _card_refuses(torch.cuda.current_device() if device.index is None else device.index)
+
+
+@cache
+def _card_refuses(index: int) -> str | None:
+    with torch.cuda.device(index):
+        said = _C.card_refuses()
+    if not said:
+        return None
+    major, minor = torch.cuda.get_device_capability(index)
+    least = ", they want 8.0 or newer" if major < 8 else ""
+    return (
+        f"{torch.cuda.get_device_name(index)} (compute capability {major}.{minor}) cannot run the compiled kernels"
+        f"{least}: {said}"
+    )
 
 
 def build_info() -> dict:

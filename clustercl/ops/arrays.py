@@ -5,6 +5,7 @@ from math import isqrt
 import numpy as np
 import torch
 
+from clustercl.ops._extension import why_no_kernel
 from clustercl.progress import say_once
 
 
@@ -16,7 +17,9 @@ def host_matrix(x, name: str, op: str, least_rows: int = 0) -> np.ndarray:
     """
     if isinstance(x, torch.Tensor):
         if x.is_cuda:
-            say_once(f"{op}: {name} lies on {x.device} and is copied to the host, where the clustering runs")
+            reason = why_no_kernel("linkage", x.device)
+            because = f" ({reason})" if reason else ""
+            say_once(f"{op}: {name} lies on {x.device} and is copied to the host, where the clustering runs{because}")
         x = x.detach()
         x = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
         array = x.cpu().numpy()

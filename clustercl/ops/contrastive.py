@@ -1,7 +1,7 @@
 """The op behind the loss: torch.ops.clustercl.contrastive_loss with its fake kernel, autograd and fallback.
 
-The compiled kernel (csrc/kernels/contrastive.h has the formulas) serves CPU tensors. Every other device, and CPU where
-the extension is missing, takes the blocked torch path of `_blocked.py` and says so once.
+Compiled kernels (csrc/kernels/contrastive.h has the formulas) serve CPU tensors, and CUDA's where they were built and
+the card can run them. Everything else takes the blocked torch path of `_blocked.py` and says so once.
 """
 
 import warnings
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from clustercl.ops import _blocked
-from clustercl.ops._extension import MISSING, available
+from clustercl.ops._extension import available, why_no_kernel
 
 # As in csrc/bindings/module.cpp, which defines them when the extension is there.
 SCHEMAS = {
@@ -31,14 +31,14 @@ if not available():
 
 
 @cache
-def _announce(device: str) -> None:
-    reason = MISSING or f"this version has no compiled kernel for device type '{device}'"
+def _announce(device: torch.device) -> None:
+    reason = why_no_kernel("contrastive_loss", device) or "another card in use cannot run the compiled kernels"
     message = f"clustercl: the contrastive loss runs as blocked torch operations, several times slower: {reason}"
     warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
 def _fallback_forward(rows, *arguments):
-    _announce(rows.device.type)
+    _announce(rows.device)
     loss, lse = _blocked.forward(rows, *_without_tf32(arguments, 8))
     return loss, lse, rows.new_zeros(_order_shape(rows), dtype=torch.int32)
 
@@ -57,8 +57,31 @@ def _without_tf32(arguments, at):
     return *arguments[:at], *arguments[at + 1 :]
 
 
-_library.impl("contrastive_loss", _fallback_forward, "CompositeExplicitAutograd")
-_library.impl("contrastive_loss_backward", _fallback_backward, "CompositeExplicitAutograd")
+def _fall_back(key: str) -> None:
+    _library.impl("contrastive_loss", _fallback_forward, key)
+    _library.impl("contrastive_loss_backward", _fallback_backward, key)
+
+
+_fall_back("CompositeExplicitAutograd")
+
+
+@torch.compiler.assume_constant_result
+def _make_way(device: torch.device) -> bool:
+    """Where the card cannot run the compiled kernels, the fallback takes their place, for all devices of its type."""
+    return _made_way(device)
+
+
+@cache
+def _made_way(device: torch.device) -> bool:
+    refused = why_no_kernel("contrastive_loss", device) is not None
+    return refused and _replaced(device.type)
+
+
+@cache
+def _replaced(device_type: str) -> bool:
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # torch's, of a kernel that is replaced
+        _fall_back(device_type.upper())
+    return True
 
 
 @torch.library.register_fake(FORWARD)
@@ -173,6 +196,8 @@ def contrastive_loss(
     float32 rows are multiplied in TF32 where torch.backends.cuda.matmul says so, else by three products of TF32 or
     float16.
     """
+    if rows.is_cuda:
+        _make_way(rows.device)
     tf32 = rows.is_cuda and _tf32()
     settings = (same_class, ignore_label, normalize, first, count, tf32, level_weight)
     inputs = (rows, image, pseudo_class, temperature, *settings)

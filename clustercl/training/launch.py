@@ -73,12 +73,12 @@ def contrastive_batch(config: Config, units: int, world: int) -> int:
 
 
 def precision(config: Config, accelerator: str) -> str:
-    """ "32", "16" or "bf16": bfloat16 where the configuration leaves it open and the GPU has it."""
+    """ "32", "16" or "bf16": bfloat16 where the configuration leaves it open and the GPU itself computes it."""
     if config.precision == "16" and accelerator == "cpu":
         raise UsageError("--precision 16: float16 training needs a GPU; on the CPU use 32 or bf16")
     if config.precision != "auto":
         return config.precision
-    return "bf16" if accelerator == "cuda" and torch.cuda.is_bf16_supported() else "32"
+    return "bf16" if accelerator == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "32"
 
 
 def _fabric(place: Placement, number: str):
@@ -101,15 +101,15 @@ def _fabric(place: Placement, number: str):
 
 def describe(fabric, config: Config) -> list[str]:
     """Lines for the head of a log: device, processes, precision, and which kernel computes the loss."""
-    from clustercl.ops._extension import MISSING, build_info, cuda_loss_kernel, has_kernel
+    from clustercl.ops._extension import build_info, cuda_loss_kernel, why_no_kernel
 
     device = fabric.device
     gpu = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if gpu else f"CPU, {torch.get_num_threads()} threads"
-    if has_kernel("contrastive_loss", device.type):
-        kernel = cuda_loss_kernel() if gpu else f"compiled, {build_info()['cpu']}"
+    if reason := why_no_kernel("contrastive_loss", device):
+        kernel = f"blocked torch operations, slow ({reason})"
     else:
-        kernel = f"blocked torch operations, slow ({MISSING or f'there is no compiled kernel for {device.type}'})"
+        kernel = cuda_loss_kernel() if gpu else f"compiled, {build_info()['cpu']}"
     world = fabric.world_size
     lines = [f"device: {name}; {world} process{'es' if world > 1 else ''}; precision {precision(config, device.type)}",
              f"loss kernel: {kernel}"]  # fmt: skip

@@ -5,6 +5,9 @@
 #include "../kernels/dispatch.h"
 #include "common.h"
 #include "linkage.h"
+#if CLUSTERCL_WITH_CUDA
+#include "../kernels/card.h"
+#endif
 
 STABLE_TORCH_LIBRARY(clustercl, m) {
   m.def(
@@ -31,6 +34,10 @@ PYBIND11_MODULE(_C, m) {
   m.def("linkage_cuda", &clustercl::linkage_matrix_cuda, "(n - 1, 4) linkage matrix of rows on a GPU, by their addresses",
         pybind11::arg("rows"), pybind11::arg("n"), pybind11::arg("padded"), pybind11::arg("method"), pybind11::arg("metric"),
         pybind11::arg("dtype"), pybind11::arg("workspace"), pybind11::arg("stream"), pybind11::arg("progress"));
+  m.def("card_refuses", [] {
+    const cudaError_t error = clustercl::card_refuses();
+    return std::string(error == cudaSuccess ? "" : cudaGetErrorString(error));
+  }, "Why the present CUDA device cannot run these kernels; empty where it can.");
 #endif
   m.def("fma_ceiling", [] { return clustercl::fma_ceiling(clustercl::torch_threads(), 5); },
         "Floating-point operations per second of float32 that multiply-adds in registers reach on all threads.");

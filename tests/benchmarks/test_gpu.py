@@ -95,13 +95,13 @@ def test_a_wrong_answer_fails_its_step_and_leaves_the_rest(monkeypatch):
 
 def test_only_files_with_a_test_for_cuda_are_collected():
     names = {path.name for path in gpu_check.tests()[6:]}
-    assert names == {"test_contrastive.py", "test_linkage.py", "test_pairwise.py"}
+    assert names == {"test_contrastive.py", "test_extension.py", "test_linkage.py", "test_pairwise.py"}
 
 
 @pytest.mark.parametrize("has, wgmma, missing", [(True, True, ""), (True, False, "wgmma"), (False, True, "linkage")])
 def test_a_build_without_what_the_card_can_run_fails(monkeypatch, has, wgmma, missing):
     monkeypatch.setattr(gpu_check, "with_wgmma", lambda: True)
-    monkeypatch.setattr("clustercl.ops._extension.has_kernel", lambda op, device: has)
+    monkeypatch.setattr("clustercl.ops._extension.why_no_kernel", lambda op, device: None if has else "refused")
     monkeypatch.setattr("clustercl.ops._extension.build_info", lambda: {"wgmma": wgmma})
     found = gpu_check.built()
     assert found["passed"] == (not missing) and missing in found["output"]

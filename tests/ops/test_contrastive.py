@@ -396,6 +396,39 @@ def test_without_the_extension_the_blocked_path_runs_and_says_so_once():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 
+def test_where_a_card_cannot_run_the_kernels_the_blocked_path_takes_their_place_and_says_why_once():
+    # The CPU stands for the card: its kernel is there, and refused.
+    code = (
+        "import warnings, torch\n"
+        "from clustercl.losses import pseudo_class_nt_xent as loss\n"
+        "from clustercl.ops import _blocked, contrastive\n"
+        "from clustercl.reference import pseudo_class_nt_xent as reference\n"
+        "contrastive.why_no_kernel = lambda op, device: f'{device} refuses {op}'\n"
+        "calls, forward = [], _blocked.forward\n"
+        "_blocked.forward = lambda *a: calls.append(1) or forward(*a)\n"
+        "x, c = torch.randn(24, 5, dtype=torch.float64, requires_grad=True), torch.arange(12) % 3\n"
+        "loss(x, c)\n"
+        "assert not calls\n"
+        "def on_a_card(x):\n"
+        "    contrastive._make_way(x.device)\n"
+        "    return loss(x, c)\n"
+        "with warnings.catch_warnings(record=True) as seen:\n"
+        "    warnings.simplefilter('always')\n"
+        "    value = on_a_card(x)\n"
+        "    on_a_card(x).backward()\n"
+        "assert len(calls) == 2\n"
+        "torch.testing.assert_close(value.detach(), reference(x, c).mean().detach())\n"
+        "wanted, = torch.autograd.grad(reference(x, c).mean(), x)\n"
+        "torch.testing.assert_close(x.grad, wanted)\n"
+        "seen = [str(w.message) for w in seen]\n"
+        "assert len(seen) == 1 and 'slower: cpu refuses contrastive_loss' in seen[0], seen\n"
+        "compiled = torch.compile(on_a_card, fullgraph=True, backend='aot_eager')\n"
+        "torch.testing.assert_close(torch.autograd.grad(compiled(x), x)[0], wanted)\n"
+        "assert len(calls) == 3\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
 # Of the losses absolutely, of the gradient relative to its length: as csrc/tests/test_contrastive_cuda.cpp explains.
 CUDA_ERRORS = {
     torch.float64: (1e-11, 1e-11),

@@ -1,5 +1,7 @@
 """What the extension tells of itself."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
@@ -27,3 +29,69 @@ def test_a_build_says_whether_it_holds_wgmma():
         pytest.skip("no extension")
     info = _extension.build_info()
     assert isinstance(info["wgmma"], bool) and (info["cuda"] or not info["wgmma"])
+
+
+class Card:
+    """Stands for a build with CUDA kernels where torch sees GPUs; `said` is what the runtime finds wrong with each."""
+
+    def __init__(self, monkeypatch, said, capability):
+        self.asked = []
+        monkeypatch.setattr(_extension, "_C", self)
+        monkeypatch.setattr(_extension, "MISSING", None)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "device", self.device)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: f"Card {index}")
+        self.said = said
+        _extension._card_refuses.cache_clear()
+
+    @contextmanager
+    def device(self, index):
+        self.asked.append(index)
+        yield
+
+    def card_refuses(self):
+        return self.said[self.asked[-1]]
+
+    def build_info(self):
+        return {"cuda": True}
+
+
+@pytest.fixture
+def forget():
+    yield
+    _extension._card_refuses.cache_clear()
+
+
+def test_a_card_that_cannot_run_the_kernels_is_told(monkeypatch, forget):
+    card = Card(monkeypatch, ["no kernel image is available", ""], (7, 5))
+    wanted = (
+        "Card 0 (compute capability 7.5) cannot run the compiled kernels, they want 8.0 or newer: "
+        "no kernel image is available"
+    )
+    for device in ("cuda", "cuda:0", torch.device("cuda", 0)):
+        assert _extension.why_no_kernel("contrastive_loss", device) == wanted
+    assert _extension.why_no_kernel("linkage", "cuda:1") is None
+    assert _extension.why_no_kernel("contrastive_loss", "cpu") is None
+    assert card.asked == [0, 1]  # each card is asked once
+    Card(monkeypatch, ["CUDA driver version is insufficient for CUDA runtime version"], (9, 0))
+    assert _extension.why_no_kernel("linkage", "cuda") == (
+        "Card 0 (compute capability 9.0) cannot run the compiled kernels: "
+        "CUDA driver version is insufficient for CUDA runtime version"
+    )
+
+
+def test_other_devices_have_no_kernel_and_are_told():
+    if not _extension.available():
+        pytest.skip("no extension")
+    assert _extension.why_no_kernel("contrastive_loss", "xpu") == (
+        "this version has no compiled kernel of contrastive_loss for device type 'xpu'"
+    )
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_card_at_hand_runs_the_kernels():
+    for op in ("contrastive_loss", "pairwise_distances", "linkage"):
+        assert _extension.why_no_kernel(op, "cuda") is None

@@ -7,7 +7,7 @@ from clustercl.errors import DataError, RunError, UsageError
 from clustercl.training.config import resolve
 from clustercl.training.devices import DeviceRequest, Placement
 from clustercl.training.graph import dependents, needed
-from clustercl.training.launch import contrastive_batch, start_fabric
+from clustercl.training.launch import contrastive_batch, precision, start_fabric
 from clustercl.training.run import RunFolder, Source, require_equal
 
 ALL = ["autoencoder", "clusters", "pretrain", "finetune", "evaluation"]
@@ -178,3 +178,13 @@ def test_a_setting_that_only_one_side_knows_differs(tmp_path):
     ):
         with pytest.raises(UsageError, match=text):
             require_equal(tmp_path, "run", before, now)
+
+
+@pytest.mark.parametrize("computes, wanted", [(True, "bf16"), (False, "32")])
+def test_bfloat16_is_chosen_where_the_card_computes_it(monkeypatch, computes, wanted):
+    # On others torch only emulates it.
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: computes or including_emulation
+    )
+    assert precision(resolve("skin", "tiny"), "cuda") == wanted
+    assert precision(resolve("skin", "tiny"), "cpu") == "32"
