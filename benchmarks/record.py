@@ -4,6 +4,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -77,6 +78,8 @@ def measured_calmly(case: Callable[[], dict], best: float) -> dict:
 
 
 def _version(package: str) -> str | None:
+    if package == "torch":
+        return sys.modules[package].__version__  # with +cpu or +cu130, which the name of its wheel may lack
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from clustercl.cli.main import COMMANDS, cli, main, run
@@ -121,7 +122,7 @@ def test_info_json_is_json_alone(clustercl):
     done = clustercl("info", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["versions"]["torch"]
+    assert found["versions"]["torch"] == torch.__version__
     assert all(kernel["cpu"].startswith("compiled") for kernel in found["kernels"].values())
     # A torch with CUDA and nvcc beside it get the kernels, whether there is a GPU or not; others are told why not.
     built, reason = found["build"]["cuda"], found["build"]["cuda_reason"]
