@@ -25,7 +25,8 @@ $(VENV)/installed: constraints.txt pyproject.toml
 	$(PIP) install -q $(TORCH_ARGS) -c constraints.txt torch
 	@# The kernels for GPUs want nvcc, which comes as wheels from CUDA 13 on, in the release that torch was built with.
 	@cuda=$$($(BIN)/python -W ignore -c 'import torch; print(torch.version.cuda or "")'); \
-	if [ "$${cuda%%.*}" -ge 13 ] 2> /dev/null && [ -z "$$CUDACXX" ] && [ "$$CLUSTERCL_CUDA" != off ]; then \
+	case "$$CUDACXX$$CLUSTERCL_CUDA" in ''|[aA][uU][tT][oO]|[oO][nN]) ;; *) cuda=;; esac; \
+	if [ "$${cuda%%.*}" -ge 13 ] 2> /dev/null; then \
 		echo "installing nvcc $$cuda, with which the kernels for GPUs are compiled ..."; \
 		$(PIP) install -q "cuda-toolkit[nvcc,cudart,cccl,crt]==$$cuda.*" || \
 			echo "nvcc $$cuda could not be installed: without one on the PATH there will be no kernels for GPUs"; fi

@@ -97,7 +97,9 @@ def tests() -> list:
 
 
 def built_programs() -> list[dict]:
-    """Builds the ctest programs for the GPU and runs them."""
+    """Builds the ctest programs for the GPU, by the compiler of the extension, and runs them."""
+    from clustercl.ops._extension import build_info
+
     configure = [
         "cmake",
         "-S",
@@ -109,6 +111,8 @@ def built_programs() -> list[dict]:
         "-DCLUSTERCL_CUDA=on",
         "-DCLUSTERCL_CUDA_ARCHITECTURES=native",
     ]
+    if not os.environ.get("CUDACXX"):
+        configure.append(f"-DCMAKE_CUDA_COMPILER={build_info()['nvcc']}")
     names = sorted({name for name, _, _ in CHECKED})
     steps = [step("configure", configure)]
     targets = [f"gpu_{name}" for name in names]

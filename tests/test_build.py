@@ -1,5 +1,6 @@
 """What CMake decides about CUDA, and that a binary with CUDA kernels loads where torch has no CUDA."""
 
+import importlib.util
 import os
 import re
 import shutil
@@ -13,12 +14,12 @@ import torch
 
 NVCC = shutil.which("nvcc")
 LOAD = """
-import importlib.util, sys, torch
+import importlib.util, os, sys, torch
 spec = importlib.util.spec_from_file_location("_C", sys.argv[1])
 module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 assert module.build_info()["cuda"] is True
-assert torch.cuda.is_available() or module.card_refuses()  # without a GPU the runtime says why not
+assert os.path.exists("/dev/nvidiactl") or module.card_refuses()  # without a driver the runtime says why not
 assert torch._C._dispatch_has_kernel_for_dispatch_key("clustercl::pairwise_distances", "CUDA")
 x = torch.arange(6.0).view(3, 2)
 print(float(torch.ops.clustercl.pairwise_distances(x, x, "sqeuclidean")[0, 2]))
@@ -26,18 +27,19 @@ print(float(torch.ops.clustercl.pairwise_distances(x, x, "sqeuclidean")[0, 2]))
 
 
 def configure(
-    root: Path, build: Path, cuda: str, torch_cuda: str = "", torch_root: Path | None = None, **environment
+    root: Path, build: Path, cuda: str, torch_cuda: str = "", environment: dict | None = None, **more: str
 ) -> subprocess.CompletedProcess:
     settings = {
         "CLUSTERCL_EXTENSION": "ON",
         "CLUSTERCL_TESTS": "OFF",
         "CLUSTERCL_CUDA": cuda,
-        "CLUSTERCL_TORCH_ROOT": torch_root or Path(torch.__file__).parent,
+        "CLUSTERCL_TORCH_ROOT": Path(torch.__file__).parent,
         "CLUSTERCL_TORCH_VERSION": torch.__version__,
         "CLUSTERCL_TORCH_CUDA": torch_cuda,
         "CLUSTERCL_OUTPUT_DIR": build,
         "Python_EXECUTABLE": sys.executable,
         "pybind11_DIR": pybind11.get_cmake_dir(),
+        **more,
     }
     command = [
         "cmake",
@@ -49,7 +51,9 @@ def configure(
         "Ninja",
         *(f"-D{key}={value}" for key, value in settings.items()),
     ]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, **environment})
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env={**os.environ, **(environment or {})}
+    )
 
 
 def test_auto_follows_torch_and_says_so(root, tmp_path):
@@ -64,47 +68,109 @@ def test_a_wrong_word_is_refused(root, tmp_path):
     assert "CLUSTERCL_CUDA must be auto, on or off, got 'maybe'" in done.stderr
 
 
-@pytest.mark.parametrize(
-    ("release", "torch_cuda", "why"),
-    [
-        ("11.8", "12.8", "is 11.8, C++20 needs 12.0 or newer"),
-        ("13.0", "12.8", "is 13.0, newer than torch's"),
-        ("12.6", "12.8", "(12.6) does not compile an empty program with this machine's C++ compiler"),
-    ],
-)
-def test_a_compiler_that_does_not_fit_is_left_out_and_why(root, tmp_path, release, torch_cuda, why):
-    nvcc = tmp_path / "nvcc"
-    nvcc.write_text(
-        f'#!/bin/sh\n[ "$1" = --version ] && echo "Cuda compilation tools, release {release}, V{release}.1"\n'
+@pytest.fixture
+def setup(root):
+    """setup.py as a module: it sets nothing up when it is imported."""
+    spec = importlib.util.spec_from_file_location("setup_of_clustercl", root / "setup.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def machine(setup, monkeypatch, tmp_path):
+    """setup.py on a machine that has the compilers that a test puts there, and no other."""
+    for name in ("CUDACXX", "CUDA_HOME", "CUDA_PATH", "LIBRARY_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'path'}:/usr/bin:/bin")  # for sh and echo
+    real = setup.os.path.isfile
+    monkeypatch.setattr(setup.os.path, "isfile", lambda path: str(path).startswith(str(tmp_path)) and real(path))
+
+    def put(place, release, compiles=True):
+        path = tmp_path / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(
+            '#!/bin/sh\ncase "$*" in *--version) exec echo "Cuda compilation tools, '
+            f'release {release}, V{release}.1";; esac\nexit {0 if compiles else 1}\n'
+        )
+        path.chmod(0o755)
+        return str(path)
+
+    site = tmp_path / "site packages"
+    return put, lambda cuda, request="auto": setup.choose_nvcc(site / "torch", cuda, request)
+
+
+WHEEL, ON_PATH, HOME = "site packages/nvidia/cu13/bin/nvcc", "path/nvcc", "home/bin/nvcc"
+
+
+def test_the_first_compiler_that_fits_is_chosen(machine, monkeypatch, tmp_path):
+    put, choose = machine
+    assert choose("13.0") == ("", "", "nvcc was not found")
+    monkeypatch.setenv("CUDA_PATH", str(tmp_path / "home"))
+    home = put(HOME, "12.4")
+    assert choose("13.0") == (home, "12.4", "")
+    path = put(ON_PATH, "13.2")
+    assert choose("13.0") == (path, "13.2", "")
+    wheel = put(WHEEL, "13.0")
+    assert choose("13.0") == (wheel, "13.0", "")
+    put(WHEEL, "13.0", compiles=False)
+    assert choose("13.0") == (path, "13.2", "")
+    put(ON_PATH, "11.5")
+    assert choose("13.0") == (home, "12.4", "")
+
+
+def test_why_no_compiler_is_chosen(machine, tmp_path):
+    put, choose = machine
+    wheel, path = put(WHEEL, "13.0"), put(ON_PATH, "11.8")
+    old = f"{path} is 11.8, C++20 needs 12.0 or newer"
+    assert choose("12.8") == (
+        "", "", f"{old}, {wheel} is 13.0, newer than torch's (CLUSTERCL_CUDA=on takes it all the same)"
+    )  # fmt: skip
+    assert choose("12.8", "on") == (wheel, "13.0", "")
+    put(WHEEL, "13.0", compiles=False)
+    broken = f"{wheel} (13.0) does not compile an empty program with this machine's C++ compiler"
+    assert choose("12.8", "on") == ("", "", f"{old}, {broken}")
+    assert choose("13.0") == ("", "", f"{broken}, {old}")
+    # One that fits goes before a newer one, which would be taken.
+    put(WHEEL, "13.0")
+    put(ON_PATH, "12.8")
+    assert choose("12.8", "on") == (path, "12.8", "")
+    assert choose("", "on") == (wheel, "13.0", "")  # a torch without CUDA
+
+
+def test_what_cudacxx_names_is_taken_with_its_arguments_or_refused(machine, monkeypatch):
+    put, choose = machine
+    put(WHEEL, "13.0")
+    named = put("elsewhere/nvcc", "13.1") + " -allow-unsupported-compiler"
+    monkeypatch.setenv("CUDACXX", named)
+    assert choose("13.0") == (named, "13.1", "")
+    assert choose("12.8", "on") == (named, "13.1", "")
+    assert choose("12.8")[2].startswith(f"{named} is 13.1, newer than torch's")
+    monkeypatch.setenv("CUDACXX", "/nowhere/nvcc")
+    assert choose("13.0") == ("", "", "/nowhere/nvcc does not run")
+    monkeypatch.setenv("CUDACXX", "echo")  # a compiler that is no nvcc, as clang++: CMake tries it
+    assert choose("13.0") == ("echo", "", "")
+
+
+def test_a_build_without_a_compiler_says_why(root, tmp_path):
+    done = configure(
+        root, tmp_path, "auto", "12.8", CLUSTERCL_NO_NVCC="/usr/bin/nvcc is 11.8, C++20 needs 12.0 or newer"
     )
-    nvcc.chmod(0o755)
-    done = configure(root, tmp_path / "auto", "auto", torch_cuda, CUDACXX=str(nvcc))
     assert done.returncode == 0, done.stderr
-    assert f"CUDA kernels off: torch has CUDA {torch_cuda}, but {nvcc} {why}" in done.stdout
-    # Asked for, a newer compiler is tried all the same: this one cannot compile.
-    done = configure(root, tmp_path / "on", "on", torch_cuda, CUDACXX=str(nvcc))
-    assert done.returncode != 0
-    why = why if release != "13.0" else "(13.0) does not compile an empty program"
-    assert f"CLUSTERCL_CUDA=on, but {nvcc} {why}" in " ".join(done.stderr.split())
-
-
-def test_what_cudacxx_names_must_be_a_compiler(root, tmp_path):
-    done = configure(root, tmp_path, "on", CUDACXX="/nowhere/nvcc")
-    assert done.returncode != 0
-    assert "CLUSTERCL_CUDA=on, but CUDACXX is /nowhere/nvcc, which is no nvcc that runs" in " ".join(
-        done.stderr.split()
-    )
+    why = "off: torch has CUDA 12.8, but /usr/bin/nvcc is 11.8, C++20 needs 12.0 or newer"
+    assert f"clustercl: CUDA kernels {why}\n" in done.stdout
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(NVCC is None, reason="nvcc is not on the PATH")
-def test_the_compiler_that_lies_beside_torch_as_wheels_is_found(root, tmp_path):
+def test_nvcc_of_wheels_compiles_and_links(root, setup, tmp_path, monkeypatch):
     tried = subprocess.run([NVCC, "--dryrun", "-v", "x.cu"], capture_output=True, text=True, timeout=60)
     installed = Path(re.search(r"^#\$ TOP=(.*)$", tried.stderr, re.MULTILINE)[1]).resolve()
-    wheels = tmp_path / "site-packages/nvidia/cu13"
-    (wheels / "bin").mkdir(parents=True)
-    (wheels / "lib").mkdir()
-    (tmp_path / "site-packages/torch").mkdir()
+    if not (installed / "lib64/libcudart_static.a").exists():
+        pytest.skip(f"{installed} has no lib64/libcudart_static.a")
+    wheels = tmp_path / "nvidia/cu13"
+    for folder in ("bin", "lib"):
+        (wheels / folder).mkdir(parents=True)
     for file in (installed / "bin").iterdir():
         if file.name.startswith("nvcc"):
             shutil.copy(file, wheels / "bin")  # it looks for the rest beside itself
@@ -114,15 +180,21 @@ def test_the_compiler_that_lies_beside_torch_as_wheels_is_found(root, tmp_path):
         (wheels / "lib" / library).symlink_to(installed / "lib64" / library)
     for folder in ("include", "nvvm"):
         (wheels / folder).symlink_to(installed / folder)
-    build = tmp_path / "build"
-    done = configure(root, build, "on", torch_root=tmp_path / "site-packages/torch", CUDACXX="", LIBRARY_PATH="")
-    assert done.returncode == 0, done.stderr
-    compiler = re.search(r"CUDA kernels on: torch CUDA '', compiler (.*)", done.stdout)[1]
-    assert Path(compiler).resolve() == (wheels / "bin/nvcc").resolve()
-    runtime = re.search(
-        r"^CUDA_cudart_static_LIBRARY:FILEPATH=(.*)$", (build / "CMakeCache.txt").read_text(), re.MULTILINE
-    )
-    assert Path(runtime[1]).parent.resolve() == (wheels / "lib").resolve()
+    nvcc = str(wheels / "bin/nvcc")
+    monkeypatch.delenv("LIBRARY_PATH", raising=False)
+    plain = tmp_path / "plain.cu"
+    plain.write_text("int main() { return 0; }")
+    linked = subprocess.run([nvcc, plain, "-o", tmp_path / "plain"], capture_output=True, text=True, timeout=120)
+    assert linked.returncode != 0 and "cudart" in linked.stderr  # by itself it does not find what it links
+    assert setup.choose_nvcc(tmp_path / "torch", "", "on")[0] == nvcc
+    for name, environment, settings in (("named", {"CUDACXX": nvcc}, {}), ("given", {}, {"CMAKE_CUDA_COMPILER": nvcc})):
+        build = tmp_path / name
+        done = configure(root, build, "on", "", environment, **settings)
+        assert done.returncode == 0, done.stderr
+        assert f"CUDA kernels on: torch CUDA '', compiler {nvcc}\n" in done.stdout
+        cache = (build / "CMakeCache.txt").read_text()
+        runtime = re.search(r"^CUDA_cudart_static_LIBRARY:FILEPATH=(.*)$", cache, re.MULTILINE)
+        assert runtime[1] == str(wheels / "lib/libcudart_static.a")
 
 
 @pytest.mark.slow

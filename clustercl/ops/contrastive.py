@@ -4,6 +4,7 @@ Compiled kernels (csrc/kernels/contrastive.h has the formulas) serve CPU tensors
 the card can run them. Everything else takes the blocked torch path of `_blocked.py` and says so once.
 """
 
+import threading
 import warnings
 from functools import cache
 
@@ -73,15 +74,20 @@ def _make_way(device: torch.device) -> bool:
 
 @cache
 def _made_way(device: torch.device) -> bool:
-    refused = why_no_kernel("contrastive_loss", device) is not None
-    return refused and _replaced(device.type)
-
-
-@cache
-def _replaced(device_type: str) -> bool:
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # torch's, of a kernel that is replaced
-        _fall_back(device_type.upper())
+    if why_no_kernel("contrastive_loss", device) is None:
+        return False
+    with _one_replaces:  # a thread for each card may come here
+        if device.type not in _replaced:
+            with warnings.catch_warnings(
+                action="ignore", category=UserWarning
+            ):  # torch's, of a kernel that is replaced
+                _fall_back(device.type.upper())
+            _replaced.add(device.type)
     return True
+
+
+_one_replaces = threading.Lock()
+_replaced: set[str] = set()
 
 
 @torch.library.register_fake(FORWARD)

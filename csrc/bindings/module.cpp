@@ -49,6 +49,7 @@ PYBIND11_MODULE(_C, m) {
     info["cuda"] = static_cast<bool>(CLUSTERCL_WITH_CUDA);
     info["wgmma"] = static_cast<bool>(CLUSTERCL_WITH_WGMMA);
     info["cuda_reason"] = CLUSTERCL_CUDA_REASON;
+    info["nvcc"] = CLUSTERCL_NVCC;
     info["cpu"] = clustercl::isa_name(clustercl::cpu_isa());
     return info;
   }, "What this binary was built with, and the instruction set that it uses on this CPU.");

@@ -17,6 +17,8 @@ cudaError_t card_refuses() {
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorInvalidDeviceFunction:
     case cudaErrorUnsupportedPtxVersion:
+    case cudaErrorJitCompilerNotFound:
+    case cudaErrorJitCompilationDisabled:
     case cudaErrorInsufficientDriver:
     case cudaErrorNoDevice:
       return error;

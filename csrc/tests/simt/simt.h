@@ -22,7 +22,8 @@
 
 enum cudaError_t {
   cudaSuccess = 0, cudaErrorInvalidValue = 1, cudaErrorInsufficientDriver = 35, cudaErrorInvalidDeviceFunction = 98,
-  cudaErrorNoDevice = 100, cudaErrorNoKernelImageForDevice = 209, cudaErrorUnsupportedPtxVersion = 222,
+  cudaErrorNoDevice = 100, cudaErrorNoKernelImageForDevice = 209, cudaErrorJitCompilerNotFound = 221,
+  cudaErrorUnsupportedPtxVersion = 222, cudaErrorJitCompilationDisabled = 223,
   cudaErrorNotSupported = 801, cudaErrorUnknown = 999
 };
 using cudaStream_t = struct CUstream_st*;
