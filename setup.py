@@ -58,16 +58,16 @@ def choose_nvcc(torch_root: Path, torch_cuda: str, request: str) -> tuple[str, s
             refused.append(f"{compiler} does not tell its release")
         elif int(found[2]) < 12:
             refused.append(f"{compiler} is {found[1]}, C++20 needs 12.0 or newer")
-        elif torch_cuda and int(found[2]) > int(torch_cuda.split(".")[0]) and not (named and request == "on"):
-            newer.append((compiler, found[1]))
+        elif torch_cuda and int(found[2]) > int(torch_cuda.split(".")[0]):
+            newer.append((compiler, words, found[1]))
         elif _compiles(words):
             return compiler, found[1], ""
         else:
             refused.append(CANNOT.format(compiler, found[1]))
-    for compiler, release in newer:
+    for compiler, words, release in newer:
         if request != "on":
             refused.append(f"{compiler} is {release}, newer than torch's (CLUSTERCL_CUDA=on takes it all the same)")
-        elif _compiles([compiler]):
+        elif _compiles(words):
             return compiler, release, ""
         else:
             refused.append(CANNOT.format(compiler, release))

@@ -33,7 +33,7 @@ def machine(packages: tuple[str, ...]) -> dict:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"clustercl": __version__, **{name: _version(name) for name in packages}},
+        "versions": {"clustercl": __version__, **{name: version(name) for name in packages}},
     }
 
 
@@ -77,9 +77,10 @@ def measured_calmly(case: Callable[[], dict], best: float) -> dict:
     return row
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """Of an installed package, else None; of torch, which must be imported, with its build: +cpu or +cu130."""
     if package == "torch":
-        return sys.modules[package].__version__  # with +cpu or +cu130, which the name of its wheel may lack
+        return sys.modules[package].__version__  # the name of its wheel may lack the build
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -10,22 +10,16 @@ OPS = ("contrastive_loss", "pairwise_distances", "linkage")
 
 def collect() -> dict:
     import platform
-    from importlib import metadata
 
     import torch
 
+    from clustercl.benchmarks.record import version
     from clustercl.ops._extension import build_info
 
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
-    versions["torch"] = torch.__version__  # with +cpu or +cu130, which the name of its wheel may lack
+    versions = {name: version(name) or "not installed" for name in PACKAGES}
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
-        "versions": versions,
+        "versions": {"python": platform.python_version(), **versions},
         "devices": {"cpu_threads": torch.get_num_threads(), "gpus": gpus, "torch_cuda": torch.version.cuda},
         "kernels": {op: {device: _kernel(op, device) for device in ("cpu", "cuda")} for op in OPS},
         "build": build_info(),
@@ -36,9 +30,9 @@ def _kernel(op: str, device: str) -> str:
     """Which code computes the op on a device, and why."""
     import os
 
-    from clustercl.ops._extension import build_info, cuda_loss_kernel, why_no_kernel
+    from clustercl.ops._extension import build_info, cuda_loss_kernel, why_no_kernels
 
-    reason = why_no_kernel(op, device)
+    reason = why_no_kernels(device)
     if reason is None:
         if device == "cuda":
             return cuda_loss_kernel() if op == "contrastive_loss" else "compiled"

@@ -1,4 +1,4 @@
-"""What CMake decides about CUDA, and that a binary with CUDA kernels loads where torch has no CUDA."""
+"""Which nvcc is taken, what CMake decides about CUDA, and that a binary with it loads where torch has no CUDA."""
 
 import importlib.util
 import os
@@ -86,12 +86,12 @@ def machine(setup, monkeypatch, tmp_path):
     real = setup.os.path.isfile
     monkeypatch.setattr(setup.os.path, "isfile", lambda path: str(path).startswith(str(tmp_path)) and real(path))
 
-    def put(place, release, compiles=True):
+    def put(place, release, compiles="*"):  # with which arguments, as a pattern
         path = tmp_path / place
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
             '#!/bin/sh\ncase "$*" in *--version) exec echo "Cuda compilation tools, '
-            f'release {release}, V{release}.1";; esac\nexit {0 if compiles else 1}\n'
+            f'release {release}, V{release}.1";; {compiles}) exit 0;; esac\nexit 1\n'
         )
         path.chmod(0o755)
         return str(path)
@@ -113,7 +113,7 @@ def test_the_first_compiler_that_fits_is_chosen(machine, monkeypatch, tmp_path):
     assert choose("13.0") == (path, "13.2", "")
     wheel = put(WHEEL, "13.0")
     assert choose("13.0") == (wheel, "13.0", "")
-    put(WHEEL, "13.0", compiles=False)
+    put(WHEEL, "13.0", compiles="never")
     assert choose("13.0") == (path, "13.2", "")
     put(ON_PATH, "11.5")
     assert choose("13.0") == (home, "12.4", "")
@@ -127,7 +127,7 @@ def test_why_no_compiler_is_chosen(machine, tmp_path):
         "", "", f"{old}, {wheel} is 13.0, newer than torch's (CLUSTERCL_CUDA=on takes it all the same)"
     )  # fmt: skip
     assert choose("12.8", "on") == (wheel, "13.0", "")
-    put(WHEEL, "13.0", compiles=False)
+    put(WHEEL, "13.0", compiles="never")
     broken = f"{wheel} (13.0) does not compile an empty program with this machine's C++ compiler"
     assert choose("12.8", "on") == ("", "", f"{old}, {broken}")
     assert choose("13.0") == ("", "", f"{broken}, {old}")
@@ -141,7 +141,7 @@ def test_why_no_compiler_is_chosen(machine, tmp_path):
 def test_what_cudacxx_names_is_taken_with_its_arguments_or_refused(machine, monkeypatch):
     put, choose = machine
     put(WHEEL, "13.0")
-    named = put("elsewhere/nvcc", "13.1") + " -allow-unsupported-compiler"
+    named = put("elsewhere/nvcc", "13.1", compiles="*-allow-unsupported-compiler*") + " -allow-unsupported-compiler"
     monkeypatch.setenv("CUDACXX", named)
     assert choose("13.0") == (named, "13.1", "")
     assert choose("12.8", "on") == (named, "13.1", "")

@@ -19,15 +19,15 @@ def available() -> bool:
     return _C is not None
 
 
-def why_no_kernel(op: str, device: str | torch.device) -> str | None:
-    """Why no compiled kernel of the op serves the device; None where one does. "cuda": the present GPU, if any."""
+def why_no_kernels(device: str | torch.device) -> str | None:
+    """Why no compiled kernels serve the device; None where they do. "cuda": the present GPU, if there is one."""
     device = torch.device(device)
     if not available():
         return MISSING
     if device.type == "cpu":
         return None
     if device.type != "cuda":
-        return f"this version has no compiled kernel of {op} for device type '{device.type}'"
+        return f"this version has no compiled kernels for device type '{device.type}'"
     if not build_info()["cuda"]:
         return f"built without CUDA: {build_info()['cuda_reason']}"
     if not torch.cuda.is_available():

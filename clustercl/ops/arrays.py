@@ -5,7 +5,7 @@ from math import isqrt
 import numpy as np
 import torch
 
-from clustercl.ops._extension import why_no_kernel
+from clustercl.ops._extension import why_no_kernels
 from clustercl.progress import say_once
 
 
@@ -17,7 +17,7 @@ def host_matrix(x, name: str, op: str, least_rows: int = 0) -> np.ndarray:
     """
     if isinstance(x, torch.Tensor):
         if x.is_cuda:
-            reason = why_no_kernel("linkage", x.device)
+            reason = why_no_kernels(x.device)
             because = f" ({reason})" if reason else ""
             say_once(f"{op}: {name} lies on {x.device} and is copied to the host, where the clustering runs{because}")
         x = x.detach()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from clustercl.ops import _blocked
-from clustercl.ops._extension import available, why_no_kernel
+from clustercl.ops._extension import available, why_no_kernels
 
 # As in csrc/bindings/module.cpp, which defines them when the extension is there.
 SCHEMAS = {
@@ -33,7 +33,7 @@ if not available():
 
 @cache
 def _announce(device: torch.device) -> None:
-    reason = why_no_kernel("contrastive_loss", device) or "another card in use cannot run the compiled kernels"
+    reason = why_no_kernels(device) or "another card in use cannot run the compiled kernels"
     message = f"clustercl: the contrastive loss runs as blocked torch operations, several times slower: {reason}"
     warnings.warn(message, RuntimeWarning, stacklevel=2)
 
@@ -66,28 +66,25 @@ def _fall_back(key: str) -> None:
 _fall_back("CompositeExplicitAutograd")
 
 
+_replaced: set[str] = set()
+_one_replaces = threading.Lock()
+
+
 @torch.compiler.assume_constant_result
-def _make_way(device: torch.device) -> bool:
+def _make_way(device: torch.device) -> None:
     """Where the card cannot run the compiled kernels, the fallback takes their place, for all devices of its type."""
-    return _made_way(device)
+    _made_way(device)
 
 
 @cache
-def _made_way(device: torch.device) -> bool:
-    if why_no_kernel("contrastive_loss", device) is None:
-        return False
+def _made_way(device: torch.device) -> None:
+    if why_no_kernels(device) is None:
+        return
     with _one_replaces:  # a thread for each card may come here
         if device.type not in _replaced:
-            with warnings.catch_warnings(
-                action="ignore", category=UserWarning
-            ):  # torch's, of a kernel that is replaced
-                _fall_back(device.type.upper())
             _replaced.add(device.type)
-    return True
-
-
-_one_replaces = threading.Lock()
-_replaced: set[str] = set()
+            with warnings.catch_warnings(action="ignore", category=UserWarning):  # torch's, of a kernel replaced
+                _fall_back(device.type.upper())
 
 
 @torch.library.register_fake(FORWARD)

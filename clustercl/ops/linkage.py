@@ -32,7 +32,7 @@ def linkage_matrix(x: np.ndarray, method: str, metric: str, dtype: str, progress
 
 def on_gpu(x) -> bool:
     """Whether linkage_matrix_cuda takes x: a CUDA tensor, and kernels that its card can run in this build."""
-    return isinstance(x, torch.Tensor) and x.is_cuda and _extension.why_no_kernel("linkage", x.device) is None
+    return isinstance(x, torch.Tensor) and x.is_cuda and _extension.why_no_kernels(x.device) is None
 
 
 def linkage_matrix_cuda(

@@ -20,7 +20,7 @@ def pairwise_distances(x: torch.Tensor, y: torch.Tensor, metric: str) -> torch.T
         raise RuntimeError(f"pairwise_distances: {_extension.MISSING}; build it with: make build")
     x, y = x.detach(), y.detach()
     device = x.device
-    reason = _extension.why_no_kernel("pairwise_distances", device)
+    reason = _extension.why_no_kernels(device)
     if reason is None:
         return torch.ops.clustercl.pairwise_distances(x, y, metric)
     say_once(f"pairwise_distances: computed on the CPU: {reason}")

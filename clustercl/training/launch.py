@@ -101,12 +101,12 @@ def _fabric(place: Placement, number: str):
 
 def describe(fabric, config: Config) -> list[str]:
     """Lines for the head of a log: device, processes, precision, and which kernel computes the loss."""
-    from clustercl.ops._extension import build_info, cuda_loss_kernel, why_no_kernel
+    from clustercl.ops._extension import build_info, cuda_loss_kernel, why_no_kernels
 
     device = fabric.device
     gpu = device.type == "cuda"
     name = torch.cuda.get_device_name(device) if gpu else f"CPU, {torch.get_num_threads()} threads"
-    if reason := why_no_kernel("contrastive_loss", device):
+    if reason := why_no_kernels(device):
         kernel = f"blocked torch operations, slow ({reason})"
     else:
         kernel = cuda_loss_kernel() if gpu else f"compiled, {build_info()['cpu']}"

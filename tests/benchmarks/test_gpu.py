@@ -98,10 +98,10 @@ def test_only_files_with_a_test_for_cuda_are_collected():
     assert names == {"test_contrastive.py", "test_extension.py", "test_linkage.py", "test_pairwise.py"}
 
 
-@pytest.mark.parametrize("has, wgmma, missing", [(True, True, ""), (True, False, "wgmma"), (False, True, "linkage")])
+@pytest.mark.parametrize("has, wgmma, missing", [(True, True, ""), (True, False, "wgmma"), (False, True, "refused")])
 def test_a_build_without_what_the_card_can_run_fails(monkeypatch, has, wgmma, missing):
     monkeypatch.setattr(gpu_check, "with_wgmma", lambda: True)
-    monkeypatch.setattr("clustercl.ops._extension.why_no_kernel", lambda op, device: None if has else "refused")
+    monkeypatch.setattr("clustercl.ops._extension.why_no_kernels", lambda device: None if has else "refused")
     monkeypatch.setattr("clustercl.ops._extension.build_info", lambda: {"wgmma": wgmma})
     found = gpu_check.built()
     assert found["passed"] == (not missing) and missing in found["output"]

@@ -71,12 +71,12 @@ def test_a_card_that_cannot_run_the_kernels_is_told(monkeypatch, forget):
         "no kernel image is available"
     )
     for device in ("cuda", "cuda:0", torch.device("cuda", 0)):
-        assert _extension.why_no_kernel("contrastive_loss", device) == wanted
-    assert _extension.why_no_kernel("linkage", "cuda:1") is None
-    assert _extension.why_no_kernel("contrastive_loss", "cpu") is None
+        assert _extension.why_no_kernels(device) == wanted
+    assert _extension.why_no_kernels("cuda:1") is None
+    assert _extension.why_no_kernels("cpu") is None
     assert card.asked == [0, 1]  # each card is asked once
     Card(monkeypatch, ["CUDA driver version is insufficient for CUDA runtime version"], (9, 0))
-    assert _extension.why_no_kernel("linkage", "cuda") == (
+    assert _extension.why_no_kernels("cuda") == (
         "Card 0 (compute capability 9.0) cannot run the compiled kernels: "
         "CUDA driver version is insufficient for CUDA runtime version"
     )
@@ -85,13 +85,13 @@ def test_a_card_that_cannot_run_the_kernels_is_told(monkeypatch, forget):
 def test_other_devices_have_no_kernel_and_are_told():
     if not _extension.available():
         pytest.skip("no extension")
-    assert _extension.why_no_kernel("contrastive_loss", "xpu") == (
-        "this version has no compiled kernel of contrastive_loss for device type 'xpu'"
-    )
+    assert _extension.why_no_kernels("xpu") == "this version has no compiled kernels for device type 'xpu'"
 
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_the_card_at_hand_runs_the_kernels():
-    for op in ("contrastive_loss", "pairwise_distances", "linkage"):
-        assert _extension.why_no_kernel(op, "cuda") is None
+    assert _extension.why_no_kernels("cuda") is None
+    for op in ("contrastive_loss", "contrastive_loss_backward", "pairwise_distances"):
+        assert torch._C._dispatch_has_kernel_for_dispatch_key(f"clustercl::{op}", "CUDA")
+    assert hasattr(_extension._C, "linkage_cuda")
