@@ -9,7 +9,7 @@
 // learns how many clusters are left. Results do not depend on the grid; lists may be filled in any order.
 // Shapes: rows (n, padded) from prepare_rows or of the caller's making, overwritten; z (n - 1, 4), on the host.
 // Memory: linkage_cuda_workspace, on the device: beside the rows twice them in float32 (ward, single; 9.0: at least 128 numbers of
-// 16 bits) and 430 bytes per row.
+// 16 bits), at most 430 bytes per row and 10 MiB.
 // Proven on the host executor against linkage.h (test_linkage_cuda.cpp); see docs/linkage.md for what has run on a GPU.
 // Sources: linkage.h; Boruvka 1926; Muja and Lowe's idea of candidate lists is linkage_rounds.cpp's here.
 #pragma once

@@ -225,10 +225,22 @@ static Problem problem(std::int64_t images, std::int64_t views, std::int64_t d, 
 
 // A word keeps the checks to the kinds of one sort of products, mma or wgmma, and to a few tiles: for compute-sanitizer, under
 // which they take a hundred times as long.
+// Four times the rows want four times the memory, not sixteen: nothing of size n^2.
+static void compare_memory(const Kind& kind) {
+  const auto bytes = [&](std::int64_t n, std::int64_t (*workspace)(const ContrastiveCuda&)) {
+    ContrastiveCuda in{kind.precision, nullptr, n, 128, nullptr, nullptr, -1, SameClass::exclude, nullptr, true, 0, n};
+    in.products = kind.products;
+    return workspace(in);
+  };
+  for (const auto workspace : {contrastive_forward_workspace, contrastive_backward_workspace})
+    check(bytes(262'144, workspace) <= 4 * bytes(65'536, workspace), std::string(kind.name) + ": memory grows faster than the rows");
+}
+
 int main(int count, char** words) {
   const std::string only = count > 1 ? words[1] : "";
   for (const Kind& kind : kKinds) {
     if (!only.empty() && (kind.products == CudaProducts::wgmma) != (only == "wgmma")) continue;
+    compare_memory(kind);
     for (const SameClass mode : {SameClass::exclude, SameClass::attract, SameClass::ignore}) {
       Problem p = problem(35, 2, 40, 4);  // two tiles, the second with 6 rows
       p.same_class = mode;

@@ -125,9 +125,23 @@ static void compare_many() {
 }
 #endif
 
+// What linkage_cuda.h promises: ward and single have no array of size n^2.
+static void compare_memory() {
+  for (const std::int64_t n : {100'000, 1'000'000})
+    for (const Linkage method : {Linkage::ward, Linkage::single}) {
+      const std::int64_t padded = 128, bytes = linkage_cuda_workspace({n, padded, method, Metric::euclidean, Entries::full});
+      const std::int64_t promised = n * (2 * 4 * padded + 430) + (10 << 20);
+      if (bytes <= promised) continue;
+      std::printf("%s, n %ld: %ld bytes, %ld promised\n", name_of(method), static_cast<long>(n), static_cast<long>(bytes),
+                  static_cast<long>(promised));
+      ++failures;
+    }
+}
+
 // A word keeps the checks to few, or to those by wgmma, for compute-sanitizer, under which they take a hundred times as long.
 int main(int count, char** words) {
   const std::string only = count > 1 ? words[1] : "";
+  compare_memory();
 #if !defined(CLUSTERCL_SIMT)
   if (only.empty()) compare_many();
   else compare_many_shortly(only == "wgmma");
