@@ -14,7 +14,8 @@ from clustercl.progress import say
 def restore(
     model: nn.Module, stage: str, optimizer, scheduler, folder: Path, fabric
 ) -> tuple[int, float | None, list[torch.Tensor]]:
-    """Load the last checkpoint: steps done, the best validation so far, losses of steps that are in no row yet.
+    """Load the last checkpoint: steps done, the best validation so far, losses of steps that are in no row yet, on the
+    device.
 
     Without one the stage begins, whatever else is there. The first process reads it for all. RunError where what is
     asked for now could not go on as the run began.
@@ -42,7 +43,7 @@ def restore(
         raise RunError(f"{folder / 'last.pt'}: does not fit the network of this run; discard the stage and redo it "
                        f"({' '.join(str(error).split())[:120]})") from error  # fmt: skip
     own = losses[fabric.global_rank] if len(losses) == fabric.world_size else losses.mean(0)
-    return content["step"], content["best"], list(own)
+    return content["step"], content["best"], list(own.to(fabric.device))
 
 
 def _require_same(content: dict, processes: int, folder: Path, fabric) -> None:

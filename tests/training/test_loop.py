@@ -4,6 +4,7 @@ import json
 import re
 import time
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from clustercl.models.checkpoint import read_checkpoint
 from clustercl.training.interrupt import Interrupt, Stopped
 from clustercl.training.loop import fit
 from clustercl.training.record import read_rows
+from clustercl.training.resume import restore
 from clustercl.training.schedule import learning_rate_factor
 from clustercl.training.settings import FinetuneSettings
 from clustercl.training.work import Work
@@ -140,6 +142,19 @@ def test_stopped_by_a_signal_equals_uninterrupted(tmp_path, step):
     assert read_checkpoint(tmp_path / "stopped/last.pt")["step"] == step
     assert_same(run(tmp_path / "stopped", settings), whole)
     assert (tmp_path / "stopped/metrics.jsonl").read_text() == (tmp_path / "whole/metrics.jsonl").read_text()
+
+
+def test_losses_of_half_a_row_come_back_to_the_device(tmp_path):
+    """The next are put beside them there. torch has no device without a GPU but "meta" that would refuse to."""
+    with pytest.raises(Stopped):
+        run(tmp_path, interrupt=AskedAt(3))
+    fabric = SimpleNamespace(device=torch.device("meta"), is_global_zero=True, world_size=1, global_rank=0)
+    fabric.strategy = Fabric(accelerator="cpu", devices=1).strategy
+    model = work().model
+    optimizer = torch.optim.AdamW(model.parameters())
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+    step, _, losses = restore(model, "finetune", optimizer, scheduler, tmp_path, fabric)
+    assert step == 3 and [loss.device.type for loss in losses] == ["meta"] * 3
 
 
 def test_asked_in_the_last_step_it_ends_as_always(tmp_path):
