@@ -24,11 +24,13 @@ def command(inputs: tuple[Path, ...], checkpoint: Path, out: Path, device: str, 
     import torch
 
     from clustercl.errors import UsageError
+    from clustercl.evaluation.memory import SMALLER, memory_advice_untrained
     from clustercl.evaluation.predict import predict_files
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     elif device == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda: no GPU is visible on this machine")
-    written = predict_files(checkpoint, inputs, out, device, overwrite)
+    with memory_advice_untrained("predict", torch.device(device), SMALLER, "the same command with"):
+        written = predict_files(checkpoint, inputs, out, device, overwrite)
     click.echo(f"wrote {len(written)} mask{'s' * (len(written) != 1)} to {out}")

@@ -11,12 +11,12 @@ from clustercl.cut import choose_cut, cut_tree
 from clustercl.data.prepare import Prepared
 from clustercl.data.units import Unit, make_units, unit_image
 from clustercl.errors import DataError
+from clustercl.evaluation.memory import SMALLER, memory_advice_untrained
 from clustercl.files import save_npy, write_csv
 from clustercl.models.autoencoder import AutoEncoder
 from clustercl.models.checkpoint import read_checkpoint
 from clustercl.progress import Progress, track
 from clustercl.training.context import Context
-from clustercl.training.guards import SMALLER, memory_advice_untrained
 from clustercl.training.run import RunFolder
 
 HEADER = ("unit", "source", "pseudo_class")

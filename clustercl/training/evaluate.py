@@ -4,10 +4,10 @@ from pathlib import Path
 
 from clustercl.data.cases import find_cases
 from clustercl.errors import RunError
+from clustercl.evaluation.memory import SMALLER, memory_advice_untrained
 from clustercl.files import require_writable
 from clustercl.training.context import new_context
 from clustercl.training.devices import DeviceRequest
-from clustercl.training.guards import SMALLER, memory_advice_untrained
 from clustercl.training.run import RunFolder
 
 

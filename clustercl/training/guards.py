@@ -7,13 +7,12 @@ from contextlib import contextmanager
 import torch
 
 from clustercl.errors import RunError
+from clustercl.evaluation.memory import is_full, place
 from clustercl.training.settings import StageSettings
 
 NORMS_KEPT = 5
 FILES_NAMED = 8
 COLLAPSED = 0.1  # of the spread that embeddings have which point everywhere alike, see `embedding_spread`
-SMALLER = "a smaller data.size or data.patch, a coarser data.spacing, or fewer model.features"
-NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
 
 
 class LossWatch:
@@ -59,41 +58,13 @@ def memory_advice(stage: str, settings: StageSettings, world: int, device: torch
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _is_full(error):
+        if not is_full(error):
             raise
-        raise RunError(f"{stage}: out of memory on {_place(device)} with batches of {settings.batch_size}"
-                       f"{_advice(stage, settings, world, device)}") from error  # fmt: skip
+        raise RunError(f"{stage}: out of memory on {place(device)} with batches of {settings.batch_size}"
+                       f"{_advice(stage, settings, world)}") from error  # fmt: skip
 
 
-@contextmanager
-def memory_advice_untrained(
-    doing: str, device: torch.device, smaller: str, on_host: str | None = None
-) -> Iterator[None]:
-    """The same where nothing is trained. `smaller`: what a new run would set to fit; `on_host`: a command that does it
-    on the CPU, the better way where a GPU was too small."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not _is_full(error):
-            raise
-        helps = f"start a new run with {smaller}"
-        if on_host is not None and device.type == "cuda":
-            helps = f"{on_host} --device cpu needs none of it"
-        raise RunError(f"{doing}: out of memory on {_place(device)}: {helps}") from error
-
-
-def _is_full(error: Exception) -> bool:
-    full = isinstance(error, (torch.OutOfMemoryError, MemoryError))
-    return full or any(words in str(error).lower() for words in NO_MEMORY)
-
-
-def _place(device: torch.device) -> str:
-    if device.type != "cuda":
-        return "the CPU"
-    return f"{torch.cuda.get_device_name(device)} ({torch.cuda.mem_get_info(device)[1] / 2**30:.0f} GiB)"
-
-
-def _advice(stage: str, settings: StageSettings, world: int, device: torch.device) -> str:
+def _advice(stage: str, settings: StageSettings, world: int) -> str:
     """At least half as much memory is wanted per sample as was there for all: half the batch is the first to try."""
     own, parts = settings.batch_size // world, settings.accumulate
     told = f" ({own} on each of {world} processes)" if world > 1 else ""
@@ -102,7 +73,7 @@ def _advice(stage: str, settings: StageSettings, world: int, device: torch.devic
         told += f", {stage}.batch_size={world * max(1, own // 2)} would likely fit too"
     else:
         told += ": one sample at a time is too much, lower data.size or data.patch, or model.features"
-    return told + ("; --precision bf16 takes half as well" if device.type == "cuda" else "")
+    return told
 
 
 def collapse_warning(stage: str, step: int, spread: float) -> str | None:

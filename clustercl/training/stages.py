@@ -8,6 +8,7 @@ import torch
 from clustercl.data.augment import augment_pair, contrastive_views
 from clustercl.data.feed import LabelledBatch, LabelledFeed, UnitBatch, UnitFeed
 from clustercl.data.units import make_units, unit_image
+from clustercl.evaluation.memory import SMALLER, memory_advice_untrained
 from clustercl.methods import METHODS, Method
 from clustercl.models.autoencoder import AutoEncoder
 from clustercl.models.checkpoint import encoder_weights, load_segmentation, read_checkpoint
@@ -16,7 +17,6 @@ from clustercl.models.encoder import Encoder
 from clustercl.models.unet import UNet
 from clustercl.training.context import Context
 from clustercl.training.graph import parents
-from clustercl.training.guards import SMALLER, memory_advice_untrained
 from clustercl.training.labels import Labels, agreement, weight_left_out
 from clustercl.training.launch import contrastive_batch
 from clustercl.training.loop import fit
@@ -122,7 +122,7 @@ def finetune_work(context: Context) -> Work:
     validation = context.prepared(context.split.validation)
 
     def loss(model: torch.nn.Module, batch: LabelledBatch) -> torch.Tensor:
-        images, labels = context.to_device(batch.images), batch.labels.to(context.fabric.device)
+        images, labels = context.to_device(batch.images), batch.labels.to(context.fabric.device).long()
         images, labels = augment_pair(
             images, labels, batch.seeds, context.colour, spacing=context.voxel, strength=config.finetune.augment
         )

@@ -56,6 +56,14 @@ def test_a_folder(checkpoint, photographs, tmp_path, capsys):
     assert predict("--checkpoint", checkpoint, photographs, "--out", out, "--device", "cpu", "--overwrite") == 0
 
 
+def test_out_of_memory_is_one_sentence(checkpoint, photographs, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("clustercl.evaluation.predict.predict_probabilities", lambda *ignored: torch.empty(1 << 52))
+    assert predict("--checkpoint", checkpoint, photographs, "--out", tmp_path / "masks", "--device", "cpu") == 1
+    said = capsys.readouterr().err
+    assert "predict: out of memory on the CPU: start a new run with a smaller data.size" in said
+    assert "Traceback" not in said
+
+
 def test_bad_input_is_one_sentence(checkpoint, photographs, tmp_path, capsys):
     (photographs / "ISIC_1.jpg").write_bytes(b"\xff\xd8 and no more")
     assert predict("--checkpoint", checkpoint, photographs, "--out", tmp_path / "masks") == 1

@@ -10,10 +10,11 @@ import torch
 from lightning_fabric import Fabric
 
 from clustercl.errors import RunError
+from clustercl.evaluation.memory import memory_advice_untrained
 from clustercl.files import write_text
 from clustercl.models.checkpoint import read_checkpoint
 from clustercl.models.projection import embedding_spread
-from clustercl.training import clusters, guards, pipeline
+from clustercl.training import clusters, pipeline
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.evaluate import evaluate_run
 from clustercl.training.guards import NORMS_KEPT
@@ -147,15 +148,15 @@ def test_out_of_memory_where_nothing_is_trained(skin, tiny, tmp_path, monkeypatc
 
 
 def test_a_gpu_that_is_too_small_is_not_needed_where_nothing_is_trained(monkeypatch):
-    monkeypatch.setattr(guards, "_place", lambda device: "a small GPU")
+    monkeypatch.setattr("clustercl.evaluation.memory.place", lambda device: "a small GPU")
     for on_host, helps in (("clustercl cluster run", "clustercl cluster run --device cpu needs none of it"),
                            (None, "start a new run with --set autoencoder.batch_size=8")):  # fmt: skip
         smaller = "--set autoencoder.batch_size=8"
-        advice = guards.memory_advice_untrained("encoding", torch.device("cuda"), smaller, on_host)
+        advice = memory_advice_untrained("encoding", torch.device("cuda"), smaller, on_host)
         with pytest.raises(RunError) as caught, advice:
             cuda_is_full(0)
         assert str(caught.value) == f"encoding: out of memory on a small GPU: {helps}"
-    advice = guards.memory_advice_untrained("encoding", torch.device("cuda"), "less")
+    advice = memory_advice_untrained("encoding", torch.device("cuda"), "less")
     with pytest.raises(RuntimeError, match="something else"), advice:
         raise RuntimeError("something else")
 
