@@ -15,7 +15,7 @@ from clustercl.training.graph import ancestors
 from clustercl.training.lock import RunLock
 
 SHARED = ("autoencoder", "clusters", "pretrain")
-ALWAYS = ("task", "seed", "deterministic", "precision", "compile", "data", "model")  # what every stage depends on
+ALWAYS = ("task", "seed", "deterministic", "compile", "data", "model")  # what every stage depends on
 SECTIONS = {"autoencoder": ["autoencoder"], "clusters": ["cluster"], "pretrain": ["pretrain", "method"]}
 POLL_SECONDS = 2.0
 
@@ -83,6 +83,7 @@ def fingerprint(stage: str, context: Context) -> str:
     content = {
         "stages": stages,
         "config": {key: config[key] for key in keys},
+        "precision": context.fabric.strategy.precision.precision,  # what `auto` came to on this device
         "source": context.source.to_dict(),
         "cases": [split.train, split.unlabelled, split.validation],
     }

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +24,8 @@ from clustercl.training.devices import DeviceRequest
 from clustercl.training.grid import Cell, Grid, parse_shard, parse_vary, part_of
 from clustercl.training.overrides import flatten
 from clustercl.training.pipeline import train
+from clustercl.training.run import Source
+from clustercl.training.store import fingerprint
 
 CPU = DeviceRequest("cpu", workers=0)
 
@@ -168,6 +171,19 @@ def test_what_a_later_cell_would_miss_is_told_before_the_first_run(grid, skin, m
     with pytest.raises(UsageError, match="--unlabelled needs --data or --list"):
         compare(grid(), out, unlabelled=[plain], devices=CPU)
     assert not out.exists()
+
+
+def test_a_stage_computed_in_another_precision_is_another(tiny):
+    """A folder begun on a CPU, where `auto` is float32, goes on beside a GPU, where it is bfloat16."""
+
+    def named(precision):
+        strategy = SimpleNamespace(precision=SimpleNamespace(precision=precision))
+        split = SimpleNamespace(train=["a"], unlabelled=[], validation=["b"])
+        source = Source.of(None, [], None, None)
+        context = SimpleNamespace(config=tiny(), source=source, split=split, fabric=SimpleNamespace(strategy=strategy))
+        return fingerprint("pretrain", context)
+
+    assert named("32-true") == named("32-true") != named("bf16-mixed")
 
 
 def test_groups_of_test_cases_alone_are_told_before_the_first_run(grid, skin, tmp_path):
