@@ -19,6 +19,7 @@ from clustercl.data.cache import CachedCase, prepare_cached
 from clustercl.data.cases import Case, find_cases
 from clustercl.data.check import check_data
 from clustercl.data.feed import UnitBatch, UnitFeed
+from clustercl.data.prepare import to_float
 from clustercl.data.task import Task, get_task
 from clustercl.data.units import make_units
 from clustercl.errors import RunError
@@ -77,7 +78,7 @@ def _fed(task: Task, config: Config, cases: list[Case]) -> tuple[int, None]:
     feed = _feed(task, config, cases, BATCH[task.name])
     for step in range(FEED_SAMPLES // BATCH[task.name]):
         batch = feed.batch(step)
-        views = contrastive_views(batch.images, batch.seeds, 2, task.in_channels == 3)
+        views = contrastive_views(to_float(batch.images), batch.seeds, 2, task.in_channels == 3)
         if not views.isfinite().all():
             raise RunError(f"step {step}: a view holds values that are not finite")
     return FEED_SAMPLES, None
@@ -110,7 +111,7 @@ def _autoencoder(task: Task, config: Config, encoder: torch.nn.Module, layout: t
     from clustercl.models.autoencoder import AutoEncoder
 
     def loss(model: torch.nn.Module, batch: UnitBatch) -> torch.Tensor:
-        images = batch.images.to(memory_format=layout)
+        images = to_float(batch.images.to(memory_format=layout))
         return torch.nn.functional.mse_loss(model(images), images)
 
     return AutoEncoder(encoder, config.model.code_dim), loss
@@ -123,7 +124,7 @@ def _contrastive(task: Task, config: Config, encoder: torch.nn.Module, layout: t
     settings = config.pretrain
 
     def loss(model: torch.nn.Module, batch: UnitBatch) -> torch.Tensor:
-        images = batch.images.to(memory_format=layout)
+        images = to_float(batch.images.to(memory_format=layout))
         views = contrastive_views(images, batch.seeds, settings.views, task.in_channels == 3, scale=settings.view_scale)
         return model(views, None, batch.seeds)
 

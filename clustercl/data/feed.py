@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from clustercl.data.prepare import Prepared, to_float
+from clustercl.data.prepare import Prepared
 from clustercl.data.seeds import mix
 from clustercl.data.settings import DataSettings
 from clustercl.data.task import Task
@@ -23,7 +23,8 @@ VOXELS_KEPT = 20_000  # per class and volume, as centres of such crops
 
 @dataclass
 class UnitBatch:
-    """images (b, c, *s) float32, not augmented; units (b,) long, indices into the feed's units; seeds (b,) long."""
+    """images (b, c, *s) as `Prepared.image`, bytes for photographs, which a device gets in a quarter of the time; not
+    augmented; units (b,) long, indices into the feed's units; seeds (b,) long."""
 
     images: torch.Tensor
     units: torch.Tensor
@@ -32,7 +33,7 @@ class UnitBatch:
 
 @dataclass
 class LabelledBatch:
-    """images (b, c, *s) float32, not augmented; labels (b, *s) long with indices 0..k; seeds (b,) long."""
+    """images (b, c, *s) as in `UnitBatch`; labels (b, *s) uint8 with indices 0..k; seeds (b,) long."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -111,7 +112,7 @@ class UnitFeed:
     def _image(self, unit: Unit, seed: np.int64) -> torch.Tensor:
         image = self.prepared[unit.case].image
         if unit.origin is None:
-            return to_float(image)
+            return image
         return crop(image, jittered(unit.origin, image.shape[1:], self.settings.patch, seed), self.settings.patch)
 
 
@@ -132,7 +133,7 @@ class LabelledFeed:
         chosen, seeds = self._stream.draw(step)
         pairs = [self._pair(int(index), seed) for index, seed in zip(chosen, seeds)]
         images, labels = (torch.stack(part) for part in zip(*pairs))
-        return LabelledBatch(images, labels.long(), torch.from_numpy(seeds))
+        return LabelledBatch(images, labels, torch.from_numpy(seeds))
 
     def files(self, step: int) -> list[str]:
         """The images of a step's batch."""
@@ -141,7 +142,7 @@ class LabelledFeed:
     def _pair(self, number: int, seed: np.int64) -> tuple[torch.Tensor, torch.Tensor]:
         item = self.prepared[number]
         if self.task.spatial_dims == 2:
-            return to_float(item.image), item.label
+            return item.image, item.label
         shape, patch = item.label.shape, self.settings.patch
         draw = np.random.default_rng([int(seed), 1])
         room = [max(0, length - size) for length, size in zip(shape, patch)]

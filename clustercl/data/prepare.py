@@ -100,7 +100,7 @@ def normalise(image: torch.Tensor, settings: DataSettings) -> torch.Tensor:
 
 def to_float(images: torch.Tensor) -> torch.Tensor:
     """Prepared images, one or a batch, as float32 in the network's range: uint8 is divided by 255."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
 
 
 def restore(probabilities: torch.Tensor, geometry: Geometry, settings: DataSettings) -> np.ndarray:

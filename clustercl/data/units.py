@@ -6,7 +6,7 @@ from itertools import product
 
 import torch
 
-from clustercl.data.prepare import Prepared, to_float
+from clustercl.data.prepare import Prepared
 from clustercl.data.settings import DataSettings
 from clustercl.data.task import Task
 
@@ -46,9 +46,9 @@ def make_units(prepared: Sequence[Prepared], task: Task, settings: DataSettings)
 
 
 def unit_image(prepared: Sequence[Prepared], unit: Unit, settings: DataSettings) -> torch.Tensor:
-    """The image of a unit of these prepared cases, (c, *spatial) float32, padded to the patch."""
+    """The image of a unit of these prepared cases, (c, *spatial) as `Prepared.image`, padded to the patch."""
     image = prepared[unit.case].image
-    return to_float(image) if unit.origin is None else crop(image, unit.origin, settings.patch)
+    return image if unit.origin is None else crop(image, unit.origin, settings.patch)
 
 
 def crop(image: torch.Tensor, origin: Sequence[int], patch: Sequence[int], value: float | None = None) -> torch.Tensor:

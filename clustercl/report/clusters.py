@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clustercl.data.cache import CachedCase, prepare_cached
+from clustercl.data.prepare import to_float
 from clustercl.data.units import Unit, make_units, unit_image
 from clustercl.errors import DataError
 from clustercl.report.run import Run
@@ -161,7 +162,7 @@ def _distances(run: Run, labels: np.ndarray) -> np.ndarray:
 
 def _thumb(run: Run, prepared: list[CachedCase], unit: Unit) -> bytes:
     """A photograph in its own proportions, or the middle axial slice of a sub-volume."""
-    image = unit_image(prepared, unit, run.settings).numpy()
+    image = to_float(unit_image(prepared, unit, run.settings)).numpy()
     if run.task.spatial_dims == 2:
         height, width = prepared[unit.case].geometry.shape
         picture = image.transpose(1, 2, 0)

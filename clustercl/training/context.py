@@ -11,6 +11,7 @@ from clustercl.data.cache import CachedCase, prepare_cached
 from clustercl.data.cases import Case, find_cases
 from clustercl.data.check import Report, check_data
 from clustercl.data.copies import with_copies_together
+from clustercl.data.prepare import to_float
 from clustercl.data.split import Split, make_split
 from clustercl.data.task import Task, get_task
 from clustercl.data.units import make_units
@@ -222,8 +223,8 @@ class Context:
         return module.to(memory_format=self.memory_format)
 
     def to_device(self, images: torch.Tensor) -> torch.Tensor:
-        """Images (b, c, *s) on the device, in the layout of the networks."""
-        return images.to(self.fabric.device, memory_format=self.memory_format)
+        """Images (b, c, *s) as prepared, on the device as float32, in the layout of the networks."""
+        return to_float(images.to(self.fabric.device, memory_format=self.memory_format))
 
     @property
     def memory_format(self) -> torch.memory_format:

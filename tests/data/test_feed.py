@@ -68,7 +68,7 @@ def test_units_of_photographs(photographs):
     prepared = photographs(3)
     units = make_units(prepared, SKIN, SETTINGS)
     assert [(unit.id, unit.source, unit.case, unit.origin) for unit in units][2] == ("p2", "p2", 2, None)
-    assert torch.allclose(unit_image(prepared, units[2], SETTINGS), torch.full((3, 8, 8), 2 / 255))
+    assert torch.equal(unit_image(prepared, units[2], SETTINGS), torch.full((3, 8, 8), 2, dtype=torch.uint8))
 
 
 def same(first, second) -> bool:
@@ -98,13 +98,13 @@ def test_an_epoch_takes_each_once(photographs):
     assert len(set(seen.flatten().tolist())) == 7
     assert len({tuple(row.tolist()) for row in seen}) > 15
     batch = feed.batch(4)
-    assert torch.allclose(batch.images[:, 0, 0, 0] * 255, batch.units.float(), atol=1e-4)
+    assert torch.equal(batch.images[:, 0, 0, 0].long(), batch.units)
 
 
 def test_a_batch_larger_than_the_set_wraps_round(photographs):
     feed = LabelledFeed(photographs(2), SETTINGS, SKIN, 5, 0)
     batch = feed.batch(0)
-    assert batch.images.shape == (5, 3, 8, 8) and batch.labels.dtype == torch.long
+    assert batch.images.shape == (5, 3, 8, 8) and batch.labels.dtype == torch.uint8
     assert sorted(torch.bincount(batch.labels[:, 0, 0]).tolist()) == [2, 3]
     assert len(set(batch.seeds.tolist())) == 5  # repeated images are augmented differently
     assert not set(batch.seeds.tolist()) & set(feed.batch(1).seeds.tolist())
@@ -144,7 +144,7 @@ def test_half_of_the_labelled_crops_hold_foreground(prepared_volumes):
     # Two classes, each tiny and in a corner: a quarter each by being aimed at; 200 draws, four standard errors.
     assert held[0] == pytest.approx(0.25, abs=0.13) and held[1] == 0 and held[2] == pytest.approx(0.25, abs=0.13)
     flat = images[:, 0].long()
-    assert torch.equal(labels, prepared[0].label.flatten()[flat].long())
+    assert torch.equal(labels, prepared[0].label.flatten()[flat])
 
 
 def test_small_volumes_are_padded(prepared_volumes):

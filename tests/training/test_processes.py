@@ -40,7 +40,7 @@ def faulty(work, *rest):
     if fault == f"raise {rank}" and len(calls) == 3:
         raise OSError("the cable was pulled")
     if fault == f"nan {rank}" and len(calls) == 3:
-        rest[1].images[0] *= float("nan")
+        rest[1].images = rest[1].images * float("nan")
     if fault == f"hang {1 - rank}" and len(calls) == 3:
         import time
         time.sleep(1000)
