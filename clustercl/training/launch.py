@@ -26,7 +26,7 @@ def start_fabric(request: DeviceRequest, config: Config, quiet: bool = False):
     if config.deterministic:
         # cuBLAS reads it when it is first used.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # CUDA has no deterministic backward of 3D max pooling and trilinear upsampling: there torch warns, naming it.
+    # CUDA has no deterministic backward pass of some layers, as of 3D max pooling: there torch warns, naming it.
     torch.use_deterministic_algorithms(config.deterministic, warn_only=place.accelerator == "cuda")
     fabric = _fabric(place, number)
     if place.world > 1:
