@@ -21,6 +21,7 @@ from clustercl.progress import say
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/gpu"
+TRAINING = ROOT / "tests/training/test_cuda.py"
 # Programs of csrc/tests with the words that keep their checks to one kind of products or to few, and what
 # compute-sanitizer looks for in them. Whether its race and initialisation checks follow bulk copies and wgmma nobody
 # has tried: those kernels are checked for accesses beyond an array alone.
@@ -51,16 +52,18 @@ def run(out: Path = ROOT / "benchmarks/results") -> bool:
     path = out / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
     about = machine(("torch", "numpy", "triton")) | {"driver": driver(), "cuda": torch.version.cuda}
     about["loss_kernel"] = cuda_loss_kernel()
-    found = {"machine": about, "passed": False, "steps": [built()], "loss": [], "linkage": []}
+    found = {"machine": about, "passed": False, "steps": [built()], "loss": [], "linkage": [], "train": []}
     out.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as pool:
         programs = pool.submit(built_programs)
-        found["steps"] += [step("pytest -m cuda", tests()), *programs.result()]
+        found["steps"] += [step("pytest -m cuda", pytest_of(tests())), *programs.result()]
     write_json(path, found)
     if _fine(found):
         measure(found, lambda: write_json(path, found))
     if _fine(found):
-        found["steps"] += sanitized()
+        with ThreadPoolExecutor() as pool:  # the sanitizer waits for the host most of the time
+            training = pool.submit(step, "pytest -m cuda, training", pytest_of([TRAINING]))
+            found["steps"] += [*sanitized(), training.result()]
     found["passed"] = _fine(found) and bool(found["loss"]) and bool(found["linkage"])
     write_json(path, found)
     say(f"gpu-check: {'passed' if found['passed'] else 'FAILED'}, {path}")
@@ -88,9 +91,13 @@ def built() -> dict:
     return {"name": "extension", "passed": not missing, "seconds": 0.0, "output": ", ".join(missing)}
 
 
-def tests() -> list:
-    """pytest on the files that have a test for CUDA: others want packages that a machine with a GPU may not have."""
+def tests() -> list[Path]:
+    """Files with a test of the kernels on CUDA: others want packages that a machine with a GPU may not have."""
     files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "@pytest.mark.cuda" in path.read_text()]
+    return [path for path in files if path != TRAINING]
+
+
+def pytest_of(files: list[Path]) -> list:
     return [sys.executable, "-m", "pytest", "-q", "-m", "cuda", *files]
 
 
@@ -121,10 +128,10 @@ def built_programs() -> list[dict]:
 
 
 def measure(found: dict, keep: Callable[[], None]) -> None:
-    """Rows of found["loss"] and found["linkage"], and a failed step for each case whose answer is wrong."""
-    from clustercl.benchmarks import linkage_gpu, loss_gpu
+    """Rows of found["loss"], found["linkage"], found["train"]; for each a step, that fails where an answer is wrong."""
+    from clustercl.benchmarks import linkage_gpu, loss_gpu, train_gpu
 
-    for part, what in (("loss", loss_gpu), ("linkage", linkage_gpu)):
+    for part, what in (("loss", loss_gpu), ("linkage", linkage_gpu), ("train", train_gpu)):
         began = time.monotonic()
         wrong = []
         for case in what.CASES:

@@ -14,7 +14,7 @@ NONE = "`make gpu-check` on a machine with a GPU writes `benchmarks/results/<gpu
 
 
 def section(results: Path) -> str:
-    """Markdown of all result files in the folder: for each GPU where and when, the loss and the linkage."""
+    """Markdown of all result files in the folder: for each GPU where and when, the loss, the linkage, training."""
     found = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
     return "\n".join(_of_one(one) for one in found) if found else NONE
 
@@ -35,6 +35,11 @@ def _of_one(found: dict) -> str:
         lines += ["| linkage | data | n | d | whole tree | memory | scans per n |", "|---|---|---|---|---|---|---|"]
         form = "| {method} | {data} | {n} | {d} | {milliseconds:.1f} ms | {peak_megabytes:.0f} MB | {scans:.2f} |"
         lines += [form.format(**row) for row in found["linkage"]] + [""]
+    if found.get("train"):
+        lines += ["| training, task | preset | stage | batch | samples/s | memory | data, one after the other |",
+                  "|---|---|---|---|---|---|---|"]  # fmt: skip
+        form = "| {task} | {preset} | {stage} | {batch_size} | {samples_per_second:.3g} | {peak_megabytes:.0f} MB |"
+        lines += [f"{form.format(**row)} {row['share'].get('data', 0.0):.0%} |" for row in found["train"]] + [""]
     return "\n".join(lines)
 
 

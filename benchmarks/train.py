@@ -40,7 +40,8 @@ def run(
     device: "cpu", "cuda", or "auto": cuda where a GPU is visible; there `processes` are GPUs. By default one and two,
     or one where no second GPU is visible.
     Returns what `out`/train.json holds: machine and rows. A row: task, preset, stage, processes, batch_size (of all),
-    steps, steps_per_second, samples_per_second, and share: of the time, by what it was spent on.
+    steps, steps_per_second, samples_per_second, on a GPU peak_megabytes of its memory, and share: of the time, by what
+    it was spent on.
     """
     if out is not None:
         require_writable(out)

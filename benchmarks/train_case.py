@@ -75,6 +75,8 @@ def measure(stage: str, context: Context, steps: int) -> dict:
         if step == WARM_UP:
             fabric.barrier()
             clock.seconds.clear()
+            if fabric.device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats(fabric.device)
             began = time.perf_counter()
         clock.start()
         whole = work.batch(step)
@@ -96,6 +98,8 @@ def measure(stage: str, context: Context, steps: int) -> dict:
     size = len(whole.seeds)  # less than the setting where there are fewer units
     row = {"stage": stage, "processes": fabric.world_size, "batch_size": size, "steps": steps}
     row |= {"steps_per_second": steps / total, "samples_per_second": steps * size / total}
+    if fabric.device.type == "cuda":
+        row["peak_megabytes"] = 1e-6 * torch.cuda.max_memory_allocated(fabric.device)
     spent = sum(clock.seconds.values())
     return row | {"share": {name: seconds / spent for name, seconds in sorted(clock.seconds.items())}}
 

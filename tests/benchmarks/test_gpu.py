@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from clustercl.benchmarks import gpu_check, gpu_profile, gpu_show, linkage_gpu, loss_gpu, record
+from clustercl.benchmarks import gpu_check, gpu_profile, gpu_show, layout_gpu, linkage_gpu, loss_gpu, record, train_gpu
 from clustercl.errors import RunError
+from clustercl.training.run import TRAINING
 
 
 def test_rows_are_checked_and_timed(monkeypatch):
@@ -82,11 +83,13 @@ def test_a_wrong_answer_fails_its_step_and_leaves_the_rest(monkeypatch):
 
     monkeypatch.setattr(loss_gpu, "run", one)
     monkeypatch.setattr(linkage_gpu, "run", lambda cases: [{"case": cases[0]}])
-    found, kept = {"steps": [], "loss": [], "linkage": []}, []
+    monkeypatch.setattr(train_gpu, "run", lambda cases: [{"case": cases[0]}])
+    found, kept = {"steps": [], "loss": [], "linkage": [], "train": []}, []
     gpu_check.measure(found, lambda: kept.append(len(found["loss"]) + len(found["linkage"])))
     assert [row["case"] for row in found["loss"]] == [*loss_gpu.CASES[:1], *loss_gpu.CASES[3:]]
     assert [row["case"] for row in found["linkage"]] == list(linkage_gpu.CASES)
-    of_loss, of_linkage = found["steps"]
+    assert [row["case"] for row in found["train"]] == list(train_gpu.CASES)
+    of_loss, of_linkage, _ = found["steps"]
     lines = of_loss["output"].splitlines()
     assert not of_loss["passed"] and of_linkage["passed"]
     assert lines == ["the loss is off", f"{loss_gpu.CASES[2]}: OutOfMemoryError: no room"]
@@ -94,7 +97,8 @@ def test_a_wrong_answer_fails_its_step_and_leaves_the_rest(monkeypatch):
 
 
 def test_only_files_with_a_test_for_cuda_are_collected():
-    names = {path.name for path in gpu_check.tests()[6:]}
+    assert gpu_check.TRAINING.is_file()
+    names = {path.name for path in gpu_check.tests()}
     assert names == {"test_contrastive.py", "test_extension.py", "test_linkage.py", "test_pairwise.py"}
 
 
@@ -150,13 +154,17 @@ def test_the_section_tells_a_result_file(tmp_path):
         case | {"program": "naive", "graph_milliseconds": None},
     ]
     trees = [{"method": "ward", "data": "blobs", "n": 64, "d": 8, "scans": 1.25, **timing}]
-    found = {"machine": about, "passed": False, "steps": steps, "loss": loss, "linkage": trees, "note": "in the rain"}
+    training = [{"task": "skin", "preset": "default", "stage": "pretrain", "batch_size": 128, "peak_megabytes": 5000.0,
+                 "samples_per_second": 1234.5, "share": {"data": 0.25, "forward": 0.75}}]  # fmt: skip
+    found = {"machine": about, "passed": False, "steps": steps, "loss": loss, "linkage": trees, "train": training}
+    found["note"] = "in the rain"
     (tmp_path / "a-card.json").write_text(json.dumps(found))
     text = gpu_show.section(tmp_path)
     assert "A card, driver 1, torch 2, CUDA 13.0, commit abc, today: FAILED: memcheck (in the rain)." in text
     assert "| 64 | 8 | tf32 | clustercl | 1.50 ms | 1.25 ms | 20 MB |" in text
     assert "| 64 | 8 | tf32 | naive | 1.50 ms |  | 20 MB |" in text
     assert "| ward | blobs | 64 | 8 | 1.5 ms | 20 MB | 1.25 |" in text
+    assert "| skin | default | pretrain | 128 | 1.23e+03 | 5000 MB | 25% |" in text
     with pytest.raises(ValueError, match="has no <!-- from"):
         gpu_show.with_section("nothing", tmp_path)
 
@@ -164,6 +172,25 @@ def test_the_section_tells_a_result_file(tmp_path):
 def test_who_copied_the_files_tells_their_commit(monkeypatch):
     monkeypatch.setenv("CLUSTERCL_COMMIT", "abcdef0")
     assert record.machine(())["commit"] == "abcdef0"
+
+
+def test_training_is_measured_where_it_can_run(monkeypatch, capsys):
+    monkeypatch.setattr(train_gpu, "LABELLED", {"skin": 8})
+    rows = train_gpu.run([("skin", "tiny")], device="cpu", steps=1)
+    assert [(row["task"], row["stage"]) for row in rows] == [("skin", stage) for stage in TRAINING]
+    assert all(row["samples_per_second"] > 0 for row in rows)
+    monkeypatch.setattr(train_gpu, "NEEDED", ("torch", "no_such_package"))
+    assert train_gpu.run() == [] and "not measured: no_such_package not installed" in capsys.readouterr().err
+
+
+def test_every_layout_gives_the_loss_of_the_first():
+    cases = [("unet", "skin", 2, 16), ("encoder", "heart", 1, 16)]
+    rows = list(layout_gpu.run(cases, "cpu", features=(4, 8, 8)))
+    assert len(rows) == 2 * len(layout_gpu.WAYS)
+    for row, first in zip(rows, [row for row in rows[:: len(layout_gpu.WAYS)] for _ in layout_gpu.WAYS], strict=True):
+        assert row["milliseconds"] > 0
+        # bfloat16 has eight binary digits, and a path through the network some twenty roundings.
+        assert row["loss"] == pytest.approx(first["loss"], rel=0.05)
 
 
 def test_a_profile_adds_up_launches_by_kernel():

@@ -2,6 +2,10 @@
 """Training on a GPU: every stage, method, task and precision, stopped and gone on. Needs packages that a machine with a
 GPU may lack; there it is skipped."""
 
+import os
+import socket
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -12,6 +16,7 @@ pytest.importorskip("lightning_fabric")
 pytest.importorskip("monai")
 nibabel = pytest.importorskip("nibabel")
 
+from clustercl.data import intensity
 from clustercl.data.demo import write_demo
 from clustercl.evaluation.predict import predict_files
 from clustercl.methods import METHODS
@@ -24,6 +29,7 @@ from clustercl.training.launch import FABRIC_NAMES, precision
 from clustercl.training.pipeline import train
 from clustercl.training.record import read_rows
 from clustercl.training.run import TRAINING
+from clustercl.training.toml import to_toml
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 GPU, CPU = DeviceRequest("cuda"), DeviceRequest("cpu")
@@ -37,6 +43,12 @@ def trained(config, out, data, devices=GPU):
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         return train(config, out, data, devices=devices, quiet=True)
+
+
+@pytest.fixture
+def without_tf32(monkeypatch):
+    """Convolutions in float32, as on the CPU."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
 def checkpoints(run):
@@ -64,27 +76,65 @@ def test_every_method(tmp_path, skin, tiny, method):
 
 
 @pytest.mark.cuda
-def test_volumes_and_their_masks(tmp_path):
+def test_volumes_and_their_masks(tmp_path, without_tf32):
     data = write_demo(tmp_path / "data", "heart", cases=4)
     trained(resolve("heart", "tiny", sets=SMALL_HEART), tmp_path / "run", data)
     image = next(path for path in sorted(data.rglob("*.nii.gz")) if "image" in path.name)
     (mask,) = predict_files(tmp_path / "run/finetune/best.pt", [image], tmp_path / "masks", "cuda", quiet=True)
     (other,) = predict_files(tmp_path / "run/finetune/best.pt", [image], tmp_path / "others", "cpu", quiet=True)
     ours, theirs = (np.asarray(nibabel.load(path).dataobj) for path in (mask, other))
-    # Of a network that learnt next to nothing: where two classes are all but alike, TF32's products decide otherwise.
-    assert ours.shape == theirs.shape and (ours == theirs).mean() > 0.95
+    # Where two classes are all but alike, sums in another order may decide otherwise.
+    assert ours.shape == theirs.shape and (ours == theirs).mean() > 0.99
 
 
 @pytest.mark.cuda
-def test_the_first_step_is_that_of_the_cpu(tmp_path, skin, tiny):
-    """Same weights, batches and random numbers; another view or batch would change the second digit."""
-    config = tiny(*EVERY_STEP, precision="32", method="simclr")
+@pytest.mark.parametrize(
+    ("method", "stage"), [("autoencoder", "autoencoder"), ("simclr", "pretrain"), ("scratch", "finetune")]
+)
+def test_the_first_step_is_that_of_the_cpu(tmp_path, skin, tiny, without_tf32, monkeypatch, method, stage):
+    """Same weights, batches and random numbers but those of noise, whose generator is each device's own."""
+    monkeypatch.setattr(intensity, "add_noise", lambda images, draw, recipe: images)
+    config = tiny(*EVERY_STEP, precision="32", method=method)
     trained(config, tmp_path / "gpu", skin)
     trained(config, tmp_path / "cpu", skin, CPU)
-    for stage in ("pretrain", "finetune"):
-        ours, theirs = (read_rows(tmp_path / name / stage / "metrics.jsonl")[0] for name in ("gpu", "cpu"))
-        # TF32's eleven digits in a network of some ten layers; fine-tuning begins with six steps of Adam behind it.
-        assert ours["loss"] == pytest.approx(theirs["loss"], rel={"pretrain": 1e-2, "finetune": 5e-2}[stage])
+    ours, theirs = (read_rows(tmp_path / name / stage / "metrics.jsonl")[0] for name in ("gpu", "cpu"))
+    # float32 on both, some ten layers, and similarities divided by a temperature of 0.1.
+    assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.distributed.is_nccl_available(), reason="torch has no NCCL")
+def test_two_processes_train_as_one(tmp_path, skin, tiny):
+    """By NCCL, on one GPU as if it were of two machines: NCCL_HOSTID is what it tells machines apart by."""
+    (tmp_path / "config.toml").write_text(to_toml(tiny(*EVERY_STEP, precision="32")))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+
+    def start(out, node=None):
+        command = [sys.executable, "-m", "clustercl", "train", "--task", "skin", "--preset", "tiny", "--gpus", "1"]
+        command += ["--config", tmp_path / "config.toml", "--data", skin, "--out", tmp_path / out]
+        command += [] if node is None else ["--nodes", "2"]
+        plain = os.environ | {"NVIDIA_TF32_OVERRIDE": "0"}
+        alone = {"NCCL_HOSTID": f"machine{node}", "NCCL_SOCKET_IFNAME": "lo", "NCCL_IB_DISABLE": "1"}
+        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": str(node)}
+        environment = plain | ({} if node is None else alone | meeting)
+        return subprocess.Popen(list(map(str, command)), env=environment, stderr=subprocess.PIPE, text=True)
+
+    processes = [start("one"), start("two", 0), start("two", 1)]
+    try:
+        for process in processes:
+            _, said = process.communicate(timeout=120)
+            assert process.returncode == 0, said
+    finally:
+        for process in processes:
+            process.kill()
+    for stage in TRAINING:
+        one, two = ([row["loss"] for row in read_rows(tmp_path / name / stage / "metrics.jsonl")]
+                    for name in ("one", "two"))  # fmt: skip
+        # float32, summed in another order, and AdamW divides by the size of gradients, so that rounding grows from step
+        # to step; on CPUs it stays below 1e-3. Another batch would change the first digits.
+        assert two == pytest.approx(one, rel=1e-2)
 
 
 @pytest.mark.cuda
