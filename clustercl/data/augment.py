@@ -123,19 +123,21 @@ def _augment(
     shape: Sequence[int] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """`shape`: spatial, of the results; by default that of the images."""
-    draw = Draw(seeds, images.device)
-    matrix = random_affine(draw, images.shape[2:], recipe, spacing)
-    shape = tuple(shape or images.shape[2:])
-    if matrix is None and shape != images.shape[2:]:
-        matrix = torch.eye(len(shape), len(shape) + 1).expand(len(images), -1, -1)
-    if matrix is not None:
-        grid = affine_grid(matrix.to(images), [*images.shape[:2], *shape], align_corners=False)
-        images = grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-        if labels is not None:
-            stored = labels[:, None].to(images.dtype)
-            moved = grid_sample(stored, grid, mode="nearest", padding_mode="reflection", align_corners=False)
-            labels = moved[:, 0].round().to(labels.dtype)
-    return intensity.change(images, draw, colour, recipe), labels
+    # Validation calls it under autocast, where affine_grid would give places in bfloat16, half a pixel off at 256.
+    with torch.autocast(images.device.type, enabled=False):
+        draw = Draw(seeds, images.device)
+        matrix = random_affine(draw, images.shape[2:], recipe, spacing)
+        shape = tuple(shape or images.shape[2:])
+        if matrix is None and shape != images.shape[2:]:
+            matrix = torch.eye(len(shape), len(shape) + 1).expand(len(images), -1, -1)
+        if matrix is not None:
+            grid = affine_grid(matrix.to(images), [*images.shape[:2], *shape], align_corners=False)
+            images = grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+            if labels is not None:
+                stored = labels[:, None].to(images.dtype)
+                moved = grid_sample(stored, grid, mode="nearest", padding_mode="reflection", align_corners=False)
+                labels = moved[:, 0].round().to(labels.dtype)
+        return intensity.change(images, draw, colour, recipe), labels
 
 
 def random_affine(

@@ -46,6 +46,15 @@ def test_views(kind):
 
 
 @pytest.mark.parametrize("kind", SHAPES)
+def test_autocast_leaves_them_alone(kind):
+    """Validation draws its views under it."""
+    images, seeds, colour = batch(kind)
+    views = contrastive_views(images, seeds, 2, colour)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(contrastive_views(images, seeds, 2, colour), views)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
 def test_batch_mates_do_not_matter(kind):
     images, seeds, colour = batch(kind)
     labels = (images[:, 0] > 0.5).long()
