@@ -1,16 +1,17 @@
 """How the networks of the preset `default` run best on a GPU: milliseconds and memory of a step by the layout of their
 tensors, the type their group norm computes in, and whether cuDNN searches for its fastest kernels.
 
-python -m clustercl.benchmarks.layout_gpu
+python -m clustercl.benchmarks.layout_gpu            as cuDNN chooses its kernels by itself
+python -m clustercl.benchmarks.layout_gpu --search   after it tried them all: what it once chose a process keeps
 
 Autocast leaves group norm in float32 on CUDA, and torch copies what is channels last before it: whether another way is
 faster, or takes less memory, differs from GPU to GPU and from torch to torch.
 """
 
 import statistics
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from itertools import product
 
 import torch
@@ -28,7 +29,7 @@ CASES = (
     ("unet", "heart", 4, 96),
     ("encoder", "heart", 16, 96),
 )
-WAYS = (*product(("channels last", "contiguous"), ("float32", "bfloat16"), (False, True)),)
+WAYS = (*product(("channels last", "contiguous"), ("float32", "bfloat16")),)
 STEPS, WARM_UP = 8, 3
 CLASSES = {"skin": (3, 2), "heart": (1, 8)}  # channels, classes
 
@@ -56,9 +57,9 @@ def build(network: str, task: str, layout: str, norm: str, device: str, features
     return model.to(device).to(memory_format=memory_format), memory_format
 
 
-def step(model: nn.Module, images: Tensor, labels: Tensor, half: bool = True) -> Tensor:
+def step(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
     """Forward and backward; the loss."""
-    with torch.autocast(images.device.type, torch.bfloat16) if half else nullcontext():
+    with torch.autocast(images.device.type, torch.bfloat16):
         found = model(images)
     loss = found[-1].float().square().mean() if isinstance(found, list) else cross_entropy(found.float(), labels)
     loss.backward()
@@ -66,39 +67,38 @@ def step(model: nn.Module, images: Tensor, labels: Tensor, half: bool = True) ->
     return loss.detach()
 
 
-def run(cases: Sequence = CASES, device: str = "cuda", ways: Sequence = WAYS, **options) -> Iterator[dict]:
-    """A row for each case and way: network, task, layout, norm, search, milliseconds (median), gigabytes, loss."""
+def run(cases: Sequence = CASES, device: str = "cuda", **options) -> Iterator[dict]:
+    """A row for each case and way: network, task, layout, norm, milliseconds (median), gigabytes, loss."""
     for network, task, batch, side in cases:
         channels, classes = CLASSES[task]
         torch.manual_seed(0)
         shape = [side] * (2 if task == "skin" else 3)
         plain = torch.rand(batch, channels, *shape, device=device)
         labels = torch.randint(classes, (batch, *shape), device=device)
-        for layout, norm, search in ways:
+        for layout, norm in WAYS:
             torch.manual_seed(0)  # the same weights
-            torch.backends.cudnn.benchmark = search
             model, memory_format = build(network, task, layout, norm, device, **options)
             images = plain.to(memory_format=memory_format)
-            if device == "cuda":
-                torch.cuda.reset_peak_memory_stats()
             times = []
-            for _ in range(WARM_UP + STEPS):
+            for number in range(WARM_UP + STEPS):
+                if device == "cuda" and number == WARM_UP:
+                    torch.cuda.reset_peak_memory_stats()
                 began = time.perf_counter()
                 loss = float(step(model, images, labels))
                 times.append(1e3 * (time.perf_counter() - began))
-            row = {"network": network, "task": task, "layout": layout, "norm": norm, "search": search}
             peak = 2**-30 * torch.cuda.max_memory_allocated() if device == "cuda" else float("nan")
-            yield row | {"milliseconds": statistics.median(times[WARM_UP:]), "gigabytes": peak, "loss": loss}
-        torch.backends.cudnn.benchmark = False
+            row = {"network": network, "task": task, "layout": layout, "norm": norm, "gigabytes": peak, "loss": loss}
+            yield row | {"milliseconds": statistics.median(times[WARM_UP:])}
 
 
-def main() -> None:
+def main(*words: str) -> None:
     if not torch.cuda.is_available():
         raise SystemExit("layout_gpu: torch sees no CUDA device")
+    torch.backends.cudnn.benchmark = words == ("--search",)
     for row in run():
-        print("{network:8s}{task:6s}{layout:14s}norm in {norm:9s} search {search!s:6s}{milliseconds:9.2f} ms "
-              "{gigabytes:6.2f} GiB  loss {loss:.4f}".format(**row), flush=True)  # fmt: skip
+        print("{network:8s}{task:6s}{layout:14s}norm in {norm:9s}{milliseconds:9.2f} ms {gigabytes:6.2f} GiB  "
+              "loss {loss:.4f}".format(**row), flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -34,11 +34,12 @@ def run(
     data: Path | None = None,
     sets: Sequence[str] = (),
     out: Path | None = None,
+    most: float | None = None,
 ) -> dict:
     """Time some steps of every stage with each number of processes, on demo data or `data`.
 
     device: "cpu", "cuda", or "auto": cuda where a GPU is visible; there `processes` are GPUs. By default one and two,
-    or one where no second GPU is visible.
+    or one where no second GPU is visible. most: seconds after which a number of processes is given up.
     Returns what `out`/train.json holds: machine and rows. A row: task, preset, stage, processes, batch_size (of all),
     steps, steps_per_second, samples_per_second, on a GPU peak_megabytes of its memory, and share: of the time, by what
     it was spent on.
@@ -59,7 +60,10 @@ def run(
             own.mkdir()
             command = [sys.executable, "-m", "clustercl.benchmarks.train_case", task, preset, str(count), device]
             command += [str(steps), os.path.abspath(data), str(own), json.dumps([*sets])]
-            done = subprocess.run(command, capture_output=True, text=True)
+            try:
+                done = subprocess.run(command, capture_output=True, text=True, timeout=most)
+            except subprocess.TimeoutExpired:
+                raise RunError(f"bench train: {task}, {preset}: not finished after {most:.0f} s") from None
             if done.returncode != 0:
                 raise RunError(f"bench train: {(done.stderr.strip() or 'no word').splitlines()[-1]}")
             rows += [{"task": task, "preset": preset} | row for row in read_json(own / "rows.json")]

@@ -23,7 +23,7 @@ VOXELS_KEPT = 20_000  # per class and volume, as centres of such crops
 
 @dataclass
 class UnitBatch:
-    """images (b, c, *s) as `Prepared.image`, bytes for photographs, which a device gets in a quarter of the time; not
+    """images (b, c, *s) as `Prepared.image`, bytes for photographs, a quarter of what a device would get else; not
     augmented; units (b,) long, indices into the feed's units; seeds (b,) long."""
 
     images: torch.Tensor

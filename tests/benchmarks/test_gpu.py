@@ -102,6 +102,32 @@ def test_only_files_with_a_test_for_cuda_are_collected():
     assert names == {"test_contrastive.py", "test_extension.py", "test_linkage.py", "test_pairwise.py"}
 
 
+@pytest.mark.parametrize("lacking, failing", [([], False), ([], True), (["monai"], True)])
+def test_the_kernels_are_measured_whatever_becomes_of_training(monkeypatch, tmp_path, capsys, lacking, failing):
+    def step(name, command, most=None):
+        return {"name": name, "passed": not ("training" in name and failing), "seconds": 1.0, "output": ""}
+
+    def measure(found, keep):
+        found["loss"], found["linkage"] = [{"n": 1}], [{"n": 2}]
+
+    def nothing():
+        return []
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A card")
+    monkeypatch.setattr("clustercl.ops._extension.cuda_loss_kernel", lambda: "compiled")
+    monkeypatch.setattr(train_gpu, "missing", lambda: lacking)
+    monkeypatch.setattr(gpu_check, "built", lambda: step("extension", []))
+    for name, stand_in in (("step", step), ("measure", measure), ("built_programs", nothing), ("sanitized", nothing)):
+        monkeypatch.setattr(gpu_check, name, stand_in)
+    passed = gpu_check.run(tmp_path)
+    found = json.loads((tmp_path / "a-card.json").read_text())
+    assert found["loss"] and passed == found["passed"] == (bool(lacking) or not failing)
+    names = [one["name"] for one in found["steps"]]
+    assert names == ["extension", "pytest -m cuda"] + ["pytest -m cuda, training"] * (not lacking)
+    assert ("training is left out: monai not installed" in capsys.readouterr().err) == bool(lacking)
+
+
 @pytest.mark.parametrize("has, wgmma, missing", [(True, True, ""), (True, False, "wgmma"), (False, True, "refused")])
 def test_a_build_without_what_the_card_can_run_fails(monkeypatch, has, wgmma, missing):
     monkeypatch.setattr(gpu_check, "with_wgmma", lambda: True)

@@ -41,7 +41,7 @@ SMALL_HEART = ["model.features=[4,8,8]", "model.code_dim=4", "model.projection_d
 def trained(config, out, data, devices=GPU):
     """The metrics. A slow path in place of a kernel, which is told by a warning, is an error."""
     with warnings.catch_warnings():
-        warnings.simplefilter("error", RuntimeWarning)
+        warnings.filterwarnings("error", "clustercl:", RuntimeWarning)
         return train(config, out, data, devices=devices, quiet=True)
 
 
@@ -106,7 +106,7 @@ def test_the_first_step_is_that_of_the_cpu(tmp_path, skin, tiny, without_tf32, m
 @pytest.mark.skipif(not torch.distributed.is_nccl_available(), reason="torch has no NCCL")
 def test_two_processes_train_as_one(tmp_path, skin, tiny):
     """By NCCL, on one GPU as if it were of two machines: NCCL_HOSTID is what it tells machines apart by."""
-    (tmp_path / "config.toml").write_text(to_toml(tiny(*EVERY_STEP, precision="32")))
+    (tmp_path / "config.toml").write_text(to_toml(tiny(*EVERY_STEP, "pretrain.lr=1e-5", precision="32")))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -132,9 +132,9 @@ def test_two_processes_train_as_one(tmp_path, skin, tiny):
     for stage in TRAINING:
         one, two = ([row["loss"] for row in read_rows(tmp_path / name / stage / "metrics.jsonl")]
                     for name in ("one", "two"))  # fmt: skip
-        # float32, summed in another order, and AdamW divides by the size of gradients, so that rounding grows from step
-        # to step; on CPUs it stays below 1e-3. Another batch would change the first digits.
-        assert two == pytest.approx(one, rel=1e-2)
+        # Other sums, and cuDNN's other algorithms for half a batch. With noise of 1e-5 on all convolutions, forward and
+        # backward, twelve runs on a CPU were off by 5e-4 at most; at the usual rate the small pre-training is chaotic.
+        assert two == pytest.approx(one, rel=3e-3)
 
 
 @pytest.mark.cuda
@@ -147,10 +147,10 @@ def test_stopped_within_a_row_and_gone_on(tmp_path, skin, tiny, stage, monkeypat
 
     def ask(self):
         asked.append(1)
-        return "SIGTERM" if len(asked) == 3 + sum(getattr(config, name).steps for name in before) else None
+        return "SIGTERM" if len(asked) == 2 + sum(getattr(config, name).steps for name in before) else None
 
     before = TRAINING[: TRAINING.index(stage)]
-    with monkeypatch.context() as patch, pytest.raises(Stopped, match=f"in {stage} after step 3"):
+    with monkeypatch.context() as patch, pytest.raises(Stopped, match=f"in {stage} after step 2"):
         patch.setattr(Interrupt, "step", ask)
         trained(config, tmp_path / "stopped", skin)
     trained(config, tmp_path / "stopped", skin)
