@@ -24,6 +24,7 @@ class Device {
 
 inline void other_order(bool on) { simt::reverse = on; }
 inline void refuse_together(int every) { simt::refuse = every; }
+inline std::int64_t waits() { return simt::waits; }
 
 #else
 
@@ -58,6 +59,7 @@ class Device {
 // A GPU runs threads in an order of its own.
 inline void other_order(bool) {}
 inline void refuse_together(int) {}
+inline std::int64_t waits() { return 0; }  // not counted there
 
 #endif
 

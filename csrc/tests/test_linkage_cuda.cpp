@@ -13,6 +13,14 @@
 
 using namespace clustercl;
 
+// How often the host may wait for the device: once a round, or twice a round of single's, which halves the trees at least, and
+// for the rows' range, their middle and the tree.
+static std::int64_t waits_allowed(Linkage method, std::int64_t n, std::int64_t rounds_done) {
+  if (method == Linkage::single)
+    for (std::int64_t trees = 1; trees < n; trees *= 2) rounds_done += 2;
+  return rounds_done + 12;
+}
+
 static int failures = 0;
 static std::int64_t rounds = 0;
 
@@ -44,8 +52,15 @@ static Effort compare(const std::string& what, const Rows& x, std::int64_t n, Li
   linkage(rows.data(), n, padded, method, metric, entries, test::threads(2), Monitor{nullptr, nullptr}, wanted.data());
   bool finished = false;
   const Monitor monitor{nullptr, nullptr};
+  const std::int64_t before = test::waits();
   const cudaError_t error = linkage_cuda(in, device.get(), workspace.get(), test::threads(2), monitor, z.data(), finished, nullptr);
   rounds += monitor.effort.rounds;
+  const std::int64_t waited = test::waits() - before;
+  if (waited > waits_allowed(method, n, monitor.effort.rounds)) {
+    std::printf("%s, %s, n %ld: the host waited %ld times, in %ld rounds\n", what.c_str(), name_of(method), static_cast<long>(n),
+                static_cast<long>(waited), static_cast<long>(monitor.effort.rounds));
+    ++failures;
+  }
   const double allowed = tolerance * wanted[4 * (n - 1) - 2];
   for (std::int64_t m = 0; m < n - 1 && error == cudaSuccess && finished; ++m) {
     bool same = std::fabs(z[4 * m + 2] - wanted[4 * m + 2]) <= allowed;

@@ -15,6 +15,7 @@ namespace simt {
 
 Position position;
 bool reverse = false;
+std::int64_t waits = 0;
 std::int64_t refuse = 0;
 std::int64_t asked = 0;
 

@@ -40,6 +40,7 @@ struct Position {
 };
 extern Position position;
 extern bool reverse;
+extern std::int64_t waits;   // of the host for the device, so far
 extern std::int64_t refuse;  // every so many-th launch of blocks that would wait for each other; 0: none
 extern std::int64_t asked;   // how many of those there were
 
@@ -111,7 +112,10 @@ inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaS
   std::memset(to, value, bytes);
   return cudaSuccess;
 }
-inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  ++simt::waits;
+  return cudaSuccess;
+}
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
 struct cudaFuncAttributes {};
 inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) { return cudaSuccess; }
