@@ -299,7 +299,7 @@ def test_sigkill_in_every_stage(skin, tiny, tmp_path):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
 def test_a_signal_in_every_stage(skin, tiny, tmp_path, number, code):
     """Told to stop in each stage, it exits as shells expect, gives the folder back, and loses nothing."""
-    config = tiny(*(f"{stage}.steps=40" for stage in TRAINING), *(f"{stage}.log_every=7" for stage in TRAINING))
+    config = tiny(*(f"{stage}.steps=120" for stage in TRAINING), *(f"{stage}.log_every=7" for stage in TRAINING))
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
     train(config, whole, skin, [skin / "unlabelled"], devices=CPU, quiet=True)
     program = ENDED + PROGRAM.replace("train(Config", "sys.exit(ended(lambda: train(Config").rstrip() + "))"
@@ -311,7 +311,7 @@ def test_a_signal_in_every_stage(skin, tiny, tmp_path, number, code):
         while process.poll() is None and not (stopped / first).exists():
             time.sleep(0.002)
         process.send_signal(number)
-        error = process.communicate(timeout=60)[1]
+        error = process.communicate(timeout=300)[1]  # it imports torch, on a machine that may be busy
         seen.append(process.returncode)
         assert process.returncode in (0, code), error
         assert not (stopped / ".lock").exists()
