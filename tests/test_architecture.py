@@ -87,6 +87,27 @@ def test_bindings_stay_on_the_stable_abi(root):
             assert not re.match(r"(torch/(extension|torch|library)\.h|ATen|c10)", include), f"{path}: {include}"
 
 
+def test_launches_are_checked_and_memory_and_streams_are_torchs(root):
+    """Kernels are launched by `launch` and `launch_together` alone, whose error none may discard; nobody else allocates,
+    waits for the whole device or names a stream of his own; an op's glue stays on the device of its tensors."""
+    launching = re.compile(r"<<<|cudaLaunch\w*")
+    elsewhere = re.compile(r"cuda(Malloc|Free|HostAlloc|DeviceSynchronize|StreamCreate|StreamLegacy|StreamPerThread)")
+    sources = [path for folder in ("kernels", "bindings") for path in sorted((root / "csrc" / folder).iterdir())]
+    for path in sources:
+        text = re.sub(r"//.*", "", path.read_text())
+        assert not elsewhere.search(text), f"{path.name}: {elsewhere.search(text)[0]}"
+        if path.name != "common.cuh":
+            assert not launching.search(text), f"{path.name} launches by itself"
+    common = (root / "csrc/kernels/common.cuh").read_text()
+    assert len(launching.findall(common)) == 2  # launch, and launch_together for blocks that wait for each other
+    for name in ("contrastive", "pairwise"):
+        text = (root / f"csrc/bindings/{name}_cuda.cpp").read_text()
+        assert text.count("DeviceGuard guard(") == text.count("= current_stream(") > 0
+    linkage = (root / "clustercl/ops/linkage.py").read_text()  # its glue gets the addresses
+    assert linkage.count("with torch.cuda.device(x.device):") == len(re.findall(r"_C\.linkage_cuda", linkage)) == 2
+    assert "torch.cuda.current_stream().cuda_stream" in linkage
+
+
 def test_only_ops_load_the_extension(root):
     for path, package in python_sources(root):
         if package != "ops":

@@ -26,15 +26,15 @@ constexpr unsigned kAllLanes = 0xffffffffu;
 #if defined(CLUSTERCL_SIMT)
 
 template <class... Parameters, class... Arguments>
-cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, int threads, std::size_t shared, cudaStream_t,
-                   Arguments... arguments) {
+[[nodiscard]] cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, int threads, std::size_t shared, cudaStream_t,
+                                 Arguments... arguments) {
   return simt::run(grid, threads, shared, [=] { kernel(arguments...); });
 }
 
 // A grid of blocks that wait for each other: here one, since the executor runs them one after the other.
 template <class... Parameters, class... Arguments>
-cudaError_t launch_together(void (*kernel)(Parameters...), std::int64_t, int threads, std::size_t shared, cudaStream_t stream,
-                            Arguments... arguments) {
+[[nodiscard]] cudaError_t launch_together(void (*kernel)(Parameters...), std::int64_t, int threads, std::size_t shared,
+                                          cudaStream_t stream, Arguments... arguments) {
   if (simt::refuse > 0 && ++simt::asked % simt::refuse == 0) return cudaErrorNotSupported;
   return launch(kernel, dim3(1), threads, shared, stream, arguments...);
 }
@@ -47,10 +47,10 @@ T* shared_memory() {
 
 #else
 
-// A launch is checked here; `shared` bytes beyond what every kernel has are asked for.
+// `shared` bytes beyond what every kernel has are asked for. No caller may leave the error aside.
 template <class... Parameters, class... Arguments>
-cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, int threads, std::size_t shared, cudaStream_t stream,
-                   Arguments... arguments) {
+[[nodiscard]] cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, int threads, std::size_t shared, cudaStream_t stream,
+                                 Arguments... arguments) {
   if (shared > 48 * 1024) {
     const cudaError_t error = cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel),
                                                    cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
@@ -63,8 +63,8 @@ cudaError_t launch(void (*kernel)(Parameters...), dim3 grid, int threads, std::s
 // A block for each multiprocessor, or `most` of them, all at once, which may wait for each other; `refused` tells of an error
 // whether that cannot be.
 template <class... Parameters, class... Arguments>
-cudaError_t launch_together(void (*kernel)(Parameters...), std::int64_t most, int threads, std::size_t shared, cudaStream_t stream,
-                            Arguments... arguments) {
+[[nodiscard]] cudaError_t launch_together(void (*kernel)(Parameters...), std::int64_t most, int threads, std::size_t shared,
+                                          cudaStream_t stream, Arguments... arguments) {
   int device = 0, blocks = 0;
   cudaError_t error = cudaGetDevice(&device);
   if (error == cudaSuccess) error = cudaDeviceGetAttribute(&blocks, cudaDevAttrMultiProcessorCount, device);

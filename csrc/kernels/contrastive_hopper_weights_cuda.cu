@@ -12,7 +12,7 @@ namespace {
 
 // The power of two that brings the largest |g| to half of 2^power or more.
 __global__ void __launch_bounds__(1024) weight_unit_kernel(std::int64_t count, const float* grad_loss, int power, float* unit) {
-  __shared__ float part[1024];
+  float* const part = shared_memory<float>();
   float largest = 0;
   for (std::int64_t k = threadIdx.x; k < count; k += 1024) largest = fmaxf(largest, fabsf(grad_loss[k]));
   part[threadIdx.x] = largest;
@@ -54,7 +54,8 @@ cudaError_t weigh_hopper(const ContrastiveCuda& in, const HopperSizes& sizes, co
   const HopperType type = hopper_type(in);
   if (out.unit != nullptr) {
     const cudaError_t error =
-        launch(weight_unit_kernel, dim3(1), 1024, 0, stream, sizes.count, grad_loss, is_split(type) ? 13 : 10, out.unit);
+        launch(weight_unit_kernel, dim3(1), 1024, 1024 * sizeof(float), stream, sizes.count, grad_loss, is_split(type) ? 13 : 10,
+               out.unit);
     if (error != cudaSuccess) return error;
   }
   constexpr int kThreads = 256;

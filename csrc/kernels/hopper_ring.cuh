@@ -32,6 +32,7 @@ struct HopperLayout {
   static constexpr int kSlots = kFit < kHopperMostSlots ? kFit : kHopperMostSlots;
   static constexpr int kBytes = kOwnBytes + kSlots * kHopperSlot + kOtherBytes;
   static_assert(kColumns * kFeatures * 2 == kHopperSlot);
+  static_assert(kSlots > 0 && kBytes <= kHopperShared);
 };
 
 #if defined(CLUSTERCL_SM90A)

@@ -99,7 +99,7 @@ def test_a_wrong_answer_fails_its_step_and_leaves_the_rest(monkeypatch):
 def test_only_files_with_a_test_for_cuda_are_collected():
     assert gpu_check.TRAINING.is_file()
     names = {path.name for path in gpu_check.tests()}
-    assert names == {"test_contrastive.py", "test_extension.py", "test_linkage.py", "test_pairwise.py"}
+    assert names == {f"test_{name}.py" for name in ("contrastive", "cuda_glue", "extension", "linkage", "pairwise")}
 
 
 @pytest.mark.parametrize("lacking, failing", [([], False), ([], True), (["monai"], True)])
