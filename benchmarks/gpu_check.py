@@ -21,7 +21,7 @@ from clustercl.progress import say
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/gpu"
-TRAINING = ROOT / "tests/training/test_cuda.py"
+TRAINING_TESTS = ROOT / "tests/training/test_cuda.py"
 # Programs of csrc/tests with the words that keep their checks to one kind of products or to few, and what
 # compute-sanitizer looks for in them. Whether its race and initialisation checks follow bulk copies and wgmma nobody
 # has tried: those kernels are checked for accesses beyond an array alone.
@@ -93,7 +93,7 @@ def built() -> dict:
 def tests() -> list[Path]:
     """Files with a test of the kernels on CUDA: others want packages that a machine with a GPU may not have."""
     files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "@pytest.mark.cuda" in path.read_text()]
-    return [path for path in files if path != TRAINING]
+    return [path for path in files if path != TRAINING_TESTS]
 
 
 def pytest_of(files: list[Path]) -> list:
@@ -107,7 +107,7 @@ def trained() -> list[dict]:
     if lacking := missing():
         say(f"gpu-check: training is left out: {', '.join(lacking)} not installed")
         return []
-    return [step("pytest -m cuda, training", pytest_of([TRAINING]))]
+    return [step("pytest -m cuda, training", pytest_of([TRAINING_TESTS]))]
 
 
 def built_programs() -> list[dict]:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, group_norm
 
+from clustercl.data.task import Task, get_task
 from clustercl.models.encoder import Encoder
 from clustercl.models.unet import UNet
 from clustercl.training.presets import PRESETS
@@ -31,7 +32,6 @@ CASES = (
 )
 WAYS = (*product(("channels last", "contiguous"), ("float32", "bfloat16")),)
 STEPS, WARM_UP = 8, 3
-CLASSES = {"skin": (3, 2), "heart": (1, 8)}  # channels, classes
 
 
 class _HalfNorm(nn.GroupNorm):
@@ -42,14 +42,13 @@ class _HalfNorm(nn.GroupNorm):
             return group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
-def build(network: str, task: str, layout: str, norm: str, device: str, features: Sequence[int] | None = None):
+def build(network: str, task: Task, layout: str, norm: str, device: str, features: Sequence[int] | None = None):
     """The network on the device, and the memory format of its images."""
-    channels, classes = CLASSES[task]
-    dims = 2 if task == "skin" else 3
-    last = torch.channels_last if dims == 2 else torch.channels_last_3d
+    last = torch.channels_last if task.spatial_dims == 2 else torch.channels_last_3d
     memory_format = last if layout == "channels last" else torch.contiguous_format
-    model = Encoder(dims, channels, features or PRESETS[task, "default"]["model"]["features"])
-    model = model if network == "encoder" else UNet(model, classes)
+    features = features or PRESETS[task.name, "default"]["model"]["features"]
+    model = Encoder(task.spatial_dims, task.in_channels, features)
+    model = model if network == "encoder" else UNet(model, task.num_classes)
     if norm == "bfloat16":
         for module in model.modules():
             if type(module) is nn.GroupNorm:
@@ -69,12 +68,12 @@ def step(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 
 def run(cases: Sequence = CASES, device: str = "cuda", **options) -> Iterator[dict]:
     """A row for each case and way: network, task, layout, norm, milliseconds (median), gigabytes, loss."""
-    for network, task, batch, side in cases:
-        channels, classes = CLASSES[task]
+    for network, name, batch, side in cases:
+        task = get_task(name)
         torch.manual_seed(0)
-        shape = [side] * (2 if task == "skin" else 3)
-        plain = torch.rand(batch, channels, *shape, device=device)
-        labels = torch.randint(classes, (batch, *shape), device=device)
+        shape = [side] * task.spatial_dims
+        plain = torch.rand(batch, task.in_channels, *shape, device=device)
+        labels = torch.randint(task.num_classes, (batch, *shape), device=device)
         for layout, norm in WAYS:
             torch.manual_seed(0)  # the same weights
             model, memory_format = build(network, task, layout, norm, device, **options)
@@ -87,7 +86,7 @@ def run(cases: Sequence = CASES, device: str = "cuda", **options) -> Iterator[di
                 loss = float(step(model, images, labels))
                 times.append(1e3 * (time.perf_counter() - began))
             peak = 2**-30 * torch.cuda.max_memory_allocated() if device == "cuda" else float("nan")
-            row = {"network": network, "task": task, "layout": layout, "norm": norm, "gigabytes": peak, "loss": loss}
+            row = {"network": network, "task": name, "layout": layout, "norm": norm, "gigabytes": peak, "loss": loss}
             yield row | {"milliseconds": statistics.median(times[WARM_UP:])}
 
 

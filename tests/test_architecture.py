@@ -88,8 +88,8 @@ def test_bindings_stay_on_the_stable_abi(root):
 
 
 def test_launches_are_checked_and_memory_and_streams_are_torchs(root):
-    """Kernels are launched by `launch` and `launch_together` alone, whose error none may discard; nobody else allocates,
-    waits for the whole device or names a stream of his own; an op's glue stays on the device of its tensors."""
+    """Kernels are launched by `launch` and `launch_together`, whose error none may discard; nobody allocates, waits for
+    the whole device or has a stream of his own; an op's glue stays on the device of its tensors."""
     launching = re.compile(r"<<<|cudaLaunch\w*")
     elsewhere = re.compile(r"cuda(Malloc|Free|HostAlloc|DeviceSynchronize|StreamCreate|StreamLegacy|StreamPerThread)")
     sources = [path for folder in ("kernels", "bindings") for path in sorted((root / "csrc" / folder).iterdir())]

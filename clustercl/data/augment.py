@@ -123,7 +123,7 @@ def _augment(
     shape: Sequence[int] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """`shape`: spatial, of the results; by default that of the images."""
-    # Validation calls it under autocast, where affine_grid would give places in bfloat16, half a pixel off at 256.
+    # Validation calls it under autocast, where affine_grid would give places in bfloat16: of 256 pixels up to one off.
     with torch.autocast(images.device.type, enabled=False):
         draw = Draw(seeds, images.device)
         matrix = random_affine(draw, images.shape[2:], recipe, spacing)

@@ -1,13 +1,13 @@
 """What must not pass unseen while nobody looks: losses that are not finite, memory that is full, embeddings alike."""
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import torch
 
 from clustercl.errors import RunError
-from clustercl.evaluation.memory import is_full, place
+from clustercl.evaluation.memory import full_memory_is_told
 from clustercl.training.settings import StageSettings
 
 NORMS_KEPT = 5
@@ -52,16 +52,12 @@ def all_finite(model: torch.nn.Module) -> bool:
     return all(bool(parameter.isfinite().all()) for parameter in model.parameters())
 
 
-@contextmanager
-def memory_advice(stage: str, settings: StageSettings, world: int, device: torch.device) -> Iterator[None]:
+def memory_advice(
+    stage: str, settings: StageSettings, world: int, device: torch.device
+) -> AbstractContextManager[None]:
     """RunError with what helps, where memory runs out inside, in training."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_full(error):
-            raise
-        raise RunError(f"{stage}: out of memory on {place(device)} with batches of {settings.batch_size}"
-                       f"{_advice(stage, settings, world)}") from error  # fmt: skip
+    rest = f" with batches of {settings.batch_size}{_advice(stage, settings, world)}"
+    return full_memory_is_told(stage, device, rest)
 
 
 def _advice(stage: str, settings: StageSettings, world: int) -> str:

@@ -223,8 +223,6 @@ static Problem problem(std::int64_t images, std::int64_t views, std::int64_t d, 
   return p;
 }
 
-// A word keeps the checks to the kinds of one sort of products, mma or wgmma, and to a few tiles: for compute-sanitizer, under
-// which they take a hundred times as long.
 // Four times the rows want four times the memory, not sixteen: nothing of size n^2.
 static void compare_memory(const Kind& kind) {
   const auto bytes = [&](std::int64_t n, std::int64_t (*workspace)(const ContrastiveCuda&)) {
@@ -236,6 +234,8 @@ static void compare_memory(const Kind& kind) {
     check(bytes(262'144, workspace) <= 4 * bytes(65'536, workspace), std::string(kind.name) + ": memory grows faster than the rows");
 }
 
+// A word keeps the checks to the kinds of one sort of products, mma or wgmma, and to a few tiles: for compute-sanitizer, under
+// which they take a hundred times as long.
 int main(int count, char** words) {
   const std::string only = count > 1 ? words[1] : "";
   for (const Kind& kind : kKinds) {

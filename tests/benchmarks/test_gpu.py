@@ -97,7 +97,7 @@ def test_a_wrong_answer_fails_its_step_and_leaves_the_rest(monkeypatch):
 
 
 def test_only_files_with_a_test_for_cuda_are_collected():
-    assert gpu_check.TRAINING.is_file()
+    assert gpu_check.TRAINING_TESTS.is_file()
     names = {path.name for path in gpu_check.tests()}
     assert names == {f"test_{name}.py" for name in ("contrastive", "cuda_glue", "extension", "linkage", "pairwise")}
 

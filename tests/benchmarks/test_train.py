@@ -41,6 +41,15 @@ def test_gpus_are_used_where_they_are(gpus, options, wanted, tmp_path, monkeypat
     assert asked == wanted
 
 
+def test_a_case_that_hangs_is_given_up(tmp_path, monkeypatch):
+    def stand_in(command, timeout, **ignored):
+        raise train.subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(train.subprocess, "run", stand_in)
+    with pytest.raises(RunError, match="bench train: skin, tiny: not finished after 3 s"):
+        train.run("skin", processes=[1], device="cpu", data=tmp_path, most=3)
+
+
 def test_a_loss_that_takes_much_of_a_step_is_marked():
     def row(loss: float) -> dict:
         share = {part: (1 - loss) / 4 for part in train.PARTS} | {"loss": loss}

@@ -148,7 +148,7 @@ def test_out_of_memory_where_nothing_is_trained(skin, tiny, tmp_path, monkeypatc
 
 
 def test_a_gpu_that_is_too_small_is_not_needed_where_nothing_is_trained(monkeypatch):
-    monkeypatch.setattr("clustercl.evaluation.memory.place", lambda device: "a small GPU")
+    monkeypatch.setattr("clustercl.evaluation.memory._place", lambda device: "a small GPU")
     for on_host, helps in (("clustercl cluster run", "clustercl cluster run --device cpu needs none of it"),
                            (None, "start a new run with --set autoencoder.batch_size=8")):  # fmt: skip
         smaller = "--set autoencoder.batch_size=8"
