@@ -74,7 +74,7 @@ def test_the_last_of_more_than_two_billion_distances(beyond=BEYOND, device="cuda
     n = int(beyond**0.5) + 100
     x = torch.randn(n, 1, device=device, dtype=torch.float64)
     last = pairwise_distances(x)[-3:]
-    # Centred before they are subtracted, which moves the last digit of numbers of about 1.
+    # The root of a square is rounded twice, and these are below 20.
     torch.testing.assert_close(last, (x[-3:] - x.T).abs(), rtol=0, atol=1e-14)
 
 
