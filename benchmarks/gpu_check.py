@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 from clustercl.benchmarks.record import machine
@@ -35,19 +36,24 @@ CHECKED = (
 STEP_SECONDS = 240
 BUILD_SECONDS = 480
 PROGRAM_SECONDS = 60  # they take three; one that waits for ever is not to cost all the rest
-SANITIZED_SECONDS = 200  # 140 were seen
+SANITIZED_SECONDS = 240  # 140 were seen, without training's tests beside them
+TOTAL_SECONDS = 450  # after which what still runs in the last part is ended: with the build, nine minutes
+LEAST_SECONDS = 20  # that a step has nevertheless
+
+_running: set[int] = set()  # groups of processes that steps have started
 
 
 def run(out: Path = ROOT / "benchmarks/results") -> bool:
-    """Run every step, and tell whether all passed. The file is written anew after each part, so that what was measured
-    is there when something later goes wrong. A step: name, passed, seconds, output (its last line, or its end if it
-    failed)."""
+    """Run every step, and tell whether all passed. A failure costs nothing but what is made of it: beside a failed test
+    numbers are measured, whose answers are checked as they come. The file is written anew after each part. A step:
+    name, passed, seconds, output (its last line, or its end if it failed)."""
     import torch
 
     from clustercl.ops._extension import cuda_loss_kernel
 
     if not torch.cuda.is_available():
         raise SystemExit("gpu-check: torch sees no CUDA device")
+    end = time.monotonic() + TOTAL_SECONDS
     name = torch.cuda.get_device_name()
     path = out / f"{re.sub(r'[^a-z0-9]+', '-', name.lower()).strip('-')}.json"
     about = machine(("torch", "numpy", "triton")) | {"driver": driver(), "cuda": torch.version.cuda}
@@ -55,14 +61,16 @@ def run(out: Path = ROOT / "benchmarks/results") -> bool:
     found = {"machine": about, "passed": False, "steps": [built()], "loss": [], "linkage": [], "train": []}
     out.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as pool:
-        programs, training = pool.submit(built_programs), pool.submit(trained)
+        programs = pool.submit(built_programs)
         found["steps"] += [step("pytest -m cuda", pytest_of(tests())), *programs.result()]
     write_json(path, found)
-    if _fine(found):
-        measure(found, lambda: write_json(path, found))
-    if _fine(found):
-        found["steps"] += sanitized()
-    found["steps"] += training.result()  # last: the kernels are worth measuring whatever becomes of it
+    if found["steps"][0]["passed"]:
+        measure(found, lambda: write_json(path, found))  # on an otherwise idle GPU
+    with ThreadPoolExecutor() as pool:
+        training = pool.submit(trained, end)
+        if _passed(programs.result(), "build"):
+            found["steps"] += sanitized(end)
+        found["steps"] += training.result()
     found["passed"] = _fine(found) and bool(found["loss"]) and bool(found["linkage"])
     write_json(path, found)
     say(f"gpu-check: {'passed' if found['passed'] else 'FAILED'}, {path}")
@@ -71,6 +79,15 @@ def run(out: Path = ROOT / "benchmarks/results") -> bool:
 
 def _fine(found: dict) -> bool:
     return all(one["passed"] for one in found["steps"])
+
+
+def _passed(steps: list[dict], name: str) -> bool:
+    return any(one["name"] == name and one["passed"] for one in steps)
+
+
+def _until(end: float, most: float) -> float:
+    """Seconds of a step that wants so many at most, before the end of all."""
+    return max(LEAST_SECONDS, min(most, end - time.monotonic()))
 
 
 def with_wgmma() -> bool:
@@ -100,14 +117,14 @@ def pytest_of(files: list[Path]) -> list:
     return [sys.executable, "-m", "pytest", "-q", "-m", "cuda", *files]
 
 
-def trained() -> list[dict]:
+def trained(end: float) -> list[dict]:
     """The tests of training on CUDA, where the packages are that it needs."""
     from clustercl.benchmarks.train_gpu import missing
 
     if lacking := missing():
         say(f"gpu-check: training is left out: {', '.join(lacking)} not installed")
         return []
-    return [step("pytest -m cuda, training", pytest_of([TRAINING_TESTS]))]
+    return [step("pytest -m cuda, training", pytest_of([TRAINING_TESTS]), _until(end, STEP_SECONDS))]
 
 
 def built_programs() -> list[dict]:
@@ -156,7 +173,7 @@ def measure(found: dict, keep: Callable[[], None]) -> None:
         )
 
 
-def sanitized() -> list[dict]:
+def sanitized(end: float) -> list[dict]:
     """The programs under the tools of compute-sanitizer, all at once: each waits for the host most of the time."""
     sanitizer = shutil.which("compute-sanitizer")
     if sanitizer is None:
@@ -165,7 +182,8 @@ def sanitized() -> list[dict]:
 
     def checked(name: str, kind: str | None, tool: str) -> dict:
         command = [sanitizer, "--tool", tool, "--error-exitcode", "9", BUILD / f"gpu_{name}"]
-        return step(", ".join(filter(None, (name, kind, tool))), [*command, *filter(None, [kind])], SANITIZED_SECONDS)
+        words = filter(None, (name, kind, tool))
+        return step(", ".join(words), [*command, *filter(None, [kind])], _until(end, SANITIZED_SECONDS))
 
     checked_here = [one for one in CHECKED if one[1] != "wgmma" or with_wgmma()]
     every = [(name, kind, tool) for name, kind, tools in checked_here for tool in tools]
@@ -182,12 +200,15 @@ def step(name: str, command: list, most: float | None = None) -> dict:
             [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
         ) as process:  # fmt: skip
+            _running.add(process.pid)
             try:
                 output, _ = process.communicate(timeout=most or STEP_SECONDS)
                 passed = process.returncode == 0
             except subprocess.TimeoutExpired as error:
-                os.killpg(process.pid, signal.SIGKILL)  # what it started as well: a program that hangs holds the GPU
+                _end(process.pid)
                 passed, output = False, f"{error}\n{process.communicate()[0]}"
+            finally:
+                _running.discard(process.pid)
     except OSError as error:
         passed, output = False, str(error)
     if not passed:
@@ -198,6 +219,18 @@ def step(name: str, command: list, most: float | None = None) -> dict:
     return {"name": name, "passed": passed, "seconds": time.monotonic() - began, "output": output}
 
 
+def _end(group: int) -> None:
+    """The process and what it started: a program that hangs holds the GPU."""
+    with suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _end_all(number: int, _frame) -> None:
+    for group in list(_running):
+        _end(group)
+    os._exit(128 + number)  # at once: threads would go on with the next step
+
+
 def driver() -> str | None:
     query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
@@ -206,5 +239,11 @@ def driver() -> str | None:
         return None
 
 
+def main(*folder: str) -> bool:
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, _end_all)
+    return run(*map(Path, folder))
+
+
 if __name__ == "__main__":
-    sys.exit(not run(*map(Path, sys.argv[1:])))
+    sys.exit(not main(*sys.argv[1:]))

@@ -13,7 +13,7 @@ CASES = (("skin", "default"), ("heart", "default"))
 LABELLED = {"skin": 110, "heart": 6}  # of demo cases: as many units as a batch of pre-training wants
 STEPS = 20
 SECONDS = 120.0  # for a case at most, which wants a fraction of it: one that hangs is not to cost all the rest
-NEEDED = ("lightning_fabric", "monai", "nibabel", "sklearn")
+NEEDED = ("PIL", "click", "lightning_fabric", "monai", "nibabel", "scipy", "sklearn", "tensorboard", "tqdm")
 
 
 def missing() -> list[str]:

@@ -3,6 +3,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <vector>
@@ -58,7 +59,6 @@ class Device {
 
 // A GPU runs threads in an order of its own.
 inline void other_order(bool) {}
-inline void refuse_together(int) {}
 inline std::int64_t waits() { return 0; }  // not counted there
 
 #endif

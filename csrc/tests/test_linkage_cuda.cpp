@@ -199,12 +199,14 @@ int main(int count, char** words) {
     }
     if (dense) compare("half", normal(80, 6, 10), 80, method, Metric::euclidean, Entries::half, 1e-7);
     test::other_order(false);
+#if defined(CLUSTERCL_SIMT)  // of a GPU nobody can ask this
     for (const int every : {1, 2}) {
       test::refuse_together(every);
       for (const std::int64_t n : {2, 17, 60})
         compare("refused", normal(n, 4, 12), n, method, Metric::euclidean, Entries::full, tolerance);
     }
     test::refuse_together(0);
+#endif
   }
 
   // Told to stop, it stops, and says so.

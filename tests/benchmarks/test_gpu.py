@@ -1,7 +1,11 @@
 """What `make gpu-check` is made of, as far as it shows without a GPU."""
 
 import json
+import signal
+import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,30 +106,86 @@ def test_only_files_with_a_test_for_cuda_are_collected():
     assert names == {f"test_{name}.py" for name in ("contrastive", "cuda_glue", "extension", "linkage", "pairwise")}
 
 
-@pytest.mark.parametrize("lacking, failing", [([], False), ([], True), (["monai"], True)])
-def test_the_kernels_are_measured_whatever_becomes_of_training(monkeypatch, tmp_path, capsys, lacking, failing):
+@pytest.mark.parametrize(
+    "lacking, failing",
+    [([], None), ([], "training"), (["monai"], "training"), ([], "pytest -m cuda"), ([], "test_a"), ([], "build")],
+)
+def test_the_kernels_are_measured_whatever_fails_beside_them(monkeypatch, tmp_path, capsys, lacking, failing):
     def step(name, command, most=None):
-        return {"name": name, "passed": not ("training" in name and failing), "seconds": 1.0, "output": ""}
+        return {"name": name, "passed": not (failing and failing in name), "seconds": 1.0, "output": ""}
 
     def measure(found, keep):
         found["loss"], found["linkage"] = [{"n": 1}], [{"n": 2}]
-
-    def nothing():
-        return []
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A card")
     monkeypatch.setattr("clustercl.ops._extension.cuda_loss_kernel", lambda: "compiled")
     monkeypatch.setattr(train_gpu, "missing", lambda: lacking)
-    monkeypatch.setattr(gpu_check, "built", lambda: step("extension", []))
-    for name, stand_in in (("step", step), ("measure", measure), ("built_programs", nothing), ("sanitized", nothing)):
+    stand_ins = {
+        "built": lambda: step("extension", []),
+        "built_programs": lambda: [step("build", []), step("test_a", [])],
+        "sanitized": lambda end: [step("test_a, memcheck", [])],
+    }
+    for name, stand_in in (stand_ins | {"step": step, "measure": measure}).items():
         monkeypatch.setattr(gpu_check, name, stand_in)
     passed = gpu_check.run(tmp_path)
     found = json.loads((tmp_path / "a-card.json").read_text())
-    assert found["loss"] and passed == found["passed"] == (bool(lacking) or not failing)
-    names = [one["name"] for one in found["steps"]]
-    assert names == ["extension", "pytest -m cuda"] + ["pytest -m cuda, training"] * (not lacking)
+    assert found["loss"] and found["linkage"]
+    assert passed == found["passed"] == (failing is None or bool(lacking))
+    names = ["extension", "pytest -m cuda", "build", "test_a"] + ["test_a, memcheck"] * (failing != "build")
+    assert [one["name"] for one in found["steps"]] == names + ["pytest -m cuda, training"] * (not lacking)
     assert ("training is left out: monai not installed" in capsys.readouterr().err) == bool(lacking)
+
+
+def test_without_kernels_nothing_is_measured(monkeypatch, tmp_path):
+    def step(name, command=(), most=None):
+        return {"name": name, "passed": name != "extension", "seconds": 1.0, "output": ""}
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A card")
+    monkeypatch.setattr("clustercl.ops._extension.cuda_loss_kernel", lambda: "the slow path")
+    monkeypatch.setattr(train_gpu, "missing", list)
+    monkeypatch.setattr(gpu_check, "built", lambda: step("extension"))
+    monkeypatch.setattr(gpu_check, "built_programs", list)
+    monkeypatch.setattr(gpu_check, "step", step)
+    monkeypatch.setattr(gpu_check, "measure", lambda *_: pytest.fail("measured"))
+    assert gpu_check.run(tmp_path) is False
+
+
+def test_a_step_ends_with_the_time_for_all():
+    now = time.monotonic()
+    assert gpu_check._until(now + 1000, 50) == 50
+    assert 90 < gpu_check._until(now + 100, 240) <= 100
+    assert gpu_check._until(now - 1, 240) == gpu_check.LEAST_SECONDS
+
+
+def test_told_to_end_it_ends_what_it_started(tmp_path):
+    """A program of a step is in a session of its own, which no signal to gpu-check reaches."""
+    (tmp_path / "endless.sh").write_text("echo $$ > child; exec sleep 100\n")
+    script = (
+        "from clustercl.benchmarks import gpu_check; "
+        f"gpu_check.run = lambda: gpu_check.step('endless', ['sh', '-c', 'cd {tmp_path}; . ./endless.sh']); "
+        "gpu_check.main()"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.DEVNULL) as process:
+        child = tmp_path / "child"
+        until = time.monotonic() + 60
+        while not (child.exists() and child.read_text().strip()) and time.monotonic() < until:
+            time.sleep(0.05)
+        process.terminate()
+        assert process.wait(timeout=30) == 128 + signal.SIGTERM
+    number = int(child.read_text())
+    until = time.monotonic() + 10
+    while _lives(number) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not _lives(number)
+
+
+def _lives(number: int) -> bool:
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.parametrize("has, wgmma, missing", [(True, True, ""), (True, False, "wgmma"), (False, True, "refused")])
@@ -139,15 +199,15 @@ def test_a_build_without_what_the_card_can_run_fails(monkeypatch, has, wgmma, mi
 
 def test_every_program_is_put_under_the_sanitizer(monkeypatch, tmp_path):
     monkeypatch.setattr(gpu_check.shutil, "which", lambda name: None)
-    assert gpu_check.sanitized() == []
+    assert gpu_check.sanitized(time.monotonic() + 100) == []
     tool = tmp_path / "compute-sanitizer"
     tool.write_text('#!/bin/sh\ncase "$*" in *racecheck*linkage*) exit 9;; esac\necho "$@"\n')
     tool.chmod(0o755)
     monkeypatch.setattr(gpu_check.shutil, "which", lambda name: str(tool))
     monkeypatch.setattr(gpu_check, "with_wgmma", lambda: False)
-    assert len(gpu_check.sanitized()) == 9
+    assert len(gpu_check.sanitized(time.monotonic() + 100)) == 9
     monkeypatch.setattr(gpu_check, "with_wgmma", lambda: True)
-    steps = {one["name"]: one for one in gpu_check.sanitized()}
+    steps = {one["name"]: one for one in gpu_check.sanitized(time.monotonic() + 100)}
     assert len(steps) == 11
     assert [name for name, one in steps.items() if not one["passed"]] == ["test_linkage_cuda, few, racecheck"]
     words = steps["test_contrastive_cuda, wgmma, memcheck"]["output"].split()

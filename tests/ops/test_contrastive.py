@@ -518,7 +518,8 @@ def test_cuda_in_a_graph_and_compiled(b, dtype):
 
     assert image.shape == (2 * b,)
     wanted = loss_of(rows)
-    torch.testing.assert_close(torch.compile(loss_of, fullgraph=True)(rows), wanted, rtol=0, atol=0)
+    # The compiler sums the mean of some thousand float32 numbers in an order of its own.
+    torch.testing.assert_close(torch.compile(loss_of, fullgraph=True)(rows), wanted, rtol=1e-6, atol=0)
     compiled_leaf, plain_leaf = rows.clone().requires_grad_(), rows.clone().requires_grad_()
     torch.compile(loss_of, fullgraph=True)(compiled_leaf).backward()
     loss_of(plain_leaf).backward()

@@ -2,6 +2,7 @@
 machine with a GPU may lack; there it is skipped."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -107,7 +108,8 @@ def test_the_first_step_is_that_of_the_cpu(tmp_path, skin, tiny, without_tf32, m
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.distributed.is_nccl_available(), reason="torch has no NCCL")
 def test_two_processes_train_as_one(tmp_path, skin, tiny):
-    """By NCCL, on one GPU as if it were of two machines: NCCL_HOSTID is what it tells machines apart by."""
+    """By NCCL, on one GPU as if it were of two machines: NCCL_HOSTID is what it tells machines apart by. NVIDIA does
+    not promise this: where NCCL refuses it, the test is skipped with its words."""
     (tmp_path / "config.toml").write_text(to_toml(tiny(*EVERY_STEP, "pretrain.lr=1e-5", precision="32")))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -118,15 +120,19 @@ def test_two_processes_train_as_one(tmp_path, skin, tiny):
         command += ["--config", tmp_path / "config.toml", "--data", skin, "--out", tmp_path / out]
         command += [] if node is None else ["--nodes", "2"]
         plain = os.environ | {"NVIDIA_TF32_OVERRIDE": "0"}
-        alone = {"NCCL_HOSTID": f"machine{node}", "NCCL_SOCKET_IFNAME": "lo", "NCCL_IB_DISABLE": "1"}
+        alone = {"NCCL_HOSTID": f"machine{node}", "NCCL_SOCKET_IFNAME": "lo", "NCCL_IB_DISABLE": "1",
+                 "NCCL_CUMEM_ENABLE": "0", "NCCL_DEBUG": "WARN"}  # fmt: skip
         meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "NODE_RANK": str(node)}
         environment = plain | ({} if node is None else alone | meeting)
-        return subprocess.Popen(list(map(str, command)), env=environment, stderr=subprocess.PIPE, text=True)
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}  # NCCL warns by the first
+        return subprocess.Popen(list(map(str, command)), env=environment, **streams)
 
     processes = [start("one"), start("two", 0), start("two", 1)]
     try:
         for process in processes:
-            _, said = process.communicate(timeout=120)
+            said, _ = process.communicate(timeout=120)
+            if process.returncode and (refused := re.search(r".*(Duplicate GPU|invalid usage).*", said)):
+                pytest.skip(f"NCCL does not take two processes of one GPU: {refused[0]}")
             assert process.returncode == 0, said
     finally:
         for process in processes:
