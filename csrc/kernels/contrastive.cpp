@@ -73,7 +73,8 @@ void contrastive_forward(const Contrastive<T>& in, const Parallel& parallel, T* 
           for (const T s : mates) positives += s;
         }
         double total = log_sum(rows.c, sum[i], mates);
-        if (sum[i] != 0 && rows.too_low(total)) {
+        // A sum of 0 is one of no candidates, but for weights, of which the terms that are too low may come to 0 as well.
+        if ((sum[i] != 0 || rows.tiles.levels > 0) && rows.too_low(total)) {
           if (!summed_again) exact_rows(rows.tiles, block, largest, again);
           summed_again = true;
           total = log_sum(static_cast<double>(largest[i % kBlock]), again[i % kBlock], mates);

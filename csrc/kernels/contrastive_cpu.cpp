@@ -146,6 +146,8 @@ void weigh_tile(const ContrastiveTiles<T>& in, std::int64_t i, std::int64_t j, T
           weight -= mate ? pull : V{};
         }
         I kept = left_out[k] != own;
+        // A row of padding has s = 0, which may lie so far above a log-sum that exp overflows, and infinity times its zeros is NaN.
+        if constexpr (exact) kept &= existing<T>(row < in.n ? in.n : 0, column + k * lanes);
         if constexpr (mask == Mask::weighted) {
           const V pair = pair_weight(in, row, column + k * lanes);
           kept &= pair > V{};

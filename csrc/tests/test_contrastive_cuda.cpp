@@ -30,6 +30,7 @@ struct Problem {
   bool normalize = true;
   std::int64_t first = 0, count = -1;
   std::vector<double> level_weight = {};  // with a part of label each, one after the other
+  double loss_scale = 1;                  // of the gradient of the losses, as torch's GradScaler has it
 
   std::int64_t n() const { return static_cast<std::int64_t>(image.size()); }
   std::int64_t anchors() const { return count < 0 ? n() : count; }
@@ -172,7 +173,7 @@ static void compare(const std::string& name, Problem p, const Kind& kind) {
   std::mt19937_64 random(9);
   std::normal_distribution<double> normal;
   std::vector<double> grad_loss(p.anchors());
-  for (double& g : grad_loss) g = static_cast<float>(normal(random));
+  for (double& g : grad_loss) g = p.loss_scale * static_cast<float>(normal(random));
   const Answer wanted = on_cpu(p, grad_loss);
   const auto run = [&] {
     return kind.bytes == 8 ? on_device<double>(p, kind, rows, grad_loss) : on_device<float>(p, kind, rows, grad_loss);
@@ -289,6 +290,8 @@ int main(int count, char** words) {
     for (std::size_t k = 0; k < alone.rows.size() / 2; ++k) alone.rows[k + alone.rows.size() / 2] = -alone.rows[k];
     alone.temperature = 0.01;  // log-sums of -100, and columns of the last tile that are not there
     compare("no negatives, opposite positives", alone, kind);
+    alone.loss_scale = std::ldexp(1.0, 40);
+    compare("no negatives, opposite positives, a loss scale", alone, kind);
     if (kind.precision != CudaPrecision::half_as_tf32) {
       Problem huge = problem(10, 2, 6, 2);
       for (std::size_t k = 0; k < huge.rows.size(); ++k) huge.rows[k] *= k / 6 % 2 ? 1e30 : 1e-30;

@@ -259,6 +259,49 @@ def test_antipodal_positives_at_low_temperature(path, dtype):
 
 
 @pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("dtype, t", [(torch.float32, 0.01), (torch.float64, 0.001)])
+@pytest.mark.parametrize("same_class", MODES)
+@pytest.mark.parametrize("b", [4, 48])  # half of a tile's rows, and all
+def test_antipodal_positives_under_a_loss_scale(path, dtype, t, same_class, b):
+    """As GradScaler multiplies the loss: whatever exponentials of what is left out come to, it counts for nothing."""
+    half = torch.randn(b, 16, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rows, image = torch.cat([half, -half]), torch.arange(b).repeat(2)
+    scale = torch.full((2 * b,), 2.0**40, dtype=dtype)
+    one_class = torch.zeros(2 * b, dtype=torch.long)
+    options = (image, one_class, temperature(t), same_class)
+    loss, grad, grad_t = path(rows.to(dtype), *options, weight=scale)
+    if same_class == "exclude":
+        assert (loss == 0).all() and (grad == 0).all() and grad_t == 0
+    else:
+        _, wanted, wanted_t = path(rows.to(dtype), *options)
+        # A power of two, which no rounding sees but where the smallest numbers are: below 1e-30 of the largest.
+        torch.testing.assert_close(grad / 2**40, wanted, rtol=1e-6, atol=0)
+        assert grad_t / 2**40 == pytest.approx(wanted_t.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("t, level_weight", [(0.01, (1e-4, 1e-4)), (0.002, (1e-8,))])
+def test_weights_so_small_that_a_sum_in_float32_is_nothing(path, t, level_weight):
+    """All rows at cosine -0.7 of the first but its positive, which lies opposite: weighed, its terms come to 0."""
+    b = 10
+    rows = torch.randn(2 * b, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rows[:, 0] = 0
+    rows = (1 - 0.49) ** 0.5 * torch.nn.functional.normalize(rows, dim=1)
+    rows[:, 0] = -0.7
+    rows[0], rows[b] = torch.eye(8)[0], -torch.eye(8)[0]
+    image, classes = torch.arange(b).repeat(2), torch.zeros(len(level_weight), 2 * b, dtype=torch.long)
+    levels = torch.tensor(level_weight, dtype=torch.float64)
+    loss, grad, _ = path(rows.float(), image, classes, temperature(t), "exclude", levels=levels)
+    x = rows.float().double().requires_grad_()
+    wanted = reference(x, classes.T[:b], 2, t, level_weight=level_weight)
+    wanted.sum().backward()
+    assert wanted[0] > 10
+    # s reaches 1 / t, rounded to 24 binary digits, and is exponentiated.
+    torch.testing.assert_close(loss.double(), wanted.detach(), rtol=0, atol=2e-7 / t)
+    torch.testing.assert_close(grad.double(), x.grad, rtol=0, atol=1e-6 / t * x.grad.abs().max().item())
+
+
+@pytest.mark.parametrize("path", PATHS)
 def test_zero_rows_and_huge_and_tiny_ones(path):
     rows, image, pseudo_class = example(6, 2, 5)
     rows[2] = 0
