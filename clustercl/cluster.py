@@ -91,7 +91,7 @@ def assign_to_clusters(X_new, X, labels) -> np.ndarray:
     """Labels (m,) int64 for new rows X_new (m, d), from the clusters that labels (n,) make of the rows X (n, d).
 
     A row goes where Ward would merge it: to the cluster with the smallest sqrt(2 s / (s + 1)) |x - c|, c the mean and s
-    the size of the cluster; the smaller label among equal ones. Labels may be any integers.
+    the size of the cluster; the smaller label among equal ones. Labels may be any integers of 64 bits with a sign.
     """
     op = "assign_to_clusters"
     new, old = host_matrix(X_new, "X_new", op), host_matrix(X, "X", op, least_rows=1)
@@ -100,6 +100,8 @@ def assign_to_clusters(X_new, X, labels) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.shape != (len(old),) or labels.dtype.kind not in "iu":
         raise ValueError(f"{op}: labels must be {len(old)} integers, got shape {labels.shape}, dtype {labels.dtype}")
+    if labels.dtype == np.uint64 and labels.max() > np.iinfo(np.int64).max:
+        raise ValueError(f"{op}: labels must be below 2**63, got {labels.max()}")
     names, index, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     # A power of two changes no digit, and brings squares within the range of float64.
     exponent = np.frexp(max(np.abs(old).max(), np.abs(new).max(initial=0)))[1]

@@ -1,5 +1,7 @@
 """Hierarchical clustering as a scikit-learn estimator; without scikit-learn a plain class with the same attributes."""
 
+from numbers import Real
+
 import numpy as np
 
 from clustercl.cluster import linkage
@@ -109,7 +111,6 @@ class AgglomerativeClustering(ClusterMixin, BaseEstimator):
                 "AgglomerativeClustering: exactly one of n_clusters and distance_threshold must be given, the other "
                 f"None, got n_clusters={self.n_clusters!r}, distance_threshold={self.distance_threshold!r}"
             )
-        if self.distance_threshold is not None and not self.distance_threshold >= 0:
-            raise ValueError(
-                f"AgglomerativeClustering: distance_threshold must be at least 0, got {self.distance_threshold!r}"
-            )
+        threshold = self.distance_threshold
+        if threshold is not None and not (isinstance(threshold, Real) and threshold >= 0):
+            raise ValueError(f"AgglomerativeClustering: distance_threshold must be at least 0, got {threshold!r}")

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 SAME_CLASS = ("exclude", "attract", "ignore")
 MOST_LEVELS = 4
 REDUCTIONS = ("mean", "sum", "none")
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def view_major(z0, z1, pseudo_class) -> tuple[Tensor, Tensor | None, int]:
@@ -91,8 +92,9 @@ def _check_levels(level_weight, same_class: str) -> None:
 
 
 def _check_positive(value: Real, name: str) -> None:
-    # Below the smallest normal float32 the inverse of a temperature is infinite.
-    if not (value >= torch.finfo(torch.float32).tiny and math.isfinite(value)):
+    # Below the smallest normal float32 the inverse of a temperature is infinite. Not math.isfinite, which torch.compile
+    # does not take of a number that it keeps open.
+    if not torch.finfo(torch.float32).tiny <= value < math.inf:
         raise ValueError(f"pseudo_class_nt_xent: {name} must be a positive number, got {value}")
 
 
@@ -108,7 +110,7 @@ def check_embeddings(embeddings, views: int, check_finite: bool) -> int:
         raise ValueError(f"pseudo_class_nt_xent: views must be at least 2, got {views}")
     if embeddings.dim() != 2:
         raise ValueError(f"pseudo_class_nt_xent: embeddings must be (n, d), got shape {tuple(embeddings.shape)}")
-    if embeddings.dtype not in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+    if embeddings.dtype not in DTYPES:
         wanted = "float64, float32, bfloat16 or float16"
         raise TypeError(f"pseudo_class_nt_xent: embeddings must be {wanted}, got {embeddings.dtype}")
     n = embeddings.shape[0]
@@ -137,4 +139,7 @@ def check_pseudo_class(pseudo_class, b: int, embeddings: Tensor, level_weight=No
     if pseudo_class.device != embeddings.device:
         got = f"{pseudo_class.device} and {embeddings.device}"
         raise ValueError(f"pseudo_class_nt_xent: pseudo_class must be on the device of embeddings, got {got}")
-    return pseudo_class.long()
+    labels = pseudo_class.long()
+    if pseudo_class.dtype == torch.uint64 and not _tracing() and (labels < 0).any():
+        raise ValueError(f"pseudo_class_nt_xent: pseudo_class must be below 2**63, got {int(labels.min()) + 2**64}")
+    return labels

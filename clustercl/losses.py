@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from clustercl.loss_arguments import check_embeddings, check_pseudo_class, check_settings, view_major
+from clustercl.loss_arguments import DTYPES, check_embeddings, check_pseudo_class, check_settings, view_major
 from clustercl.ops.contrastive import contrastive_loss
-from clustercl.ops.gather import gather_flags, gather_rows, rank, world_size
+from clustercl.ops.gather import gather_numbers, gather_rows, rank, world_size
 
 
 def pseudo_class_nt_xent(
@@ -72,8 +72,9 @@ class PseudoClassNTXentLoss(nn.Module):
 
     gather_distributed  contrast with the images of all processes of torch.distributed. The result covers this process'
                         rows: averaged over processes, as DistributedDataParallel averages gradients, loss ("mean") and
-                        gradient are those of one process with the whole batch. Every process needs the same batch size
-                        (ValueError otherwise), and either all or none of them give pseudo-classes.
+                        gradient are those of one process with the whole batch. Every process needs the same batch size,
+                        views and dtype, and either all or none of them give pseudo-classes; else, and where a process
+                        refuses its own input, ValueError on each.
 
     The other parameters are those of `pseudo_class_nt_xent`. Equivalent to lightly's NTXentLoss (whose default
     temperature is 0.5) without pseudo-classes, and with same_class="attract", base_temperature=0.07 to SupContrast's
@@ -106,8 +107,8 @@ class PseudoClassNTXentLoss(nn.Module):
 
     def forward(self, z0: Tensor, z1: Tensor | None = None, pseudo_class: Tensor | None = None) -> Tensor:
         """The loss of z0 and z1 (b, d), or of z0 = features (b, views, d), whose pseudo_class may come second."""
-        embeddings, pseudo_class, views = view_major(z0, z1, pseudo_class)
         if not self.gather_distributed or world_size() == 1:
+            embeddings, pseudo_class, views = view_major(z0, z1, pseudo_class)
             return pseudo_class_nt_xent(
                 embeddings,
                 pseudo_class,
@@ -121,19 +122,49 @@ class PseudoClassNTXentLoss(nn.Module):
                 self.base_temperature,
                 self.level_weight,
             )
-        b = check_embeddings(embeddings, views, self.check_finite)
-        pseudo_class = check_pseudo_class(pseudo_class, b, embeddings, self.level_weight)
+        embeddings, pseudo_class, views = self._agreed(z0, z1, pseudo_class)
+        b = len(embeddings) // views
         image = _per_row(torch.arange(b, device=embeddings.device), views)
         image = torch.cat([image + process * b for process in range(world_size())])
-        everything = gather_rows(embeddings, "embeddings")
-        given = gather_flags(pseudo_class is not None, embeddings.device)
-        if len(set(given)) > 1:
-            raise ValueError(f"gather_distributed: pseudo_class must be given on every process or on none, got {given}")
-        per_row = None if pseudo_class is None else gather_rows(_per_row(pseudo_class, views), "pseudo_class")
+        everything = gather_rows(embeddings)
+        per_row = None if pseudo_class is None else gather_rows(_per_row(pseudo_class, views))
         own = (rank() * len(embeddings), len(embeddings))
         options = (self.temperature, self.same_class, self.ignore_label, self.normalize, self.level_weight)
         rows = _loss_of_rows(everything, image, per_row, *options, *own)
         return _scaled(_reduce(rows, self.reduction), self.temperature, self.base_temperature)
+
+    def _agreed(self, z0, z1, pseudo_class) -> tuple[Tensor, Tensor | None, int]:
+        """Embeddings, pseudo-class and views of this process. An error on one is one on all, which else would wait."""
+        refused, mine = None, [0] * 5
+        try:
+            embeddings, pseudo_class, views = view_major(z0, z1, pseudo_class)
+            b = check_embeddings(embeddings, views, self.check_finite)
+            if b < 1:
+                raise ValueError(f"gather_distributed: embeddings must hold an image on every process, got {b}")
+            pseudo_class = check_pseudo_class(pseudo_class, b, embeddings, self.level_weight)
+            mine = [*embeddings.shape, views, DTYPES.index(embeddings.dtype), pseudo_class is not None]
+        except (TypeError, ValueError) as error:
+            refused = error
+            if not isinstance(z0, Tensor):  # on which device to tell the others is not known
+                raise
+        found = gather_numbers([refused is None, *mine], z0.device)
+        if refused is not None:
+            raise refused
+        if others := [process for process, (fine, *_) in enumerate(found) if not fine]:
+            raise ValueError(f"gather_distributed: the batch of process {others[0]} was refused there, which says why")
+        _, *shape, views_of, dtype_of, given = zip(*found)
+        shapes = list(zip(*shape))
+        if len({*zip(shapes, views_of)}) > 1:
+            views_told = "" if len({*views_of}) == 1 else f" of {list(views_of)} views"
+            wanted = "must have the same shape on every process (drop the last, smaller batch)"
+            raise ValueError(f"gather_distributed: embeddings {wanted}, got {shapes}{views_told}")
+        if len({*dtype_of}) > 1:
+            got = ", ".join(str(DTYPES[dtype]) for dtype in dtype_of)
+            raise ValueError(f"gather_distributed: embeddings must have one dtype on all processes, got {got}")
+        if len({*given}) > 1:
+            got = [bool(flag) for flag in given]
+            raise ValueError(f"gather_distributed: pseudo_class must be given on every process or on none, got {got}")
+        return embeddings, pseudo_class, views
 
     def extra_repr(self) -> str:
         return (
@@ -154,7 +185,11 @@ def _loss_of_rows(
         level_weight = torch.tensor(level_weight, dtype=torch.float64)
     if not isinstance(temperature, Tensor):
         # Written by the device itself, which a CUDA graph can hold.
-        temperature = torch.full((), float(temperature), dtype=torch.float64, device=embeddings.device)
+        scalar = {"dtype": torch.float64, "device": embeddings.device}
+        if torch.compiler.is_compiling():  # a product keeps a number open that torch.full would fix, compiling for each
+            temperature = torch.ones((), **scalar) * temperature
+        else:
+            temperature = torch.full((), float(temperature), **scalar)
     return contrastive_loss(
         embeddings, image, per_row, temperature, same_class, int(ignore_label), normalize, first, count, level_weight
     )
@@ -165,7 +200,8 @@ def _per_row(of_image: Tensor | None, views: int) -> Tensor | None:
     if of_image is None:
         return None
     # As repeat() does, which takes the host longer: on a GPU the loss waits for it.
-    return of_image.expand(views, *of_image.shape).reshape(views * len(of_image), *of_image.shape[1:])
+    # Not len(): a size that is a symbol stays one.
+    return of_image.expand(views, *of_image.shape).reshape(views * of_image.shape[0], *of_image.shape[1:])
 
 
 def _reduce(rows: Tensor, reduction: str) -> Tensor:

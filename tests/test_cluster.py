@@ -167,6 +167,8 @@ def test_new_rows_go_where_ward_would_merge_them():
         assign_to_clusters(new[:, :3], x, labels)
     with pytest.raises(ValueError, match="labels must be 120 integers, got shape"):
         assign_to_clusters(new, x, labels[:3])
+    with pytest.raises(ValueError, match="labels must be below 2\\*\\*63, got 18446744073709551615"):
+        assign_to_clusters(new, x, np.full(120, 2**64 - 1, np.uint64))
 
 
 @pytest.mark.parametrize("method", ["ward", "average", "complete", "single"])
@@ -249,3 +251,22 @@ def test_estimator_takes_distances(linkage):
     ours = AgglomerativeClustering(**arguments).fit_predict(distances)
     theirs = sklearn_cluster.AgglomerativeClustering(**arguments).fit_predict(distances)
     assert len(set(zip(ours, theirs))) == 5
+
+
+def test_distances_come_in_what_rows_come_in():
+    x, _ = blobs(4, n=40, spread=0.4)
+    distances = torch.from_numpy(pdist(x))
+    for dtype in (torch.bfloat16, torch.float16):
+        wanted = linkage(distances.to(dtype).double(), "average", "precomputed")
+        assert np.array_equal(linkage(distances.to(dtype), "average", "precomputed"), wanted)
+        assert choose_cut(wanted, distances.to(dtype), "precomputed") == choose_cut(
+            wanted, distances.to(dtype).double(), "precomputed"
+        )
+    with pytest.raises(ValueError, match=r"linkage: X must be distances, \(n, n\) or "):
+        linkage([[0.0, 1.0], [1.0]], "average", "precomputed")
+
+
+@pytest.mark.parametrize("threshold", ["a", -1.0, float("nan")])
+def test_estimator_refuses_a_threshold_that_is_none(threshold):
+    with pytest.raises(ValueError, match="distance_threshold must be at least 0, got"):
+        AgglomerativeClustering(n_clusters=None, distance_threshold=threshold).fit(np.eye(4))

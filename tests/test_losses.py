@@ -128,6 +128,31 @@ def test_compiles_without_graph_break():
         torch.testing.assert_close(w.grad, v.grad)
 
 
+@pytest.mark.parametrize("base_temperature", [None, 0.07])
+def test_compiles_with_sizes_and_temperatures_that_change(base_temperature):
+    torch._dynamo.reset()
+    x, c = embeddings(), torch.arange(6) % 3
+    loss = PseudoClassNTXentLoss(temperature=0.2, base_temperature=base_temperature)
+    at_once = torch.compile(loss, fullgraph=True, dynamic=True, backend="aot_eager")
+    step_by_step = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    for step in range(12):  # a graph for each would be refused: torch stops at eight
+        loss.temperature = 0.2 - 0.01 * step
+        b = 3 + step % 4
+        z = torch.stack([x[:b], x[6 : 6 + b]], dim=1).requires_grad_()
+        for compiled in (at_once, step_by_step):
+            value, plain = compiled(z, c[:b]), loss(z, c[:b])
+            torch.testing.assert_close(value, plain)
+            torch.testing.assert_close(*(torch.autograd.grad(one, z)[0] for one in (value, plain)))
+
+
+def test_is_exported_for_any_batch():
+    x, c = embeddings(), torch.arange(6) % 3
+    b = torch.export.Dim("b", min=2)
+    loss = PseudoClassNTXentLoss(temperature=0.2)
+    program = torch.export.export(loss, (x[:6], x[6:], c), dynamic_shapes=({0: b}, {0: b}, {0: b})).module()
+    torch.testing.assert_close(program(x[:4], x[6:10], c[:4]), loss(x[:4], x[6:10], c[:4]))
+
+
 def test_numbers_of_numpy_are_numbers():
     x = embeddings()
     value = pseudo_class_nt_xent(x, torch.arange(6), np.int64(2), np.float64(0.2), ignore_label=np.int64(-1))
@@ -170,6 +195,11 @@ BAD = [
     (lambda: pseudo_class_nt_xent(X.numpy()), TypeError, "embeddings must be a tensor, got ndarray"),
     (lambda: pseudo_class_nt_xent(X, C[:5]), ValueError, r"pseudo_class must be \(6,\), .* got shape \(5,\)"),
     (lambda: pseudo_class_nt_xent(X, C.float()), TypeError, "pseudo_class must hold integers, got torch.float32"),
+    (
+        lambda: pseudo_class_nt_xent(X, torch.full((6,), 2**64 - 1, dtype=torch.uint64)),
+        ValueError,
+        r"below 2\*\*63, got",
+    ),
     (lambda: pseudo_class_nt_xent(X, [0, 1]), TypeError, "pseudo_class must be a tensor, got list"),
     (lambda: pseudo_class_nt_xent(X, C.to("meta")), ValueError, "pseudo_class must be on the device of embeddings"),
     (lambda: PseudoClassNTXentLoss(temperature=0.0), ValueError, "temperature must be a positive number"),
@@ -221,12 +251,24 @@ if processes > 1:
         raise SystemExit("classes on one process only must raise")
     except ValueError as error:
         assert "pseudo_class must be given on every process or on none, got [False, True]" in str(error), error
-    try:
-        loss(images[: 6 - rank], c[: 6 - rank])
-        raise SystemExit("unequal batches must raise")
-    except ValueError as error:
-        assert "embeddings must have the same shape on every process" in str(error), error
-        assert "got [(12, 6), (10, 6)]" in str(error), error
+    nan = torch.full_like(images[:6], float("nan"))
+    finite = PseudoClassNTXentLoss(gather_distributed=True, check_finite=True)
+    refused = "the batch of process 1 was refused there, which says why"
+    shapes = "must have the same shape on every process (drop the last, smaller batch), got [(12, 6), "
+    other_views, other_types = [(6, 2, 6), (3, 4, 6)][rank], [torch.float32, torch.bfloat16][rank]
+    for what, call, messages in (
+        ("batches", lambda: loss(images[: 6 - rank], c[: 6 - rank]), 2 * [shapes + "(10, 6)]"]),
+        ("views", lambda: loss(images[:6].reshape(other_views)), 2 * [shapes + "(12, 6)] of [2, 4] views"]),
+        ("types", lambda: loss(images[:6].to(other_types)), 2 * ["one dtype on all processes, got torch.float32, "]),
+        ("no images", lambda: loss(images[:0], c[:0]), 2 * ["must hold an image on every process, got 0"]),
+        ("NaN on one", lambda: finite([images[:6], nan][rank]), [refused, "got NaN or infinity in 12 of 12 rows"]),
+        ("one class too many", lambda: loss(images[:6], c[: 6 + rank]), [refused, "must be (6,), one per image"]),
+    ):
+        try:
+            call()
+            raise SystemExit(f"{what} must raise")
+        except ValueError as error:
+            assert messages[rank] in str(error), error
 torch.save(found, f"{folder}/{rank}of{processes}.pt")
 if processes > 1:  # left to the interpreter's end, gloo's threads now and then abort the process
     dist.barrier()

@@ -15,19 +15,11 @@ def host_matrix(x, name: str, op: str, least_rows: int = 0) -> np.ndarray:
     x: NumPy array, tensor on any device, or anything that NumPy makes an array of; real numbers, all finite, at least
     one column and `least_rows` rows, else ValueError naming `op` and `name`.
     """
-    if isinstance(x, torch.Tensor):
-        if x.is_cuda:
-            reason = why_no_kernels(x.device)
-            because = f" ({reason})" if reason else ""
-            say_once(f"{op}: {name} lies on {x.device} and is copied to the host, where the clustering runs{because}")
-        x = x.detach()
-        x = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
-        array = x.cpu().numpy()
-    else:
-        try:
-            array = np.asarray(x)
-        except ValueError as error:  # rows of different lengths
-            raise ValueError(f"{op}: {name} must be a matrix (n, d), {error}") from None
+    if isinstance(x, torch.Tensor) and x.is_cuda:
+        reason = why_no_kernels(x.device)
+        because = f" ({reason})" if reason else ""
+        say_once(f"{op}: {name} lies on {x.device} and is copied to the host, where the clustering runs{because}")
+    array = _array(x, name, op, "a matrix (n, d)")
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{op}: {name} must hold real numbers, got dtype {array.dtype}")
     if array.ndim != 2:
@@ -44,6 +36,18 @@ def host_matrix(x, name: str, op: str, least_rows: int = 0) -> np.ndarray:
         array = array.copy()  # a field of packed records: kernels count strides in whole elements
     check_finite(array, name, op)
     return array
+
+
+def _array(x, name: str, op: str, wanted: str) -> np.ndarray:
+    """As NumPy's; what it lacks, and half of float32, as float32."""
+    if isinstance(x, torch.Tensor):
+        x = x.detach()
+        x = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
+        return x.cpu().numpy()
+    try:
+        return np.asarray(x)
+    except ValueError as error:  # rows of different lengths
+        raise ValueError(f"{op}: {name} must be {wanted}, {error}") from None
 
 
 def gpu_matrix(x: torch.Tensor, name: str, op: str, least_rows: int = 0) -> torch.Tensor:
@@ -68,7 +72,7 @@ def condensed_distances(x, name: str, op: str) -> tuple[np.ndarray, int]:
     ValueError naming `op`, `name` and what is wrong: another shape, not finite, negative, not symmetric, a diagonal
     that is not 0.
     """
-    array = np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x)
+    array = _array(x, name, op, "distances, (n, n) or (n (n - 1) / 2,)")
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{op}: {name} must hold real numbers, got dtype {array.dtype}")
     array = np.ascontiguousarray(array, np.float64)

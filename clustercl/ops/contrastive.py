@@ -88,19 +88,7 @@ def _made_way(device: torch.device) -> None:
 
 
 @torch.library.register_fake(FORWARD)
-def _fake_forward(
-    rows,
-    image,
-    pseudo_class,
-    temperature,
-    same_class,
-    ignore_label,
-    normalize,
-    first,
-    count,
-    tf32=False,
-    level_weight=None,
-):
+def _fake_forward(rows, image, pseudo_class, temperature, same_class, ignore_label, normalize, first, count, *_):
     dtype = torch.promote_types(rows.dtype, torch.float32)
     shape = (rows.shape[0] if count < 0 else count,)
     order = rows.new_empty(_order_shape(rows), dtype=torch.int32)
@@ -108,21 +96,7 @@ def _fake_forward(
 
 
 @torch.library.register_fake(BACKWARD)
-def _fake_backward(
-    grad_loss,
-    lse,
-    order,
-    rows,
-    image,
-    pseudo_class,
-    temperature,
-    same_class,
-    ignore_label,
-    normalize,
-    first,
-    tf32=False,
-    level_weight=None,
-):
+def _fake_backward(grad_loss, lse, order, rows, image, pseudo_class, temperature, *_):
     return rows.new_empty(rows.shape), torch.empty_like(temperature)
 
 
@@ -138,11 +112,9 @@ def _save_and_mark(ctx, inputs, output):
     ctx.mark_non_differentiable(*output[1:])
 
 
-def _differentiate(ctx, grad_loss, *_):
+def _differentiate(ctx, grad_loss, *_, by=torch.ops.clustercl.contrastive_loss_backward):
     rows, image, pseudo_class, temperature, lse, order = ctx.saved_tensors
-    grad_rows, grad_temperature = torch.ops.clustercl.contrastive_loss_backward(
-        grad_loss, lse, order, rows, image, pseudo_class, temperature, *ctx.settings
-    )
+    grad_rows, grad_temperature = by(grad_loss, lse, order, rows, image, pseudo_class, temperature, *ctx.settings)
     return grad_rows, None, None, grad_temperature, *[None] * 7
 
 
@@ -166,6 +138,47 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad_loss):
         return _differentiate(ctx, grad_loss)
+
+
+class _TransformedLoss(torch.autograd.Function):
+    """_Loss in the form that torch.func asks for, which takes longer."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*inputs):
+        return torch.ops.clustercl.contrastive_loss(*inputs)
+
+    setup_context = staticmethod(_save_and_mark)
+
+    @staticmethod
+    def backward(ctx, grad_loss, *_):
+        return _differentiate(ctx, grad_loss, by=_TransformedBackward.apply)
+
+    @staticmethod
+    def jvp(ctx, *tangents):
+        raise NotImplementedError("contrastive_loss: there is no forward-mode derivative; use reverse mode")
+
+
+class _TransformedBackward(torch.autograd.Function):
+    """The gradient, likewise."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*inputs):
+        return torch.ops.clustercl.contrastive_loss_backward(*inputs)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    backward = jvp = staticmethod(_no_second_derivative)
+
+
+def _transformed() -> bool:
+    """Whether torch.func or forward-mode differentiation follows what is computed, without requires_grad."""
+    return torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0
 
 
 @torch.compiler.assume_constant_result
@@ -204,6 +217,8 @@ def contrastive_loss(
     tf32 = rows.is_cuda and _tf32()
     settings = (same_class, ignore_label, normalize, first, count, tf32, level_weight)
     inputs = (rows, image, pseudo_class, temperature, *settings)
+    if not torch.compiler.is_compiling() and _transformed():
+        return _TransformedLoss.apply(*inputs)[0]
     wants_gradient = torch.is_grad_enabled() and (rows.requires_grad or temperature.requires_grad)
     if torch.compiler.is_compiling() or not wants_gradient:  # compiled, the op is one node with its own autograd
         return torch.ops.clustercl.contrastive_loss(*inputs)[0]

@@ -1,5 +1,7 @@
 """Rows of all processes on each of them, differentiable."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -38,21 +40,21 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
-def gather_flags(flag: bool, device: torch.device) -> list[bool]:
-    """The flag of every process, in rank order."""
-    return _gathered(torch.tensor([flag], dtype=torch.uint8, device=device)).bool().tolist()
+def gather_numbers(numbers: Sequence[int], device: torch.device) -> list[list[int]]:
+    """The integers of every process, in rank order; as many of them on each."""
+    return _gathered(torch.tensor([numbers], dtype=torch.int64, device=device)).tolist()
 
 
-def gather_rows(rows: Tensor, name: str) -> Tensor:
+def gather_rows(rows: Tensor, name: str | None = None) -> Tensor:
     """(n, ...) of every process -> (processes * n, ...) in rank order; floating rows carry a gradient.
 
-    ValueError on every process, naming `name`, when the shapes differ between processes.
+    ValueError on every process, naming `name`, when the shapes differ between processes; without a name they must not.
     """
     if world_size() == 1:
         return rows
-    shape = torch.tensor(rows.shape, device=rows.device)
-    shapes = _gathered(shape).view(world_size(), -1).tolist()
-    if any(other != shapes[0] for other in shapes):
-        wanted = "must have the same shape on every process (drop the last, smaller batch)"
-        raise ValueError(f"gather_distributed: {name} {wanted}, got {[tuple(other) for other in shapes]}")
+    if name is not None:
+        shapes = gather_numbers(rows.shape, rows.device)
+        if any(other != shapes[0] for other in shapes):
+            wanted = "must have the same shape on every process (drop the last, smaller batch)"
+            raise ValueError(f"gather_distributed: {name} {wanted}, got {[tuple(other) for other in shapes]}")
     return _Gather.apply(rows) if rows.is_floating_point() else _gathered(rows)

@@ -234,6 +234,41 @@ def test_second_derivative_is_refused():
         grad.sum().backward()
 
 
+def test_transforms_of_torch_func():
+    rows, _, pseudo_class = example(6, 2, 3)
+    labels, t = pseudo_class[:6], temperature(0.2)
+
+    def value(x, t, reduction="mean"):
+        return pseudo_class_nt_xent(x, labels, temperature=t, reduction=reduction)
+
+    x, s = rows.clone().requires_grad_(), t.clone().requires_grad_()
+    value(x, s).backward()
+    func = torch.func
+    torch.testing.assert_close(func.grad(value)(rows, t), x.grad)
+    torch.testing.assert_close(func.grad(value, argnums=1)(rows, t), s.grad)
+    torch.testing.assert_close(func.jacrev(value)(rows, t, "none").mean(0), x.grad)
+    both = torch.stack([rows, rows.flip(1)])
+    torch.testing.assert_close(func.vmap(value, (0, None))(both, t), torch.stack([value(one, t) for one in both]))
+    each = func.vmap(func.grad(value), (0, None))(both, t)
+    torch.testing.assert_close(each, torch.stack([x.grad, x.grad.flip(1)]))
+    for nothing in (lambda: func.jvp(lambda x: value(x, t), (rows,), (rows,)), lambda: func.jacfwd(value)(rows, t)):
+        with pytest.raises(NotImplementedError, match="no forward-mode derivative; use reverse mode"):
+            nothing()
+    with pytest.raises(NotImplementedError, match="cannot be differentiated again"):
+        func.grad(lambda x: func.grad(value)(x, t).sum())(rows)
+
+
+@pytest.mark.parametrize("of_temperature", [False, True])
+def test_forward_mode_is_refused(of_temperature):
+    rows, image, pseudo_class = example(4, 2, 3)
+    with torch.autograd.forward_ad.dual_level():
+        arguments = [rows, image, pseudo_class, temperature()]
+        place = 3 if of_temperature else 0
+        arguments[place] = torch.autograd.forward_ad.make_dual(arguments[place], torch.ones_like(arguments[place]))
+        with pytest.raises(NotImplementedError, match="no forward-mode derivative"):
+            contrastive.contrastive_loss(*arguments, "exclude")
+
+
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_one_candidate_is_exactly_zero(path, dtype):
