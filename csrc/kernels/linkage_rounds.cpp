@@ -23,6 +23,7 @@ namespace {
 
 constexpr std::int64_t kScansPerMerge = 16;
 constexpr std::int64_t kFresh = 8;          // with more new clusters than this, a tied cluster rather scans
+constexpr int kSteps = 128;                 // as it does where none of so many lies at its bound
 
 class Rounds {
  public:
@@ -192,10 +193,13 @@ class Rounds {
       const std::int64_t cluster = ~into_[nearest.id];
       const double distance = space_.distance(i, cluster);
       const bool still_first = distance < nearest.bound * (1.0 - kSlack);
-      if (!still_first && distance > nearest.distance) return forget(i, std::min(nearest.bound, distance));
-      nearest.id = cluster;
-      nearest.distance = distance;
-      if (still_first) return;
+      if (still_first || distance <= nearest.distance) {
+        nearest.id = cluster;
+        nearest.distance = distance;
+        if (still_first) return;
+      } else if (!tied || static_cast<std::int64_t>(fresh_.size()) > kFresh || !next_as_near(i)) {
+        return forget(i, std::min(nearest.bound, distance));
+      }
     } else if (!tied) {
       return;
     }
@@ -203,6 +207,24 @@ class Rounds {
     if (static_cast<std::int64_t>(fresh_.size()) > kFresh) return forget(i, std::min(nearest.bound, nearest.distance));
     for (const std::int64_t cluster : fresh_)
       if (cluster != nearest.id) take(nearest, space_.distance(i, cluster), cluster);
+  }
+
+  // Where equal distances abound, all clusters have the same nearest, that of the smallest id, and lose it at once. What a cluster
+  // that is tied knows is exact, as new clusters are looked at while it is: no other lies below its bound, and of those as near as
+  // its nearest none has a smaller id. So the first at the bound is the next.
+  bool next_as_near(std::int64_t i) {
+    Nearest& nearest = nearest_[i];
+    const bool among_equals = nearest.bound == nearest.distance;
+    auto at = among_equals ? std::upper_bound(active_.begin(), active_.end(), nearest.id) : active_.begin();
+    for (int steps = 0; at != active_.end() && steps < kSteps; ++at, ++steps) {
+      if (*at == i || into_[*at] < 0) continue;
+      const double distance = space_.distance(i, *at);
+      if (distance > nearest.bound) continue;
+      nearest.id = *at;
+      nearest.distance = distance;
+      return distance == nearest.bound;
+    }
+    return false;
   }
 
   // Clusters that merged stand for their union in the list. What is in no list lies beyond, and so does its union.

@@ -132,6 +132,24 @@ def test_by_definition_on_ties(method, values, d):
         check_by_definition(x, linkage(x, method), method, exact=method in ("single", "complete"))
 
 
+def equally_far(kind):
+    rng = np.random.default_rng(0)
+    if kind == "corners":
+        return np.eye(300)
+    if kind == "turned corners":  # equal but for the rounding of each distance
+        return np.linalg.qr(rng.normal(size=(300, 300)))[0]
+    return np.eye(100)[rng.integers(100, size=300)]
+
+
+@pytest.mark.parametrize("kind", ["corners", "turned corners", "copies of corners"])
+def test_equal_distances_take_few_scans(kind):
+    """Where all have the same nearest and lose it in every round, a scan of all each time would be n^2 / 2 of them."""
+    x, told = equally_far(kind), []
+    z = linkage(x, progress=lambda merges, rounds, distances: told.append(distances))
+    check_by_definition(x, z, "ward", exact=False)
+    assert told[-1] <= 5 * len(x) ** 2  # 2 for each merge, and some where rounding decides
+
+
 def test_ward_by_definition_where_float32_cannot_tell():
     """Enough clusters for the float32 screen, and distances that are equal, or differ where float32 sees nothing."""
     integers = np.random.default_rng(0).integers(3, size=(500, 4)).astype(float)
