@@ -11,7 +11,9 @@ namespace clustercl {
 
 template <class T>
 bool fill_condensed(const double* rows, std::int64_t n, std::int64_t padded, Metric metric, double unit,
-                    const Parallel& parallel, const Monitor& monitor, T* entries) {
+                    const Parallel& threads, const Monitor& monitor, T* entries) {
+  // Some milliseconds of work: where other programs run, waiting for a thread takes longer.
+  const Parallel parallel = n * n * padded < (std::int64_t{1} << 25) ? Parallel::alone() : threads;
   const std::int64_t count = (n + kBlock - 1) / kBlock, width = padded_width<double>(padded);
   const auto blocks = buffer<double>(count * kBlock * width), panels = buffer<double>(count * kBlock * padded);
   const auto norm = buffer<double>(count * kBlock);

@@ -68,7 +68,7 @@ class CondensedScan {
             const std::vector<std::int64_t>& living, const Monitor& monitor, std::int64_t merges) {
     const auto nearest_of = CLUSTERCL_PICK(condensed_nearest_of<T>);
     const std::int64_t count = static_cast<std::int64_t>(rows.size()), columns = static_cast<std::int64_t>(living.size());
-    const bool little = count * columns < (1 << 14);
+    const bool little = count * columns < (1 << 16);
     const Parallel parallel = little ? Parallel::alone() : parallel_;
     const std::int64_t parts = little ? 1 : std::max<std::int64_t>(1, 4 * parallel.threads / count);
     lists_.assign(parts * count, empty_list());

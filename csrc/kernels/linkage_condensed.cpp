@@ -106,7 +106,7 @@ class Condensed final : public Space {
   // lists_[s * pairs + p] is what thread s found near the union of pair p.
   bool join(const std::vector<Merge>& merging, const GoOn& go_on) {
     const std::int64_t count = static_cast<std::int64_t>(merging.size()), blocks = (m_ + kRows - 1) / kRows;
-    const bool little = count * m_ < (1 << 16);
+    const bool little = count * m_ < (1 << 18);  // a millisecond: for less, threads bring nothing and cost much on a busy machine
     const Parallel parallel = little ? Parallel::alone() : parallel_;
     Pairs pairs(count, parallel.threads);
     for (std::int64_t p = 0; p < count; ++p) {
