@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import is_zipfile
 
 import torch
 
@@ -33,13 +34,11 @@ def read_checkpoint(path: Path | str, stage: str | None = None) -> dict:
     file is missing, is no checkpoint of this program, or is of another stage than wanted.
     """
     path = Path(path)
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such checkpoint")
+    require_file(path, "checkpoint")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises many kinds: RuntimeError, UnpicklingError, EOFError, KeyError, ...
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise DataError(f"{path}: is damaged, or no checkpoint at all ({reason})") from error
+        raise DataError(f"{path}: is damaged, or no checkpoint at all ({why_unreadable(path, error)})") from error
     if not isinstance(content, dict) or not {"format", "stage", "model", "config", "task"} <= set(content):
         raise DataError(f"{path}: is not a checkpoint of clustercl: it lacks format, stage, model, config or task")
     if content["format"] != FORMAT:
@@ -47,6 +46,32 @@ def read_checkpoint(path: Path | str, stage: str | None = None) -> dict:
     if stage is not None and content["stage"] != stage:
         raise DataError(f"{path}: is a checkpoint of stage {content['stage']}, wanted one of stage {stage}")
     return content
+
+
+def require_file(path: Path, what: str) -> None:
+    """DataError where there is no such file; of a folder it names the checkpoint in it that may have been meant."""
+    if path.is_dir():
+        bests = [path / "best.pt", *(path / stage / "best.pt" for stage in reversed(STAGES))]
+        best = next((one for one in bests if one.is_file()), path / "finetune/best.pt")
+        raise DataError(f"{path}: is a folder, wanted a {what} such as {best}")
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such {what}")
+
+
+def why_unreadable(path: Path, error: Exception) -> str:
+    """Why torch.load refused a file, in the words of a user; torch's own fill a page and advise what is not safe."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(2)
+    except OSError as unread:
+        return unread.strerror
+    if not head:
+        return "it is empty"
+    if head == b"PK" and not is_zipfile(path):
+        return "it is cut short"
+    if "was not an allowed global" in str(error):
+        return "it holds more than tensors and plain values"
+    return "it is no file of torch.save"
 
 
 def read_last(folder: Path, stage: str) -> dict | None:

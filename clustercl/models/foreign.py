@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from clustercl.errors import DataError
+from clustercl.models.checkpoint import require_file, why_unreadable
 from clustercl.models.encoder import Encoder
 
 # Under these keys others keep the weights: Lightning and MONAI bundles, clustercl and DINO, timm's trainer, nnU-Net.
@@ -33,7 +34,7 @@ class Match:
 def match_encoder(path: Path | str, encoder: Encoder) -> Match:
     """What of a file fits the encoder, whatever stands before the encoder's names in it ("encoder.", "module.", ...).
 
-    Only tensors and plain values are loaded. DataError where the file cannot be read or nothing in it fits.
+    Only tensors and plain values are loaded. DataError where the file cannot be read or no convolution in it fits.
     """
     found = read_weights(Path(path))
     wanted = encoder.state_dict()
@@ -47,23 +48,25 @@ def match_encoder(path: Path | str, encoder: Encoder) -> Match:
             mismatched[name] = tuple(other.shape), tuple(weight.shape)
         else:
             weights[name] = other.to(weight.dtype).clone()
-    if not weights:
-        raise DataError(f"{path}: nothing in it fits the encoder: it holds {_example(found)}, wanted such as "
-                        f"{_example(wanted)}")  # fmt: skip
+    # Biases and norms are as long in encoders of any dimension: they alone tell that this is another network.
+    if all(weight.ndim <= 2 for weight in weights.values()):
+        name, shape = next((pair for pair in mismatched.items() if len(pair[1][1]) > 2), (None, None))
+        if name is None:
+            raise DataError(f"{path}: nothing in it fits the encoder: it holds {_example(found)}, wanted such as "
+                            f"{_example(wanted)}")  # fmt: skip
+        raise DataError(f"{path}: none of its convolutions fits the encoder: {name} is {shape[0]}, wanted {shape[1]}")
     return Match(weights, missing, mismatched)
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """The state dict in a file of torch or safetensors, also where it is nested in a checkpoint."""
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file of weights")
+    require_file(path, "file of weights")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds: RuntimeError, UnpicklingError, EOFError, KeyError, ...
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        raise DataError(f"{path}: holds no weights that can be read safely ({reason})") from error
+        raise DataError(f"{path}: holds no weights that can be read safely ({why_unreadable(path, error)})") from error
     for key in NESTED:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]

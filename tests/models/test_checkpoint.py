@@ -62,16 +62,30 @@ def test_other_checkpoints_are_refused(saved, changes, sentence):
 def test_files_that_are_none_are_refused(tmp_path, saved):
     with pytest.raises(DataError, match=r"nothing\.pt: there is no such checkpoint"):
         load_segmentation(tmp_path / "nothing.pt")
-    (tmp_path / "text.pt").write_text("not a checkpoint")
-    with pytest.raises(DataError, match=r"text\.pt: is damaged, or no checkpoint"):
-        load_segmentation(tmp_path / "text.pt")
     path, _ = saved()
-    (tmp_path / "half.pt").write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(DataError, match=r"half\.pt: is damaged, or no checkpoint"):
-        load_segmentation(tmp_path / "half.pt")
+    whole = path.read_bytes()
+    for content, reason in (
+        (b"", "it is empty"), (b"not a checkpoint", "it is no file of torch.save"),
+        (pickle.dumps({"model": 1}), "it is no file of torch.save"), (whole[:1000], "it is cut short"),
+        (whole[: len(whole) // 2], "it is cut short"), (whole[:-1], "it is cut short"),
+    ):  # fmt: skip
+        (tmp_path / "bad.pt").write_bytes(content)
+        with pytest.raises(DataError) as caught:
+            load_segmentation(tmp_path / "bad.pt")
+        assert str(caught.value) == f"{tmp_path / 'bad.pt'}: is damaged, or no checkpoint at all ({reason})"
     save_torch(tmp_path / "tensor.pt", torch.zeros(3))
     with pytest.raises(DataError, match=r"tensor\.pt: is not a checkpoint of clustercl"):
         load_segmentation(tmp_path / "tensor.pt")
+
+
+def test_of_a_folder_the_checkpoint_is_named(tmp_path, saved):
+    with pytest.raises(DataError, match=r": is a folder, wanted a checkpoint such as .*/finetune/best\.pt$"):
+        read_checkpoint(tmp_path)
+    (tmp_path / "pretrain").mkdir()
+    os.rename(saved()[0], tmp_path / "pretrain/best.pt")
+    for folder in (tmp_path, tmp_path / "pretrain"):
+        with pytest.raises(DataError, match=rf"such as {tmp_path}/pretrain/best\.pt$"):
+            read_checkpoint(folder)
 
 
 class Malicious:

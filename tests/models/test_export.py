@@ -101,7 +101,7 @@ def test_wrong_requests(tmp_path):
     path = write_checkpoint(tmp_path / "best.pt", features=[4, 8, 8])
     with pytest.raises(UsageError, match="--to: wanted monai, torchscript, onnx, encoder, got 'caffe'"):
         export(path, "caffe", tmp_path / "x")
-    with pytest.raises(DataError, match=r"is a folder, wanted a checkpoint such as .*finetune/best.pt"):
+    with pytest.raises(DataError, match=r"is a folder, wanted a checkpoint such as .*/best.pt$"):
         export(tmp_path, "monai", tmp_path / "x")
     with pytest.raises(UsageError, match=r"--out: .* is a folder, wanted the name of a file"):
         export(path, "monai", tmp_path)
@@ -138,6 +138,17 @@ def test_what_does_not_fit_is_listed(tmp_path):
     assert "  matched     conv_0.conv_0.conv.weight (4, 3, 3, 3)" in lines and len(lines) == len(weights) + 1
 
 
+def test_biases_and_norms_alone_are_no_encoder(tmp_path):
+    volumes = Encoder(3, 1, (4, 8, 8)).state_dict()
+    torch.save(volumes, tmp_path / "theirs.pt")
+    wanted = r"none of its convolutions fits the encoder: conv_0.*weight is \(4, 1, 3, 3, 3\), wanted \(4, 3, 3, 3\)"
+    with pytest.raises(DataError, match=wanted):
+        match_encoder(tmp_path / "theirs.pt", encoder())
+    torch.save({name: weight for name, weight in volumes.items() if weight.ndim < 3}, tmp_path / "theirs.pt")
+    with pytest.raises(DataError, match="nothing in it fits the encoder"):
+        match_encoder(tmp_path / "theirs.pt", encoder())
+
+
 def test_safetensors(tmp_path):
     from safetensors.torch import save_file
 
@@ -157,8 +168,9 @@ class Harmful:
          r"nothing in it fits the encoder: it holds layer1.0.conv1.weight \(64, 3, 7, 7\), wanted such as conv_0"),
         ({"epoch": 3}, r"holds no weights: wanted a state dict, or one under state_dict, model"),
         ([1, 2], r"holds no weights"),
-        (Harmful(), r"holds no weights that can be read safely"),
-        (b"no file of torch", r"holds no weights that can be read safely"),
+        (Harmful(), r"holds no weights that can be read safely \(it holds more than tensors and plain values\)$"),
+        (b"no file of torch", r"holds no weights that can be read safely \(it is no file of torch.save\)$"),
+        (b"", r"holds no weights that can be read safely \(it is empty\)$"),
         (None, r"there is no such file of weights"),
     ],
 )  # fmt: skip
