@@ -11,7 +11,8 @@ from clustercl.cli import options
 @click.argument("checkpoint", type=options.PATH)
 @click.option("--to", required=True, metavar="FORMAT", help="monai, torchscript, onnx, or encoder (of any stage).")
 @click.option("--out", type=options.PATH, required=True, help="File to write.")
-def command(checkpoint: Path, to: str, out: Path):
+@click.option("--overwrite", is_flag=True, help="Replace a file that is there already, but never one of a run.")
+def command(checkpoint: Path, to: str, out: Path, overwrite: bool):
     """Write the network of CHECKPOINT, such as RUN/finetune/best.pt, for another program.
 
     \b
@@ -22,4 +23,4 @@ def command(checkpoint: Path, to: str, out: Path):
     """
     from clustercl.models.export import export
 
-    click.echo(export(checkpoint, to, out))
+    click.echo(export(checkpoint, to, out, overwrite))

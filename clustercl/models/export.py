@@ -1,37 +1,65 @@
 """Networks for other programs: a plain MONAI U-Net, TorchScript, ONNX, or the encoder's weights."""
 
+import logging
+import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
 import torch
 
 from clustercl.errors import DataError, RunError, UsageError
-from clustercl.files import atomic, save_torch
-from clustercl.models.checkpoint import encoder_weights, load_segmentation, read_checkpoint
+from clustercl.files import atomic, require_writable, save_torch
+from clustercl.models.checkpoint import STAGES, encoder_weights, load_segmentation, read_checkpoint, require_file
 from clustercl.models.encoder import ACTIVATION, group_norm
 from clustercl.models.unet import UNet
+from clustercl.progress import say
 
 LEVELS = 5  # of MONAI's BasicUNet
 
 
-def export(checkpoint: Path | str, to: str, out: Path | str) -> str:
+def export(checkpoint: Path | str, to: str, out: Path | str, overwrite: bool = False) -> str:
     """Write the network of a checkpoint for another program; returns a sentence that says how to use it.
 
     to: "monai" (arguments and state dict of a BasicUNet), "torchscript", "onnx" (the fine-tuned network: images
     (b, c, *s) as clustercl prepares them to logits (b, k, *s), each side a multiple of 2 ** (levels - 1)), or
     "encoder" (of any stage). The written network is compared with the original before it gets its name. UsageError on
-    an unknown format, DataError on a file that is no such checkpoint, RunError where a package is missing.
+    an unknown format, DataError on a file that is no such checkpoint, RunError where a package is missing. An `out`
+    that exists is replaced with `overwrite` alone, and never where it is the checkpoint or another file of a run.
     """
     checkpoint, out = Path(checkpoint), Path(out)
     if to not in FORMATS:
         raise UsageError(f"--to: wanted {', '.join(FORMATS)}, got {to!r}")
-    if checkpoint.is_dir():
-        raise DataError(f"{checkpoint}: is a folder, wanted a checkpoint such as {checkpoint / 'finetune/best.pt'}")
-    if out.is_dir():
-        raise UsageError(f"--out: {out} is a folder, wanted the name of a file")
+    require_file(checkpoint, "checkpoint")
+    _require_free(checkpoint, out, overwrite)
     return FORMATS[to](checkpoint, out)
+
+
+def _require_free(checkpoint: Path, out: Path, overwrite: bool) -> None:
+    if out.exists() and not out.is_file():
+        raise UsageError(f"--out: {out} is {'a folder' if out.is_dir() else 'a device'}, wanted the name of a file")
+    require_writable(out.parent)
+    if not out.exists():
+        return
+    if out.samefile(checkpoint):
+        raise UsageError(f"--out: {out} is the checkpoint itself, which is never replaced: choose another --out")
+    if run := _run_around(out):
+        raise UsageError(f"--out: {out} is a file of the run {run}, which is never replaced: choose another --out")
+    if not overwrite:
+        raise DataError(f"{out}: exists already: choose another --out, or replace it with --overwrite")
+
+
+def _run_around(path: Path) -> Path | None:
+    """The folder of a run or a comparison that a file lies in, at any depth."""
+    inner = Path(os.path.realpath(path.parent))
+    for folder in (inner, *inner.parents):
+        begun = any((folder / name).exists() for name in ("split.json", *STAGES))
+        if (folder / "comparison.json").is_file() or (begun and (folder / "config.json").is_file()):
+            return folder
+    return None
 
 
 def _encoder(checkpoint: Path, out: Path) -> str:
@@ -71,7 +99,9 @@ def _torchscript(checkpoint: Path, out: Path) -> str:
     network, example, _ = _network(checkpoint)
     with warnings.catch_warnings(), atomic(out) as aside:
         warnings.simplefilter("ignore")  # sides that are no multiples are padded in Python, which a trace leaves out
-        torch.jit.save(torch.jit.trace(network, example), aside)
+        buffer = BytesIO()  # torch's own writer of files ends the process where the disk is full
+        torch.jit.save(torch.jit.trace(network, example), buffer)
+        aside.write_bytes(buffer.getbuffer())
         _require_equal(torch.jit.load(aside), network, _larger(example))
     return f'{out}: net = torch.jit.load("{out}"), in Python or C++; sides must be multiples of {_multiple(network)}'
 
@@ -83,16 +113,19 @@ def _onnx(checkpoint: Path, out: Path) -> str:
     from onnx.reference import ReferenceEvaluator
 
     network, example, _ = _network(checkpoint)
+    say("onnx: translating the network, which takes a while")
     side = torch.export.Dim
     shape = {0: side("batch")} | {axis: _multiple(network) * side(f"side{axis - 1}", min=1, max=1024)
                                   for axis in range(2, example.ndim)}  # fmt: skip
     example = torch.cat([example, example])  # one alone would be taken for a constant
     with warnings.catch_warnings(), atomic(out) as aside:
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network, (example,), aside, dynamo=True, input_names=["image"], output_names=["logits"],
-            dynamic_shapes=(shape,), external_data=False, verbose=False,
-        )  # fmt: skip
+        with _translating():
+            torch.onnx.export(
+                network, (example,), aside, dynamo=True, input_names=["image"], output_names=["logits"],
+                dynamic_shapes=(shape,), external_data=False, verbose=False,
+            )  # fmt: skip
+        say("onnx: comparing it with the original")
         written = ReferenceEvaluator(str(aside))
         _require_equal(lambda x: torch.from_numpy(written.run(None, {"image": x.numpy()})[0]), network, example[:1])
     use = f'onnxruntime.InferenceSession("{out}").run(None, {{"image": x}})'
@@ -105,6 +138,25 @@ FORMATS: dict[str, Callable[[Path, Path], str]] = {
     "onnx": _onnx,
     "encoder": _encoder,
 }
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    """Without what torch.onnx says of packages that nobody needs here; Ctrl-C stays Ctrl-C."""
+    log = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error  # torch may come upon an error of its own while it ends
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        log.setLevel(level)
 
 
 def _network(checkpoint: Path):

@@ -1,13 +1,19 @@
 """Weights that travel: to MONAI, TorchScript and ONNX, and encoders from elsewhere."""
 
+import errno
+import os
+import signal
 import subprocess
 import sys
 import warnings
+from io import BytesIO
+from pathlib import Path
 
 import pytest
 import torch
 from monai.networks.nets import BasicUNet
 
+from clustercl.cli.main import run
 from clustercl.data.task import get_task
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.files import save_torch
@@ -68,10 +74,13 @@ def test_to_torchscript(checkpoint, tmp_path):
 
 
 @pytest.mark.slow
-def test_to_onnx(checkpoint, tmp_path):
+def test_to_onnx(checkpoint, tmp_path, clustercl):
     from onnx.reference import ReferenceEvaluator
 
-    export(checkpoint, "onnx", tmp_path / "unet.onnx")
+    done = clustercl("export", checkpoint, "--to", "onnx", "--out", tmp_path / "unet.onnx")
+    assert done.returncode == 0, done.stderr
+    said = ["onnx: translating the network, which takes a while", "onnx: comparing it with the original"]
+    assert done.stderr.splitlines() == said, "nothing of packages that nobody needs here"
     x = image_for(checkpoint)
     got = torch.from_numpy(ReferenceEvaluator(str(tmp_path / "unet.onnx")).run(None, {"image": x.numpy()})[0])
     with torch.no_grad():
@@ -109,6 +118,99 @@ def test_wrong_requests(tmp_path):
         export(path, "monai", tmp_path / "x")
     assert "MONAI's BasicUNet has 5" in export(path, "encoder", tmp_path / "encoder.pt")
     assert not (tmp_path / "x").exists()
+
+
+def test_what_is_there_is_replaced_when_told_to(tmp_path, capsys):
+    path, out = write_checkpoint(tmp_path / "best.pt"), tmp_path / "unet.pt"
+    words = ["export", str(path), "--to", "encoder", "--out", str(out)]
+    out.write_text("years of work")
+    assert run(words) == 1
+    assert "unet.pt: exists already: choose another --out, or replace it with --overwrite" in capsys.readouterr().err
+    assert out.read_text() == "years of work"
+    assert run([*words, "--overwrite"]) == 0
+    assert torch.load(out, weights_only=True)["state_dict"]
+
+
+def test_a_run_never_loses_a_file(tmp_path):
+    """Not the checkpoint itself, by whatever name, nor another file of its run or of a comparison."""
+    for folder in ("run/finetune", "comparison/stages/pretrain-1", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    path, other = write_checkpoint(tmp_path / "run/finetune/best.pt"), write_checkpoint(tmp_path / "elsewhere/best.pt")
+    kept = [
+        "run/config.json",
+        "run/finetune/last.pt",
+        "comparison/comparison.json",
+        "comparison/stages/pretrain-1/last.pt",
+    ]
+    for name in kept:
+        (tmp_path / name).write_text("kept")
+    (tmp_path / "link").symlink_to(tmp_path / "run/finetune")
+    for out in (path, tmp_path / "link/best.pt"):
+        with pytest.raises(UsageError, match=r"--out: .*best.pt is the checkpoint itself, which is never replaced"):
+            export(path, "encoder", out, overwrite=True)
+    with pytest.raises(UsageError, match="is the checkpoint itself"):
+        export(other, "encoder", other, overwrite=True)
+    for name in [*kept, "run/finetune/best.pt", "link/last.pt"]:
+        with pytest.raises(
+            UsageError, match=rf"{name} is a file of the run .*/(run|comparison), which is never replaced"
+        ):
+            export(other, "encoder", tmp_path / name, overwrite=True)
+    assert all((tmp_path / name).read_text() == "kept" for name in kept) and load_segmentation(path)
+    export(path, "encoder", tmp_path / "run/encoder.pt")  # a new name costs nothing
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    path = write_checkpoint(tmp_path / "best.pt")
+    (tmp_path / "o").touch()
+    with pytest.raises(RunError, match=r"o: is a file, wanted a folder to write into"):
+        export(path, "encoder", tmp_path / "o/x.pt")
+
+    def refuse(*ignored, **options):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("tempfile.mkdtemp", refuse)  # tests may be run by root, who may write everywhere
+    with pytest.raises(RunError, match=r"cannot be written to \(Permission denied in .*\): choose another folder"):
+        export(path, "encoder", tmp_path / "x.pt")
+
+
+def test_torchscript_on_a_full_disk(tmp_path, monkeypatch):
+    """Nothing of it is left; torch's own writer of files would end the process with SIGABRT, so it gets none."""
+    path, save = write_checkpoint(tmp_path / "best.pt"), torch.jit.save
+
+    def in_memory(module, file):
+        assert isinstance(file, BytesIO)
+        save(module, file)
+
+    def full(self, content):
+        with open(self, "wb") as file:
+            file.write(content[:1000])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch.jit, "save", in_memory)
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(RunError, match=r"unet.ts: cannot be written, the disk is full"):
+        export(path, "torchscript", tmp_path / "unet.ts")
+    assert os.listdir(tmp_path) == ["best.pt"]
+
+
+def test_ctrl_c_stays_ctrl_c_while_torch_translates(tmp_path, monkeypatch, capsys):
+    def translate(*ignored, **options):
+        try:
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            finally:
+                raise AttributeError("module 'torch._dynamo' has no attribute 'exc'")  # as torch 2.13 does
+        except AttributeError as error:
+            raise RuntimeError("Failed to export the model with torch.export") from error
+
+    pytest.importorskip("onnxscript")
+    path = write_checkpoint(tmp_path / "best.pt")
+    monkeypatch.setattr(torch.onnx, "export", translate)
+    assert run(["export", str(path), "--to", "onnx", "--out", str(tmp_path / "unet.onnx")]) == 130
+    assert capsys.readouterr().err.endswith("clustercl: stopped\n") and os.listdir(tmp_path) == ["best.pt"]
+    monkeypatch.setattr(torch.onnx, "export", lambda *ignored, **options: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        export(path, "onnx", tmp_path / "unet.onnx")
 
 
 def encoder(features=(4, 8, 8)):
