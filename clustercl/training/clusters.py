@@ -90,7 +90,9 @@ def encode_units(context: Context, prepared: Sequence[Prepared], units: Sequence
     """Features (n, d) float32 of the units as they are, from the best auto-encoder."""
     config = context.config
     model = AutoEncoder(context.new_encoder("autoencoder"), config.model.code_dim)
-    model.load_state_dict(read_checkpoint(context.run.best("autoencoder"), "autoencoder")["model"])
+    with context.run.reading("autoencoder"):
+        content = read_checkpoint(context.run.best("autoencoder"), "autoencoder")
+    model.load_state_dict(content["model"])
     model = context.layout(model).to(context.fabric.device).eval()
     encode = model.encode if config.cluster.feature == "code" else model.pooled
     return encoded(context, prepared, units, encode, on_host=f"clustercl cluster {context.run.path}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from clustercl.data.cases import find_cases
-from clustercl.errors import RunError
+from clustercl.errors import DataError, RunError
 from clustercl.evaluation.memory import SMALLER, memory_advice_untrained
 from clustercl.files import require_writable
 from clustercl.training.context import new_context
@@ -34,12 +34,19 @@ def evaluate_run(
         raise RunError(f"{run.path}: has no fine-tuned network yet: run clustercl train or clustercl finetune first")
     if result is not None:
         require_writable(result)
+    with run.reading("finetune"):
+        network = load_segmentation(run.best("finetune")).network
     context = new_context(run, config, source, devices, quiet)
     note = None
     if data is None and list_csv is None:
         context.open()
         cases, note = context.find(context.split.test), context.split.note
-        if run.finished("finetune", config):
+        try:
+            finished = run.finished("finetune", config)
+        except DataError as error:
+            context.say(f"warning: {error}")
+            finished = False
+        if finished:
             result = result or run.evaluation
         else:
             context.say(
@@ -51,7 +58,7 @@ def evaluate_run(
             raise RunError(f"{data or list_csv}: holds no case with a label, so there is nothing to compare with")
     device = context.fabric.device
     with memory_advice_untrained("evaluation", device, SMALLER, "the same command with"):
-        network = context.layout(load_segmentation(run.best("finetune")).network).to(device)
+        network = context.layout(network).to(device)
         return evaluate_cases(
             network, cases, context.task, config.data, device, config.evaluation, result, note=note,
             save_masks=save_masks, quiet=quiet,

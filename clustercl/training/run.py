@@ -12,15 +12,18 @@ Whether a stage is finished is read from its files; there is no other state, so 
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from clustercl.data.split import Split
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.files import read_json, write_json
+from clustercl.progress import say_once
 from clustercl.training.config import Config
 from clustercl.training.overrides import flatten
+from clustercl.training.record import read_rows
 
 TRAINING = ("autoencoder", "pretrain", "finetune")
 STAGES = ("autoencoder", "clusters", "pretrain", "finetune", "evaluation")
@@ -150,19 +153,49 @@ class RunFolder:
             raise DataError(f"{self.split_path}: is damaged ({error})") from error
 
     def finished(self, stage: str, config: Config) -> bool:
-        """Whether a stage came to its end. DataError where no checkpoint of it can be read: work would be lost."""
+        """Whether a stage came to its end. DataError where nothing that can be read tells: work would be lost."""
         if stage == "clusters":
             return (self.clusters / "units.csv").is_file()
         if stage == "evaluation":
             return (self.evaluation / "metrics.json").is_file()
-        return self.best(stage).is_file() and self.step(stage) >= getattr(config, stage).steps
+        steps = getattr(config, stage).steps
+        return self.best(stage).is_file() and (self._outlived_last(stage, steps) or self.step(stage) >= steps)
 
     def step(self, stage: str) -> int:
         """Steps done up to a stage's last checkpoint, 0 without one."""
         from clustercl.models.checkpoint import read_last
 
-        content = read_last(self.path / stage, stage)
+        with self.reading(stage):
+            content = read_last(self.path / stage, stage)
         return 0 if content is None else content["step"]
+
+    def _outlived_last(self, stage: str, steps: int) -> bool:
+        """Whether last.pt is damaged and nothing lost: it is for going on alone, later stages read best.pt."""
+        from clustercl.models.checkpoint import read_checkpoint
+
+        if not self.last(stage).is_file():
+            return False
+        try:
+            read_checkpoint(self.last(stage), stage)
+            return False
+        except DataError as error:
+            damage = error
+        try:
+            read_checkpoint(self.best(stage), stage)
+        except DataError:
+            return False
+        if max((row["step"] for row in read_rows(self.metrics(stage))), default=0) < steps:
+            return False
+        say_once(f"warning: {damage}; the stage was finished and {self.best(stage)} is intact, so nothing is lost")
+        return True
+
+    @contextmanager
+    def reading(self, stage: str) -> Iterator[None]:
+        """Where a checkpoint of the stage cannot be read, the error says how to get another."""
+        try:
+            yield
+        except DataError as error:
+            raise DataError(f"{error}: delete {self.path / stage} to train it again") from error
 
     def sweep(self) -> None:
         """Remove what kills left half-written or half removed, by the names of `atomic`, `write_demo` and `discard`."""

@@ -160,7 +160,9 @@ def run_evaluate(context: Context) -> None:
     from clustercl.evaluation.evaluate import evaluate_cases
 
     if context.fabric.is_global_zero:
-        network, device = load_segmentation(context.run.best("finetune")).network, context.fabric.device
+        with context.run.reading("finetune"):
+            network = load_segmentation(context.run.best("finetune")).network
+        device = context.fabric.device
         with memory_advice_untrained("evaluation", device, SMALLER, f"clustercl evaluate {context.run.path}"):
             evaluate_cases(
                 context.layout(network).to(device), context.find(context.split.test), context.task,
@@ -191,5 +193,7 @@ def _validation_images(context: Context) -> torch.Tensor:
 
 
 def _load_encoder(context: Context, encoder: Encoder, stage: str) -> None:
-    encoder.load_state_dict(encoder_weights(read_checkpoint(context.run.best(stage), stage)))
+    with context.run.reading(stage):
+        content = read_checkpoint(context.run.best(stage), stage)
+    encoder.load_state_dict(encoder_weights(content))
     context.say(f"the encoder starts with the weights of stage {stage}")

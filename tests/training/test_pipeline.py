@@ -210,6 +210,57 @@ def test_numbers_of_an_unfinished_network_never_count_as_the_result(skin, tiny, 
     assert "dice" in train(config, out, skin, devices=CPU, quiet=True)
 
 
+@pytest.mark.parametrize("previous", [True, False])
+def test_a_finished_stage_needs_its_best_alone(finished, skin, tiny, tmp_path, capsys, previous):
+    """last.pt is for going on: damaged behind the end, it costs neither an evaluation nor the stages behind it."""
+    out, metrics = tmp_path / "run", finished[1]
+    shutil.copytree(finished[0], out)
+    for stage in TRAINING:
+        assert (out / stage / "previous.pt").is_file()
+        (out / stage / "last.pt").write_bytes((out / stage / "last.pt").read_bytes()[:1000])
+        if not previous:
+            (out / stage / "previous.pt").unlink()
+    assert evaluate_run(out, devices=CPU) == metrics
+    assert "finetune is not finished" not in capsys.readouterr().err
+    assert train(tiny(), out, skin, [skin / "unlabelled"], devices=CPU) == metrics
+    said = capsys.readouterr().err
+    for stage in TRAINING:
+        assert f"{stage}: finished before, skipped" in said
+        assert (out / stage / "last.pt").stat().st_size == 1000
+
+
+def test_what_must_be_trained_again_is_named(finished, skin, tiny, tmp_path, capsys):
+    out, again = tmp_path / "run", r"/run/finetune to train it again$"
+    shutil.copytree(finished[0], out)
+    last, best, previous, rows = (
+        out / "finetune" / name for name in ("last.pt", "best.pt", "previous.pt", "metrics.jsonl")
+    )
+    previous.unlink()
+    last.write_bytes(b"")
+    rows.write_text("".join(rows.read_text().splitlines(keepends=True)[:-1]))  # as if killed before the last row
+    with pytest.raises(DataError, match=rf"last.pt: is damaged.*\(it is empty\): delete .*{again}"):
+        train(tiny(), out, skin, [skin / "unlabelled"], devices=CPU, quiet=True)
+    evaluate_run(out, devices=CPU)
+    said = capsys.readouterr().err
+    assert "last.pt: is damaged" in said and "finetune is not finished: these are numbers of its best" in said
+    best.write_bytes(b"")
+    with pytest.raises(DataError, match=rf"best.pt: is damaged.*\(it is empty\): delete .*{again}"):
+        evaluate_run(out, devices=CPU, quiet=True)
+    shutil.rmtree(out / "finetune")
+    assert train(tiny(), out, skin, [skin / "unlabelled"], devices=CPU, quiet=True) == finished[1]
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "pretrain", "finetune"])
+def test_a_damaged_best_stops_who_reads_it(finished, skin, tiny, tmp_path, stage):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    (out / stage / "best.pt").write_bytes(b"")
+    later = {"autoencoder": "clusters", "pretrain": "finetune", "finetune": "evaluation"}[stage]
+    shutil.rmtree(out / later)
+    with pytest.raises(DataError, match=rf"{stage}/best.pt: is damaged.*: delete .*/run/{stage} to train it again$"):
+        train(tiny(), out, skin, [skin / "unlabelled"], devices=CPU, quiet=True)
+
+
 def test_only_files_of_dead_processes_are_swept(tmp_path):
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     for owner in (int(dead.stdout), os.getppid()):
