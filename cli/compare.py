@@ -12,7 +12,7 @@ from clustercl.cli import options
 @options.source
 @options.groups
 @click.option("--out", type=options.PATH, default="runs/compare", show_default=True, help="Folder; goes on if there.")
-@click.option("--preset", default="default", show_default=True, help="tiny (two CPU cores, minutes), default or full.")
+@options.preset
 @click.option("--methods", default="scratch,simclr,pseudo-class", show_default=True, help="Names as of train --method.")
 @click.option("--label-fractions", default="0.1,1", show_default=True, help="Shares of the training labels.")
 @click.option("--folds", type=int, default=1, show_default=True, help="Parts that test in turn; 1: one fixed split.")
@@ -34,7 +34,7 @@ def command(
     labels: str | None,
     groups: Path | None,
     out: Path,
-    preset: str,
+    preset: str | None,
     methods: str,
     label_fractions: str,
     folds: int,

@@ -9,10 +9,10 @@ from clustercl.cli import options
 
 @click.command()
 @options.task
-@click.option("--preset", default="default", show_default=True, help="tiny, default or full.")
+@options.preset
 @click.option("--config", "toml_path", type=options.PATH, help="TOML file of settings that overrule the preset's.")
 @options.sets
-def command(task: str, preset: str, toml_path: Path | None, sets: tuple[str, ...]):
+def command(task: str, preset: str | None, toml_path: Path | None, sets: tuple[str, ...]):
     """Print every setting with its value and what it means, as TOML that --config reads.
 
     They are those of one training: what a file says in [methods.NAME.SECTION] counts for --set method=NAME.

@@ -5,7 +5,17 @@ from pathlib import Path
 
 import click
 
-PATH = click.Path(path_type=Path)
+
+class _Path(click.Path):
+    """A path that is not empty: to pathlib "" is the current folder, and a shell makes it of a variable not set."""
+
+    def convert(self, value, param, ctx):
+        if str(value) == "":
+            self.fail("wanted a path, got an empty one, as of a shell variable that is not set", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = _Path(path_type=Path)
 
 
 def workers(function):
@@ -115,6 +125,16 @@ def task(function):
     return click.option("--task", type=click.Choice(["skin", "heart"]), required=True, help="2D skin or 3D heart.")(
         function
     )
+
+
+def preset(function):
+    """--preset, None where it was not given: a file of settings may name another than the default."""
+
+    def given(ctx, parameter, value):
+        return None if ctx.get_parameter_source(parameter.name) is click.core.ParameterSource.DEFAULT else value
+
+    text = "tiny (two CPU cores, minutes), default or full; that of the file for --config, where it names one."
+    return click.option("--preset", default="default", show_default=True, callback=given, help=text)(function)
 
 
 def method(function):

@@ -12,7 +12,7 @@ from clustercl.cli import options
 @options.source
 @options.groups
 @click.option("--out", type=options.PATH, required=True, help="Folder of the run; an unfinished one goes on.")
-@click.option("--preset", default="default", show_default=True, help="tiny (two CPU cores, minutes), default or full.")
+@options.preset
 @options.method
 @options.label_fraction
 @options.fold
@@ -32,7 +32,7 @@ def command(
     labels: str | None,
     groups: Path | None,
     out: Path,
-    preset: str,
+    preset: str | None,
     method: str | None,
     label_fraction: float | None,
     fold: str | None,

@@ -86,7 +86,7 @@ def require_fitting(config: Config, task: Task) -> None:
 
 def resolve(
     task: str,
-    preset: str = "default",
+    preset: str | None = None,
     toml_path: Path | str | None = None,
     sets: Sequence[str] = (),
     own: bool = True,
@@ -94,7 +94,7 @@ def resolve(
 ) -> Config:
     """The configuration for a task: preset, overruled by a TOML file, by what the file says of the method alone (not
     without `own`), then `sets` ("data.size=128"), then `overrides` (options of the command line by their configuration
-    key; None is not given).
+    key; None is not given). Without `preset` it is the one that the file names, else "default".
 
     UsageError on an unknown key (naming the nearest known one), a value of the wrong kind, or a bad file.
     """
@@ -114,19 +114,22 @@ def resolve(
         raise
 
 
-def settings_of_methods(task: str, preset: str, toml_path: Path | str | None) -> dict[str, dict]:
+def settings_of_methods(task: str, preset: str | None, toml_path: Path | str | None) -> dict[str, dict]:
     """What a TOML file says of single methods: a dotted key and a value, by method. Errors as `resolve`."""
     return _read(task, preset, toml_path)[1]
 
 
-def _read(task: str, preset: str, toml_path: Path | str | None) -> tuple[dict, dict[str, dict]]:
+def _read(task: str, preset: str | None, toml_path: Path | str | None) -> tuple[dict, dict[str, dict]]:
     """Settings of a preset and a file by their dotted keys, for all methods and by method."""
     from clustercl.training.presets import PRESETS
 
-    if (task, preset) not in PRESETS:
-        known = ", ".join(sorted({f"{name}/{size}" for name, size in PRESETS}))
-        raise UsageError(f"there is no preset {preset!r} for task {task!r}, wanted one of {known}")
     content = {} if toml_path is None else _read_toml(Path(toml_path), task, preset)
+    named = preset is None and "preset" in content
+    preset = str(content["preset"]) if named else preset or Config.preset
+    if (task, preset) not in PRESETS:
+        where = f"--config: {toml_path}: " * named
+        known = ", ".join(sorted({f"{name}/{size}" for name, size in PRESETS}))
+        raise UsageError(f"{where}there is no preset {preset!r} for task {task!r}, wanted one of {known}")
     of_methods = _of_methods(content.pop("methods", {}), toml_path)
     return flatten({"task": task, "preset": preset} | PRESETS[task, preset]) | flatten(content), of_methods
 
@@ -151,7 +154,7 @@ def _of_methods(content, path: Path | str | None) -> dict[str, dict]:
     return {name: flatten(own) for name, own in content.items()}
 
 
-def _read_toml(path: Path, task: str, preset: str) -> dict:
+def _read_toml(path: Path, task: str, preset: str | None) -> dict:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -162,6 +165,6 @@ def _read_toml(path: Path, task: str, preset: str) -> dict:
         raise UsageError(f"--config: {path}: [method]: settings of single methods are in [methods.NAME.SECTION], as in "
                          "[methods.mae.pretrain]")  # fmt: skip
     for key, chosen in (("task", task), ("preset", preset)):
-        if content.get(key, chosen) != chosen:
+        if chosen is not None and content.get(key, chosen) != chosen:
             raise UsageError(f"--config: {path} is for {key} {content[key]!r}, this run is for {chosen!r}")
     return content

@@ -45,7 +45,7 @@ class Grid:
     """What is compared: methods x label fractions x folds x seeds, and settings that are varied one at a time."""
 
     task: str
-    preset: str = "default"
+    preset: str | None = None  # that of the file, or "default"
     methods: tuple[str, ...] = ("scratch", "simclr", "pseudo-class")
     label_fractions: tuple[float, ...] = (0.1, 1.0)
     folds: int = 1

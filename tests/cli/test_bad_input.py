@@ -19,6 +19,9 @@ from clustercl.cli.main import run
         (["--device", "tpu"], ["tpu"]),
         (["--config", "missing.toml"], ["missing.toml"]),
         (["--list", "a.csv", "--data", "b"], ["--list", "--data"]),
+        (["--data", ""], ["--data", "wanted a path, got an empty one"]),
+        (["--unlabelled", "", "--data", "."], ["--unlabelled", "wanted a path, got an empty one"]),
+        (["--config", ""], ["--config", "wanted a path, got an empty one"]),
         (["--processes", "0"], ["--processes: wanted a number from 1 on, got 0"]),
         (["--preset", "tiny", "--set", "data.patch=[8,8,8]"], ["data.patch", "16", "got 8"]),
         (["--set", "finetune.weight_decay=-1"], ["finetune.weight_decay", "from 0 on"]),
@@ -34,3 +37,21 @@ def test_bad_usage_is_exit_2(arguments, wanted, tmp_path, capsys, monkeypatch):
     for text in wanted:
         assert text in error
     assert not (tmp_path / "run").exists()
+
+
+def test_an_empty_path_is_never_the_current_folder(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for called in ("training.pipeline.train", "training.compare.compare", "evaluation.predict.predict_files"):
+        monkeypatch.setattr(f"clustercl.{called}", lambda *_, **__: None)
+    for words in (
+        ["train", "--task", "skin", "--out", ""],
+        ["compare", "--task", "skin", "--out", ""],
+        ["data", "demo", "", "--task", "skin"],
+        ["data", "check", "--task", "skin", "--data", ""],
+        ["report", ""],
+        ["finetune", ""],
+        ["predict", "--checkpoint", "best.pt", "--out", "", "a.png"],
+    ):
+        assert run(words) == 2
+        assert "wanted a path, got an empty one" in capsys.readouterr().err
+        assert not [*tmp_path.iterdir()]

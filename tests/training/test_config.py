@@ -104,6 +104,18 @@ def test_wrong_files_and_presets_are_refused(tmp_path):
         resolve("skin", "tiny", tmp_path / "heart.toml")
 
 
+def test_without_a_preset_the_one_of_the_file_counts(tmp_path):
+    toml = tmp_path / "tiny.toml"
+    toml.write_text('preset = "tiny"\nseed = 3\n')
+    assert resolve("skin", toml_path=toml) == resolve("skin", "tiny", seed=3)
+    assert resolve("skin").preset == "default"
+    with pytest.raises(UsageError, match=r"tiny\.toml is for preset 'tiny', this run is for 'default'"):
+        resolve("skin", "default", toml)
+    toml.write_text('preset = "huge"\n')
+    with pytest.raises(UsageError, match=r"--config: .*tiny\.toml: there is no preset 'huge' for task 'skin'"):
+        resolve("skin", toml_path=toml)
+
+
 def test_a_file_gives_one_method_settings_of_its_own(tmp_path):
     toml = tmp_path / "mine.toml"
     toml.write_text(
