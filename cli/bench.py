@@ -10,7 +10,12 @@ from clustercl.cli import options
 
 @click.group()
 def command():
-    """Time the kernels against naive torch, SciPy and whatever peers are installed; answers are compared first."""
+    """Time the kernels against naive torch, SciPy and whatever peers are installed; answers are compared first.
+
+    \b
+    Example:
+      clustercl bench loss --sizes 1024,4096 --features 128
+    """
 
 
 def shared(function):

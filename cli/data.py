@@ -10,7 +10,13 @@ from clustercl.cli import options
 
 @click.group()
 def command():
-    """Write demo data; check a data set before anything is trained on it; empty the cache."""
+    """Write demo data; check a data set before anything is trained on it; empty the cache.
+
+    \b
+    Examples:
+      clustercl data demo demo_skin --task skin
+      clustercl data check --task skin --data demo_skin
+    """
 
 
 @command.command()

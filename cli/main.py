@@ -68,6 +68,7 @@ def cli(debug: bool):
 
 def main(argv: list[str] | None = None) -> None:
     """Entry point: exit 0, 1 on bad data or a failed run, 2 on bad usage, 130 on Ctrl-C."""
+    open_closed_streams()
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     argv = [word for word in argv if word != "--debug"]
@@ -78,12 +79,36 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(1)
 
 
+def open_closed_streams() -> None:
+    """Give /dev/null to standard streams that the caller closed (2>&-): Python has None for them, which libraries do
+    not expect, and a file of the run that got their number would take what is written to them."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            try:
+                os.fstat(number)
+            except OSError:
+                os.dup2(null, number)
+            setattr(sys, name, os.fdopen(null, "r" if number == 0 else "w"))
+
+
 def started_rank() -> int:
     """Number of this process where torchrun or srun started several with the same command line, 0 for the first."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return int(os.environ.get("RANK", 0))
     several = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
     return int(os.environ.get("SLURM_PROCID", 0)) if several else 0
+
+
+def say_usage(error: click.ClickException) -> None:
+    """Click's own errors in the one shape that all others have; a group without a command shows its help."""
+    if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # click 8.2
+        error.show()
+        return
+    text = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    hint = "" if context is None or "id you mean" in text else f"; {context.command_path} --help tells more"
+    click.echo(f"clustercl: {text}{hint}", err=True)
 
 
 def run(argv: list[str], debug: bool = False) -> int:
@@ -104,7 +129,7 @@ def run(argv: list[str], debug: bool = False) -> int:
         if debug:
             raise
         if not started_rank():  # what is wrong with the command line, the first tells
-            error.show()
+            say_usage(error)
         return error.exit_code
     except BrokenPipeError:
         raise

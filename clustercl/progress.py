@@ -7,16 +7,20 @@ from functools import cache
 from typing import TypeVar
 
 T = TypeVar("T")
-SECONDS_BETWEEN_LINES = 5.0
+SECONDS_TO_FIRST_LINE, SECONDS_BETWEEN_LINES = 2.0, 5.0
+
+
+def _on_terminal() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def say(text: str) -> None:
-    """Print one log line to standard error, above a bar that may be running."""
-    if sys.stderr.isatty():
+    """Print one log line to standard error, above a bar that may be running; nothing where it is closed."""
+    if _on_terminal():
         from tqdm import tqdm
 
         tqdm.write(text, file=sys.stderr)
-    else:
+    elif sys.stderr is not None:  # None is what a closed one is, and print takes standard output for it
         print(text, file=sys.stderr, flush=True)
 
 
@@ -29,14 +33,16 @@ def say_once(text: str) -> None:
 class Progress:
     """Counts work that takes longer than two seconds.
 
-    On a terminal a tqdm bar; elsewhere a line now and then with count, rate and time left. `note` is shown behind it.
+    On a terminal a tqdm bar; elsewhere a line after two seconds and then now and then, with count, rate and time left.
+    `note` is shown behind it.
     """
 
     def __init__(self, label: str, total: int, unit: str = "it", start: int = 0, quiet: bool = False):
         self.label, self.total, self.unit, self.start, self.quiet = label, total, unit, start, quiet
         self.count, self.note, self.bar = start, "", None
-        self.began = self.last_line = time.monotonic()
-        if not quiet and sys.stderr.isatty():
+        self.began = time.monotonic()
+        self.next_line, self.told = self.began + SECONDS_TO_FIRST_LINE, None  # told: the count of the last line
+        if not quiet and _on_terminal():
             from tqdm import tqdm
 
             self.bar = tqdm(desc=label, total=total, unit=unit, initial=start, file=sys.stderr, dynamic_ncols=True)
@@ -49,24 +55,21 @@ class Progress:
             if note is not None:
                 self.bar.set_postfix_str(note, refresh=False)
             self.bar.update(amount)
-        elif not self.quiet and time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES:
+        elif not self.quiet and time.monotonic() >= self.next_line:
             self._line()
 
     def _line(self) -> None:
-        self.last_line = now = time.monotonic()
+        now = time.monotonic()
+        self.next_line, self.told = now + SECONDS_BETWEEN_LINES, self.count
         rate = (self.count - self.start) / max(now - self.began, 1e-9)
         left = f"{(self.total - self.count) / rate:.0f} s left" if rate > 0 else "time left unknown"
         note = f", {self.note}" if self.note else ""
-        print(
-            f"{self.label}: {self.count}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, {left}{note}",
-            file=sys.stderr,
-            flush=True,
-        )
+        say(f"{self.label}: {self.count}/{self.total} {self.unit}, {rate:.3g} {self.unit}/s, {left}{note}")
 
     def close(self) -> None:
         if self.bar is not None:
             self.bar.close()
-        elif not self.quiet and time.monotonic() - self.began >= SECONDS_BETWEEN_LINES:
+        elif not self.quiet and self.told != self.count and time.monotonic() - self.began >= SECONDS_TO_FIRST_LINE:
             self._line()
 
     def __enter__(self) -> "Progress":

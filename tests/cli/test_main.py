@@ -1,6 +1,9 @@
 """What every command shares: help, exit codes, one sentence instead of a traceback."""
 
 import json
+import re
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -14,13 +17,12 @@ def test_every_command_has_help_with_an_example(name):
     result = CliRunner().invoke(cli, [name, "--help"])
     assert result.exit_code == 0, result.output
     text = result.output
-    if "COMMAND [ARGS]" in text:  # a group: its subcommands hold the examples
+    assert re.search(rf"Examples?:\n  +clustercl {name}", text)
+    if "COMMAND [ARGS]" in text:  # a group
         group = cli.get_command(None, name)
         for sub in group.commands:
             text = CliRunner().invoke(cli, [name, sub, "--help"]).output
             assert f"clustercl {name} {sub}" in text
-    else:
-        assert f"clustercl {name}" in text
 
 
 def exit_code(argv, capsys):
@@ -40,6 +42,45 @@ def test_unknown_option_is_usage(capsys):
     code, printed = exit_code(["info", "--nonsense"], capsys)
     assert code == 2
     assert "--nonsense" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["train"], "Missing option '--task'. Choose from: skin, heart; clustercl train --help tells more"),
+        (["train", "--task", "skin"], "Missing option '--out'; clustercl train --help tells more"),
+        (["info", "more"], "Got unexpected extra argument (more); clustercl info --help tells more"),
+        (["train", "--prset", "tiny"], "No such option '--prset'. (Did you mean one of: '--preset',"),
+        (["data", "chek"], "No such command 'chek'. Did you mean 'check'?"),
+        (["bench", "loss", "--sizes", "a"], "--sizes: wanted numbers from 2 on with commas between them, got 'a'"),
+        (["trian"], "there is no command 'trian'; did you mean 'train'?"),
+    ],
+)
+def test_wrong_usage_is_one_sentence_like_every_other_error(argv, sentence, capsys):
+    code, printed = exit_code(argv, capsys)
+    assert code == 2 and printed.out == ""
+    assert printed.err.startswith("clustercl: ") and printed.err.count("\n") == 1
+    assert sentence in printed.err
+
+
+def test_a_group_without_a_command_shows_its_help(capsys):
+    for argv in ([], ["data"], ["bench"]):
+        code, printed = exit_code(argv, capsys)
+        assert code == 2 and printed.err.startswith("Usage: clustercl ") and "\nCommands:\n" in printed.err
+
+
+@pytest.mark.parametrize("stream, number", [("stderr", 2), ("stdout", 1)])
+def test_a_closed_stream_is_silent_and_changes_nothing(stream, number, tmp_path):
+    """As 2>&- gives it: sys.stderr is None, and the next file that is opened gets its number."""
+    train = [sys.executable, "-m", "clustercl", "train", "--task", "skin", "--preset", "tiny", "--device", "cpu"]
+    few = [f"--set={stage}.steps=1" for stage in ("autoencoder", "pretrain", "finetune")]
+    shell = ["bash", "-c", f'"$@" {number}>&-', "bash"]
+    done = subprocess.run([*shell, *train, *few, "--out", tmp_path / "run"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert getattr(done, stream) == "" and (tmp_path / "run/evaluation/metrics.json").is_file()
+    info = [sys.executable, "-m", "clustercl", "info", "--json"]
+    done = subprocess.run([*shell, *info], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "" and (done.stdout == "") == (number == 1)
 
 
 def test_errors_are_one_sentence_without_traceback(monkeypatch, capsys):
@@ -163,5 +204,9 @@ def test_config_prints_a_file_that_train_reads(tmp_path, capsys):
     (tmp_path / "heart.toml").write_text(text)
     assert run(["config", "--task", "heart", "--preset", "tiny", "--config", str(tmp_path / "heart.toml")]) == 0
     assert capsys.readouterr().out == text
+    assert run(["config", "--task", "heart", "--config", str(tmp_path / "heart.toml")]) == 0
+    assert capsys.readouterr().out == text  # the preset is the file's
+    assert run(["config", "--task", "heart", "--preset", "default", "--config", str(tmp_path / "heart.toml")]) == 2
+    assert "heart.toml is for preset 'tiny', this run is for 'default'" in capsys.readouterr().err
     assert run(["config", "--task", "heart", "--set", "pretrain.temprature=0.2"]) == 2
     assert "did you mean pretrain.temperature" in capsys.readouterr().err

@@ -121,7 +121,7 @@ def test_a_stage_done_again_discards_what_rests_on_it(finished, tmp_path, capsys
 def test_the_automatic_cut_is_explained_and_the_clustering_tells_its_progress(finished, tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
     shutil.copytree(finished[0], run)
-    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "SECONDS_TO_FIRST_LINE", 0.0)
     run_stage("clusters", run, sets=["cluster.n_clusters=auto"], devices=CPU)
     log = capsys.readouterr().err
     features, tree = np.load(run / "clusters/features.npy"), np.load(run / "clusters/linkage.npy")
