@@ -32,6 +32,10 @@ class Split:
 
     @classmethod
     def from_dict(cls, plain: dict) -> "Split":
+        """ValueError or TypeError where it is no split."""
+        for part in ("train", "labelled", "validation", "test"):
+            if not isinstance(plain.get(part), list):
+                raise ValueError(f"wanted a list of cases as {part}, got {plain.get(part)!r}")
         return cls(**plain)
 
 

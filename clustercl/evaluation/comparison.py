@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clustercl.errors import DataError, UsageError
+from clustercl.errors import DataError, RunError, UsageError
 from clustercl.evaluation.statistics import bootstrap_interval, holm, paired_p
 from clustercl.files import read_json, write_json
 
@@ -70,6 +70,15 @@ def is_of(folder: Path, data: Path) -> bool:
         return read_json(folder / TESTED)["data"] == os.path.abspath(data)
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def no_run(folder: Path) -> RunError:
+    """Of a folder without config.json; that of a comparison holds runs, of which one may be meant."""
+    runs = sorted(path.parent for path in folder.glob("runs/*/*/config.json"))
+    if not runs:
+        return RunError(f"{folder}: is no run of clustercl (no config.json): start one with clustercl train")
+    count = f"one of its {len(runs)} runs" if len(runs) > 1 else "its run"
+    return RunError(f"{folder}: is a comparison, wanted {count}, as {runs[0]}: name that")
 
 
 def finished_methods(out: Path) -> list[str]:

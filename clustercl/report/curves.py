@@ -28,9 +28,12 @@ def draw_curves(run: Run) -> list[tuple[str, bytes | None]]:
 
 
 def _panel(rows: list[dict], keys: list[str], title: str, label: str) -> bytes:
+    from matplotlib.ticker import MaxNLocator
+
     figure = new_figure(4.4, 2.7)
     axes = figure.add_subplot()
     plain_axes(axes, title, "step", label)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     lines = 0
     everything = []
     for key in keys:
@@ -39,7 +42,9 @@ def _panel(rows: list[dict], keys: list[str], title: str, label: str) -> bytes:
             continue
         validated = key.startswith("validation")
         steps, values = zip(*points)
-        style = {"color": SECOND, "marker": "o", "markersize": 3.5} if validated else {"color": ACCENT}
+        style = {"color": SECOND if validated else ACCENT}
+        if validated or len(points) == 1:  # a line of one point is not seen
+            style |= {"marker": "o", "markersize": 3.5}
         axes.plot(steps, values, linewidth=1.6, label="validation" if validated else "training", **style)
         everything += values
         lines += 1

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from clustercl.data.cases import Case, find_cases
 from clustercl.data.settings import DataSettings
+from clustercl.data.split import Split
 from clustercl.data.task import Task, get_task
 from clustercl.errors import ClusterclError, DataError, RunError
+from clustercl.evaluation.comparison import no_run
 from clustercl.files import read_json
 
 
@@ -27,7 +29,7 @@ class Run:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         if not (self.path / "config.json").is_file():
-            raise RunError(f"{self.path}: is no run of clustercl (no config.json): start one with clustercl train")
+            raise no_run(self.path)
         self.config = self._json("config.json")
         try:
             self.source: dict = self.config["source"]
@@ -63,11 +65,21 @@ class Run:
 
     @cached_property
     def split(self) -> dict:
-        return self._json("split.json")
+        content = self._json("split.json")
+        try:
+            return Split.from_dict(content).to_dict()
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{self.path / 'split.json'}: is damaged ({error})") from error
 
     @cached_property
     def metrics(self) -> dict:
-        return self._json("evaluation/metrics.json")
+        content = self._json("evaluation/metrics.json")
+        for name in {"dice"} | {key for key, value in content.items() if isinstance(value, dict)}:
+            value = content.get(name)
+            if not isinstance(value, dict) or "mean" not in value or not isinstance(value.get("per_class"), dict):
+                raise DataError(f"{self.path / 'evaluation/metrics.json'}: is damaged (wanted mean and per_class of "
+                                f"{name}, got {value!r})")  # fmt: skip
+        return content
 
     @property
     def note(self) -> str | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from clustercl.data.split import Split
 from clustercl.errors import DataError, RunError, UsageError
+from clustercl.evaluation.comparison import no_run
 from clustercl.files import read_json, write_json
 from clustercl.progress import say_once
 from clustercl.training.config import Config
@@ -126,7 +127,7 @@ class RunFolder:
     def read_config(self) -> tuple[Config, Source]:
         """RunError where this is no run, DataError where its config.json is damaged."""
         if not self.exists():
-            raise RunError(f"{self.path}: is no run of clustercl (no config.json): start one with clustercl train")
+            raise no_run(self.path)
         try:
             content = read_json(self.config_path)
             source = content.pop("source")

@@ -8,6 +8,7 @@ import pytest
 from clustercl.errors import DataError, RunError
 from clustercl.files import read_json, write_json
 from clustercl.report.html import write_report
+from clustercl.training.run import RunFolder
 
 
 def headings_left_out(text: str) -> list[str]:
@@ -70,6 +71,37 @@ def test_files_that_are_damaged_cost_only_their_part(tmp_path, finished):
     for part in ("metrics.json", "linkage.npy", "best.pt"):
         assert re.search(rf"Left out: [^<]*{part}[^<]*(damaged|no checkpoint)", text), part
     assert "Training curve of stage finetune" in text
+
+
+@pytest.mark.parametrize("lacking", ["labelled", "train", "test"])
+def test_a_split_that_lacks_a_part_costs_only_its_section(tmp_path, finished, lacking):
+    run = finished("skin", tmp_path)
+    split = read_json(run / "split.json")
+    for wrong in ({}, {lacking: 3}):
+        write_json(run / "split.json", {key: value for key, value in split.items() if key != lacking} | wrong)
+        text = write_report(run).read_text(encoding="utf-8")
+        assert "Data" in headings_left_out(text) and "Results on the test set" not in headings_left_out(text)
+        got = wrong.get(lacking)
+        assert f"split.json: is damaged (wanted a list of cases as {lacking}, got {got}).</p>" in text
+
+
+@pytest.mark.parametrize("metrics", [{"cases": 3}, {"dice": 0.5}, {"dice": {"mean": 0.5}}])
+def test_metrics_that_lack_a_part_cost_only_theirs(tmp_path, finished, metrics):
+    run = finished("skin", tmp_path)
+    write_json(run / "evaluation/metrics.json", metrics)
+    text = write_report(run).read_text(encoding="utf-8")
+    assert headings_left_out(text) == ["Results on the test set"]
+    assert "metrics.json: is damaged (wanted mean and per_class of dice, got " in text
+
+
+def test_of_a_comparison_its_runs_are_named(tmp_path, finished):
+    for name in ("simclr/labels1-seed0", "scratch/labels0.1-seed0"):
+        shutil.copytree(finished("skin"), tmp_path / "runs" / name)
+    first = tmp_path / "runs/scratch/labels0.1-seed0"
+    with pytest.raises(RunError, match=rf"{tmp_path}: is a comparison, wanted one of its 2 runs, as {first}: name"):
+        write_report(tmp_path)
+    with pytest.raises(RunError, match=r"is a comparison, wanted one of its 2 runs"):
+        RunFolder(tmp_path).read_config()
 
 
 def test_what_is_no_run_is_an_error(tmp_path, finished):
