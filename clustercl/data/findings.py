@@ -121,9 +121,8 @@ def _shares(counts: dict[str, int] | None) -> str:
     if counts is None:
         return ""
     total = sum(counts.values())
-    return (
-        " ".join(f"{name} {100 * count / total:.2g}%" for name, count in list(counts.items())[1:] if count) or "empty"
-    )
+    shares = {name: float(f"{100 * count / total:.2g}") for name, count in list(counts.items())[1:] if count}
+    return " ".join(f"{name} {share:g}%" for name, share in shares.items()) or "empty"
 
 
 def _plain(value) -> str:
@@ -132,4 +131,6 @@ def _plain(value) -> str:
         return ", ".join(f"{name} {part}" for name, part in parts.items())
     if isinstance(value, list):
         return " x ".join(f"{part:.3g}" if isinstance(part, float) else str(part) for part in value)
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"  # -1024 HU, not -1.02e+03
+    return str(value)

@@ -11,6 +11,7 @@ from clustercl.data.cases import Case, discover
 from clustercl.data.check import check_data
 from clustercl.data.check_case import check_case
 from clustercl.data.copies import with_copies_together
+from clustercl.data.findings import Report, Row, summarise
 from clustercl.data.task import get_task
 
 SKIN, HEART = get_task("skin"), get_task("heart")
@@ -28,6 +29,19 @@ def test_a_clean_folder(heart_folder):
     assert plain["summary"]["cases with"]["PA"] == 3 and plain["rows"][1]["size"] == [12, 14, 10]
     text = report.to_text()
     assert "12 x 14 x 10" in text and "no problems" in text and "unlabelled: 1" in text
+
+
+def test_shares_and_values_are_read_as_numbers():
+    rows = [
+        Row(f"case{share}", "f", "g", None, (100, 100), low=-1024.0, high=3071.0,
+            counts={"background": 10_000 - share, "lesion": share})
+        for share in (10_000, 9_960, 9_940, 1_234, 1)
+    ]  # fmt: skip
+    text = Report("skin", rows, [], summarise(SKIN, [], rows)).to_text()
+    assert [line.rsplit("  ", 1)[-1] for line in text.splitlines()[1:6]] == [
+        "lesion 100%", "lesion 100%", "lesion 99%", "lesion 12%", "lesion 0.01%"
+    ]  # fmt: skip
+    assert "\nvalues: smallest -1024, largest 3071\n" in text and "e+0" not in text
 
 
 def test_every_problem_is_listed_with_its_file(skin_folder, files):
