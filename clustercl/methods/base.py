@@ -37,9 +37,9 @@ class Method(nn.Module):
 
     `pretrains`: whether stage 3 runs; without it fine-tuning starts from the weights `start` names, "autoencoder" or
     "random". `needs_clusters`, `needs_groups`: what `label` wants to be known. `one_of_a_class`: batches hold one unit
-    of each label. `validates`: whether the loss of held-out units tells a better encoder from a worse one.
-    `projects`: whether it has embeddings, `projection_dim` long. `own_settings`: keys of the section `pretrain` that
-    only some methods use, and this one does.
+    of each label. `least_classes`: so many pseudo-classes it needs. `validates`: whether the loss of held-out units
+    tells a better encoder from a worse one. `projects`: whether it has embeddings, `projection_dim` long.
+    `own_settings`: keys of the section `pretrain` that only some methods use, and this one does.
     `settings`: the configuration's `pretrain` section, `projection_dim` the length of embeddings.
     """
 
@@ -47,6 +47,7 @@ class Method(nn.Module):
     needs_clusters = False
     needs_groups = False
     one_of_a_class = False
+    least_classes = 1
     validates = True
     projects = True
     own_settings: tuple[str, ...] = ()

@@ -13,6 +13,7 @@ class PseudoClass(Contrastive):
     """Two views of a unit attract each other and are pushed from all units of other pseudo-classes."""
 
     needs_clusters = True
+    least_classes = 2  # in one of all units nobody has a negative
     same_class = "exclude"
 
     @classmethod

@@ -48,8 +48,8 @@ def _cluster(context: Context) -> None:
     labels = cut(context, tree)
     sizes = np.bincount(labels)
     write_csv(folder / "units.csv", HEADER, [(unit.id, unit.source, int(k)) for unit, k in zip(units, labels)])
-    context.say(f"clusters: {len(units)} units in {len(sizes)} pseudo-classes of {sizes.min()} to {sizes.max()} units, "
-                f"by {settings.linkage} linkage")  # fmt: skip
+    classes = f"{len(sizes)} pseudo-class{'es' * (len(sizes) > 1)} of {sizes.min()} to {sizes.max()} units"
+    context.say(f"clusters: {len(units)} units in {classes}, by {settings.linkage} linkage")
 
 
 def whitened(features: np.ndarray, share: float) -> np.ndarray:

@@ -14,7 +14,7 @@ from clustercl.data.findings import Row
 from clustercl.data.groups import read_groups
 from clustercl.data.split import make_split
 from clustercl.data.task import get_task
-from clustercl.errors import DataError, RunError, UsageError
+from clustercl.errors import DataError, RunError
 from clustercl.evaluation.comparison import is_of, remember_data
 from clustercl.files import read_json, require_writable, write_json
 from clustercl.methods import METHODS
@@ -23,6 +23,7 @@ from clustercl.training.config import require_fitting
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.evaluate import evaluate_run
 from clustercl.training.grid import Cell, Grid, part_of
+from clustercl.training.labels import require_groups
 from clustercl.training.pipeline import train
 from clustercl.training.run import RunFolder, Source, require_equal
 from clustercl.training.store import StageStore
@@ -80,10 +81,7 @@ def compare(
     source, task = place.source(), get_task(grid.task, labels)
     for cell in cells:
         require_fitting(grid.config(cell), task)
-        if METHODS[cell.method].needs_groups and groups is None and not source.is_demo:
-            raise UsageError(
-                f"method {cell.method} compares with true groups: name a table of them with --groups F.csv"
-            )
+        require_groups(cell.method, source)
     if RunFolder(out).exists():
         raise RunError(f"{out}: is a run of clustercl train, wanted a folder for a comparison: choose another --out")
     require_writable(out)

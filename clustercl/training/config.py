@@ -75,7 +75,14 @@ class Config:
 
 
 def require_fitting(config: Config, task: Task) -> None:
-    """UsageError where images are too small for the levels of the network, each half as fine as the one before."""
+    """UsageError where images are too small for the levels of the network, each half as fine as the one before, and
+    where there are too few pseudo-classes for the method."""
+    from clustercl.methods import METHODS
+
+    classes, least = config.cluster.n_clusters, METHODS[config.method].least_classes
+    if classes != "auto" and classes < least:
+        raise UsageError(f"cluster.n_clusters: wanted {least} or more, or auto, for method {config.method}, got "
+                         f"{classes}: in one pseudo-class of all units no negative is left to learn from")  # fmt: skip
     shape, levels = config.data.spatial_shape(task), len(config.model.features)
     views = view_shape(shape, config.pretrain.view_scale)
     for key, got in (("data.size" if task.spatial_dims == 2 else "data.patch", shape), ("pretrain.view_scale", views)):

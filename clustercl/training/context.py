@@ -11,6 +11,7 @@ from clustercl.data.cache import CachedCase, prepare_cached
 from clustercl.data.cases import Case, find_cases
 from clustercl.data.check import Report, check_data
 from clustercl.data.copies import with_copies_together
+from clustercl.data.groups import read_groups
 from clustercl.data.prepare import to_float
 from clustercl.data.split import Split, make_split
 from clustercl.data.task import Task, get_task
@@ -87,13 +88,14 @@ class Context:
         extents = {row.case: row.foreground for row in self.report.rows}
         together = with_copies_together(found, self.report.rows)
         split_seed = config.seed if config.split_seed < 0 else config.split_seed
-        self.split = make_split(
-            together, self.task, split_seed, config.label_fraction, config.fold, extents, config.seed
-        )
+        self.split = make_split(together, self.task, split_seed, config.label_fraction, config.fold, extents,
+                                config.seed)  # fmt: skip
         if self.task.spatial_dims == 2 and len(self.training_ids) < 2 and "autoencoder" in needed(self.config):
             only = self.cases[self.training_ids[0]].image
             raise DataError(f"{only}: is the only image to learn from, wanted two or more to cluster: add images, "
                             "or use --method scratch")  # fmt: skip
+        if self.source.groups is not None:  # also where the method does not need it: the run remembers the table
+            read_groups(Path(self.source.groups), self.training_ids)
         if not self.source.is_demo:
             self.prepared(self.training_ids + self.split.validation)
         if "pretrain" in needed(config) and self.fabric.world_size > 1:
@@ -150,10 +152,8 @@ class Context:
             raise DataError(errors[0] + more)
         for problem in report.problems[:WARNINGS_SHOWN]:
             self.say(f"{problem.severity}: {problem.sentence}")
-        if len(report.problems) > WARNINGS_SHOWN:
-            self.say(
-                f"and {len(report.problems) - WARNINGS_SHOWN} more such warnings: `clustercl data check` lists them"
-            )
+        if (more := len(report.problems) - WARNINGS_SHOWN) > 0:
+            self.say(f"and {more} more such warnings: `clustercl data check` lists them")
         return report
 
     @property

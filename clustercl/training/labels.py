@@ -11,13 +11,15 @@ from clustercl.data.feed import UnitFeed
 from clustercl.data.groups import read_groups
 from clustercl.data.units import Unit
 from clustercl.errors import DataError, UsageError
-from clustercl.methods import Known, Method
+from clustercl.methods import METHODS, Known, Method
 from clustercl.models.encoder import Encoder
 from clustercl.training.clusters import cut, encoded, grow_tree, read_pseudo_classes, whitened
 from clustercl.training.context import Context
 from clustercl.training.launch import contrastive_batch
-from clustercl.training.run import RunFolder
+from clustercl.training.run import RunFolder, Source
 from clustercl.training.work import stage_seed
+
+NEARLY_ALL = 0.95  # as large a share of the negatives left out leaves a loss near 0
 
 
 class Labels:
@@ -54,15 +56,28 @@ def known_units(context: Context, kind: type[Method], units: Sequence[Unit]) -> 
     """What the stages before, and the data, tell a pre-training method of its units."""
     known = Known(len(units), stage_seed(context.config.seed, "pretrain"))
     if kind.needs_groups:
-        table = context.run.demo_data / "kinds.csv" if context.source.is_demo else context.source.groups
-        if table is None:
-            raise UsageError(f"method {context.config.method} compares with true groups: name a table of them with "
-                             "--groups F.csv (columns id,group)")  # fmt: skip
-        known = replace(known, groups=read_groups(Path(table), [unit.source for unit in units]))
+        known = replace(known, groups=true_groups(context, [unit.source for unit in units]))
     if kind.needs_clusters:
         features, tree = (_stored(context.run, name, len(units)) for name in ("features", "linkage"))
         known = replace(known, features=features, tree=tree, pseudo_class=read_pseudo_classes(context.run, units))
     return known
+
+
+def require_groups(method: str, source: Source, begun: Path | str | None = None) -> None:
+    """UsageError where the method wants true groups and no table of them was named; `begun`: a run that exists."""
+    if not METHODS[method].needs_groups or source.is_demo or source.groups is not None:
+        return
+    if begun is None:
+        raise UsageError(f"method {method} compares with true groups: name a table of them with --groups F.csv "
+                         "(columns id,group)")  # fmt: skip
+    raise UsageError(f"method {method} compares with true groups, and {begun} was started without a table of them: "
+                     "start a new run with --groups F.csv (columns id,group)")  # fmt: skip
+
+
+def true_groups(context: Context, cases: Sequence[str]) -> torch.Tensor:
+    """Groups (n,) int64 of these n ids, from the table of the run. DataError where it names none of them."""
+    table = context.run.demo_data / "kinds.csv" if context.source.is_demo else context.source.groups
+    return read_groups(Path(table), cases)
 
 
 @torch.no_grad()
@@ -87,6 +102,13 @@ def weight_left_out(labels: torch.Tensor, level_weight: Sequence[float] = (0.0,)
         shared = (column[:, None] == column[None]) & (column >= 0)
         weight = torch.where(shared, weight * factor, weight)
     return 1 - float((weight.sum() - weight.diagonal().sum()) / max(1, n * (n - 1)))
+
+
+def all_left_out_warning(share: float) -> str | None:
+    if share < NEARLY_ALL:
+        return None
+    return (f"warning: pretrain: with {share:.1%} of the weight of the negatives taken away there is hardly anything "
+            "to learn from: take more pseudo-classes (cluster.n_clusters), finer groups, or simclr")  # fmt: skip
 
 
 def agreement(before: torch.Tensor, after: torch.Tensor) -> float:

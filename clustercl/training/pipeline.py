@@ -8,11 +8,13 @@ from pathlib import Path
 from clustercl.data.task import get_task
 from clustercl.errors import RunError, UsageError
 from clustercl.files import read_json, require_writable
+from clustercl.methods import METHODS
 from clustercl.training.config import Config, require_fitting
 from clustercl.training.context import Context, new_context
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.graph import ancestors, dependents, needed
 from clustercl.training.interrupt import Interrupt
+from clustercl.training.labels import require_groups, true_groups
 from clustercl.training.launch import describe
 from clustercl.training.overrides import flatten, nested, parse_assignment
 from clustercl.training.peers import together
@@ -59,6 +61,7 @@ def train(
     else:
         run.require_new()
     require_writable(run.path)
+    require_groups(config.method, source)
     require_fitting(config, get_task(config.task, labels))
     with _at_work(run, config, source, devices, quiet, time_limit) as context:
         context.report = None if store is None else store.report
@@ -101,6 +104,8 @@ def run_stage(
     run = RunFolder(out)
     before, source = run.read_config()
     config = _changed(before, stage, sets)
+    require_fitting(config, get_task(config.task, source.labels))
+    require_groups(config.method, source, out)
     missing = [earlier for earlier in ancestors(config, stage) if not run.finished(earlier, config)]
     if missing:
         first = min(missing, key=list(OWN_KEYS).index)
@@ -109,6 +114,8 @@ def run_stage(
         raise UsageError(f"pretrain: method {config.method} has no pre-training, name another with --set method=NAME")
     with _at_work(run, config, source, devices, quiet, time_limit) as context:
         context.open()
+        if stage == "pretrain" and METHODS[config.method].needs_groups:  # told before anything is discarded
+            context.from_the_first(lambda: true_groups(context, context.training_ids))
         if context.fabric.is_global_zero:
             _make_room(run, stage, before, config, context)
         context.fabric.barrier()

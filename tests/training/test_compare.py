@@ -130,6 +130,7 @@ def test_errors_of_any_cell_come_before_the_first_run(grid, skin, tmp_path):
         (grid(label_fractions=(0.5, 2.0)), "--label-fraction: wanted a share above 0 and up to 1, got 2"),
         (grid(methods=("scratch", "oracle-class")), "name a table of them with --groups"),
         (grid(vary=parse_vary(["cluster.n_clusters=4,none"])), "cluster.n_clusters"),
+        (grid(vary=parse_vary(["cluster.n_clusters=4,1"])), "cluster.n_clusters: wanted 2 or more, or auto, for"),
         (grid(sets=("finetune.stps=3",)), "did you mean finetune.steps"),
         (
             grid(vary=parse_vary(["pretrain.view_scale=1,0.01"])),

@@ -1,6 +1,7 @@
 """Labels of pre-training in a run: groups, one unit of each class in a batch, clustering again."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -36,11 +37,14 @@ def test_every_method_runs_and_leaves_an_encoder(tiny, skin, tmp_path, method):
 
 
 def test_oracle_class_needs_groups_and_obeys_them(tiny, skin, tmp_path):
+    table, run = tmp_path / "groups.csv", tmp_path / "run"
     with pytest.raises(UsageError, match="method oracle-class compares with true groups: name a table of them with "):
-        train(tiny(method="oracle-class"), tmp_path / "without", skin, devices=CPU, quiet=True)
-    table = tmp_path / "groups.csv"
+        train(tiny(method="oracle-class"), run, skin, devices=CPU, quiet=True)
+    for method in ("oracle-class", "simclr"):
+        with pytest.raises(DataError, match=r"groups\.csv: wanted a CSV file with the columns id,group"):
+            train(tiny(method=method), run, skin, devices=CPU, quiet=True, groups=table)
+    assert not run.exists()  # what was wrong is put right with the same --out
     table.write_text("id,group\n" + "".join(f"ISIC_{n:07d},{'benign' if n % 2 else 'melanoma'}\n" for n in range(6)))
-    run = tmp_path / "run"
     train(tiny(method="oracle-class"), run, skin, devices=CPU, quiet=True, groups=table)
     assert not (run / "clusters").exists()
     labels = torch.load(run / "pretrain" / "best.pt", weights_only=True)["model"]["labels"]
@@ -48,6 +52,59 @@ def test_oracle_class_needs_groups_and_obeys_them(tiny, skin, tmp_path):
     table.write_text("id,group\nother,x\n")
     with pytest.raises(DataError, match="names none of the"):
         train(tiny(method="oracle-class"), tmp_path / "other", skin, devices=CPU, quiet=True, groups=table)
+    assert not (tmp_path / "other").exists()
+    table.unlink()  # pre-training again tells it before it discards what there is
+    with pytest.raises(DataError, match=r"groups\.csv: wanted a CSV file"):
+        run_stage("pretrain", run, ["pretrain.lr=0.01"], devices=CPU, quiet=True)
+    assert (run / "evaluation/metrics.json").is_file()
+
+
+def test_a_run_without_groups_is_left_as_it_is(tiny, skin, tmp_path):
+    run = tmp_path / "run"
+    train(tiny(method="simclr"), run, skin, devices=CPU, quiet=True)
+    before = (run / "config.json").read_bytes()
+    with pytest.raises(UsageError, match="run was started without a table of them: start a new run with --groups"):
+        run_stage("pretrain", run, ["method=oracle-class"], devices=CPU, quiet=True)
+    assert (run / "config.json").read_bytes() == before and (run / "evaluation/metrics.json").is_file()
+
+
+@pytest.mark.parametrize("method", ["pseudo-class", "random-class", "pseudo-class-attract"])
+def test_one_pseudo_class_is_refused_where_no_negative_is_left(tiny, skin, tmp_path, method):
+    sentence = f"cluster.n_clusters: wanted 2 or more, or auto, for method {method}, got 1: in one pseudo-class of all"
+    with pytest.raises(UsageError, match=sentence):
+        train(tiny("cluster.n_clusters=1", method=method), tmp_path / "run", skin, devices=CPU, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_pseudo_class_is_refused_in_a_run_that_exists(tiny, skin, tmp_path):
+    run = tmp_path / "run"
+    train(tiny(), run, skin, devices=CPU, quiet=True)
+    with pytest.raises(UsageError, match=r"cluster\.n_clusters: wanted 2 or more"):
+        run_stage("clusters", run, ["cluster.n_clusters=1"], devices=CPU, quiet=True)
+    assert (run / "clusters/units.csv").is_file() and (run / "evaluation/metrics.json").is_file()
+    train(tiny("cluster.n_clusters=1", method="simclr"), tmp_path / "simclr", skin, devices=CPU, quiet=True)
+
+
+def test_labels_that_leave_no_negative_are_warned_of(tiny, skin, tmp_path, capsys):
+    table = tmp_path / "groups.csv"
+    told = []
+    for kinds in (1, 2):
+        table.write_text("id,group\n" + "".join(f"ISIC_{n:07d},{n % kinds}\n" for n in range(12)))
+        train(tiny(method="oracle-class"), tmp_path / str(kinds), skin, devices=CPU, groups=table)
+        told.append(capsys.readouterr().err)
+    assert "warning: pretrain: with 100.0% of the weight of the negatives taken away there is hardly" in told[0]
+    assert "labels take away" in told[1] and "warning: pretrain" not in told[1]
+
+
+def test_clustering_again_into_one_class_is_warned_of(tiny, skin, tmp_path, capsys, monkeypatch):
+    def one_class(context, known, encoder, feed):
+        return replace(known, pseudo_class=torch.zeros_like(known.pseudo_class))
+
+    monkeypatch.setattr("clustercl.training.labels.clustered_again", one_class)
+    train(tiny(*RECLUSTER), tmp_path / "run", skin, [skin / "unlabelled"], devices=CPU)
+    assert "clustered again" in (said := capsys.readouterr().err)
+    assert said.partition("clustered again")[2].count("warning: pretrain: with 100.0% of the weight") >= 1
+    assert "warning: pretrain: with" not in said.partition("clustered again")[0]
 
 
 def test_a_batch_holds_one_unit_of_each_class(tiny, monkeypatch):
