@@ -21,3 +21,8 @@ class UsageError(ClusterclError):
     """The request itself is wrong: an option, a setting or their combination."""
 
     exit_code = 2
+
+
+def one_line(error: Exception) -> str:
+    """What an error of a library says, for the middle of a sentence: some come with line breaks."""
+    return " ".join(str(error).split())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from clustercl.errors import DataError
+from clustercl.errors import DataError, one_line
 
 APART = 0.01  # share of the distance of slices by which distances may differ, and mm by which rows may
 
@@ -58,8 +58,8 @@ def _headers(folder: Path) -> list:
         try:
             slices.append(dcmread(path, defer_size="1 KB"))
         except (InvalidDicomError, OSError, EOFError, ValueError) as error:
-            raise DataError(f"{path}: this is no DICOM file, or it is broken ({error}): keep one series and nothing "
-                            "else in a folder") from None  # fmt: skip
+            raise DataError(f"{path}: this is no DICOM file, or it is broken ({one_line(error)}): keep one series and "
+                            "nothing else in a folder") from None  # fmt: skip
     if not slices:
         raise DataError(f"{folder}: no DICOM file in this folder")
     for one in slices:
@@ -105,7 +105,7 @@ def _plane(folder: Path, one) -> np.ndarray:
     try:
         stored = one.pixel_array
     except Exception as error:  # pydicom's decoders raise what they like
-        why = " ".join(str(error).split())[:160]
+        why = one_line(error)[:160]
         raise DataError(f"{one.filename}: its pixels cannot be read ({why}): copy the file again, or convert the "
                         "series to NIfTI, as by dcm2niix") from None  # fmt: skip
     if stored.ndim != 2:

@@ -12,7 +12,7 @@ import numpy as np
 from clustercl.data.cases import Case
 from clustercl.data.dicom import read_series
 from clustercl.data.task import Task
-from clustercl.errors import DataError
+from clustercl.errors import DataError, one_line
 
 AFFINE_TOLERANCE_MM = 1e-3
 STRIP = 256  # rows of a picture that are copied at a time
@@ -92,16 +92,18 @@ def _picture(path: Path, convert: Callable) -> np.ndarray:
             ImageOps.exif_transpose(picture, in_place=True)  # no second copy of what need not be turned
             return convert(picture)
     except UnidentifiedImageError:
-        raise DataError(f"{path}: this is no image that can be read (JPEG, PNG, BMP, TIFF): replace the file") from None
+        raise DataError(f"{path}: this is no image that can be read (JPEG, PNG, WebP, BMP, TIFF): replace it") from None
     except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: the image is too large to be opened safely ({error}): shrink it") from None
+        raise DataError(f"{path}: the image is too large to be opened safely ({one_line(error)}): shrink it") from None
     except (OSError, SyntaxError, ValueError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: the image is broken or cut short ({error}): copy or download it again") from None
+        raise DataError(
+            f"{path}: the image is broken or cut short ({one_line(error)}): copy or download it again"
+        ) from None
 
 
 def read_volume(path: Path) -> Volume:
-    """A NIfTI volume (.nii, .nii.gz), or a folder of one DICOM series; three axes, a valid affine and finite values, or
-    DataError."""
+    """A NIfTI volume (.nii, .nii.gz), or a folder of one DICOM series; three axes (further ones of length 1 are
+    dropped), a valid affine and finite values, or DataError."""
     array, affine = read_series(path) if path.is_dir() else _read_nifti(path)
     if array.dtype.kind not in "iufb":
         raise DataError(f"{path}: wanted one real number per voxel, got data type {array.dtype}: convert the volume")
@@ -127,19 +129,23 @@ def _read_nifti(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
         image = nibabel.load(path)
         shape = image.shape
+        while len(shape) > 3 and shape[-1] == 1:  # one time point, one channel: converters write such axes
+            shape = shape[:-1]
         if len(shape) != 3:
-            raise DataError(f"{path}: wanted a volume with three axes, got shape {shape}: store each time point or "
-                            "channel as a file of its own")  # fmt: skip
+            raise DataError(f"{path}: wanted a volume with three axes, got shape {image.shape}: store each time point "
+                            "or channel as a file of its own")  # fmt: skip
         if not (image.header["sform_code"] or image.header["qform_code"]):
             raise DataError(f"{path}: the header holds no affine (sform and qform codes are 0), so orientation and "
                             "spacing are unknown: write it again with its affine")  # fmt: skip
-        return _voxels(path, image.dataobj), np.asarray(image.affine, np.float64)
+        return _voxels(path, image.dataobj).reshape(shape), np.asarray(image.affine, np.float64)
     except nibabel.filebasedimages.ImageFileError:
         raise DataError(f"{path}: this is no NIfTI file although it is named as one: replace the file") from None
     except (gzip.BadGzipFile, nibabel.spatialimages.HeaderDataError) as error:
-        raise DataError(f"{path}: the file is no valid NIfTI ({error}): replace it") from None
+        raise DataError(f"{path}: the file is no valid NIfTI ({one_line(error)}): replace it") from None
     except (OSError, EOFError, zlib.error, ValueError, TypeError, OverflowError, struct.error) as error:
-        raise DataError(f"{path}: the volume is broken or cut short ({error}): copy or download it again") from None
+        raise DataError(
+            f"{path}: the volume is broken or cut short ({one_line(error)}): copy or download it again"
+        ) from None
 
 
 def _voxels(path: Path, stored) -> np.ndarray:

@@ -123,13 +123,25 @@ def test_scale_factor_is_applied(tmp_path):
     assert array.dtype == np.float32 and array.ravel().tolist() == [2 * value - 1000 for value in range(8)]
 
 
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("further", [(1,), (1, 1)])
+def test_further_axes_of_length_one_are_dropped(ending, further, tmp_path, files):
+    image, label = files.hearts()
+    shape = image.shape + further
+    paths = [files.save_volume(tmp_path / f"{name}{ending}", array.reshape(shape), np.diag([2.0, 2, 3, 1]))
+             for name, array in (("image", image), ("label", label))]  # fmt: skip
+    volume, index = read_pair(Case("x", *paths), HEART)
+    assert np.array_equal(volume.array, image) and np.array_equal(index > 0, label > 0)
+    assert volume.spacing == (2, 2, 3)
+
+
 def test_wrong_volumes(tmp_path, files):
     image = files.hearts()[0]
 
     def error(message, path):
         with pytest.raises(DataError, match=message) as caught:
             read_volume(path)
-        assert path.name in str(caught.value)
+        assert path.name in str(caught.value) and "\n" not in str(caught.value)
 
     error("header holds no affine", files.save_volume(tmp_path / "a.nii.gz", image, code=0))
     error(
@@ -143,6 +155,9 @@ def test_wrong_volumes(tmp_path, files):
     whole = files.save_volume(tmp_path / "f.nii.gz", image).read_bytes()
     (tmp_path / "f.nii.gz").write_bytes(whole[: len(whole) // 2])
     error("broken or cut short", tmp_path / "f.nii.gz")
+    whole = files.save_volume(tmp_path / "f.nii", image).read_bytes()
+    (tmp_path / "f.nii").write_bytes(whole[: len(whole) // 2])
+    error("broken or cut short", tmp_path / "f.nii")
     (tmp_path / "g.nii.gz").write_bytes(gzip.compress(b"text"))
     error("no NIfTI file", tmp_path / "g.nii.gz")
     (tmp_path / "h.nii.gz").write_bytes(b"text that was never compressed")
