@@ -65,7 +65,9 @@ def discover(
     cases = [Case(item.id, item.image, item.label, item.group, item.split) for item in found]
     known = {case.image.resolve() for case in cases}
     for folder in unlabelled:
-        for item in find_unlabelled(task.name, Path(folder)):
+        more, left_out = find_unlabelled(task.name, Path(folder))
+        faults += left_out
+        for item in more:
             if item.image.resolve() not in known:  # a folder inside --data, or given twice
                 known.add(item.image.resolve())
                 cases.append(Case(item.id, item.image))

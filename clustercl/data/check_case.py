@@ -11,6 +11,8 @@ from clustercl.data.read import Extent, Volume, extent, misfits, read_source, re
 from clustercl.data.task import Task
 from clustercl.errors import DataError
 
+SPACING_MM = (0.01, 100.0)  # beyond it no scanner measures
+
 
 def check_case(case: Case, task: Task) -> tuple[Row, list[Problem]]:
     """The row of a case and all its problems; its label is looked at even where its image cannot be read."""
@@ -26,6 +28,13 @@ def check_case(case: Case, task: Task) -> tuple[Row, list[Problem]]:
         if row.low == row.high:
             sentence = f"{case.image}: every value of the image is {row.low:g}: look whether the file is right"
             problems.append(Problem(str(case.image), "warning", sentence))
+        for axis, spacing in zip("xyz", row.spacing or ()):
+            if not SPACING_MM[0] <= spacing <= SPACING_MM[1]:
+                sentence = (
+                    f"{case.image}: its voxels are {spacing:g} mm along axis {axis}, wanted {SPACING_MM[0]:g} to "
+                    f"{SPACING_MM[1]:g}: look whether the header is right"
+                )
+                problems.append(Problem(str(case.image), "warning", sentence))
     if case.label is not None:
         found = _check_label(case, task, grid, row)
         problems += [Problem(str(case.label), severity, sentence) for severity, sentence in found]

@@ -17,9 +17,17 @@ from clustercl.data.challenge import given_splits, images_with_truth
 from clustercl.data.dicom import holds_series
 from clustercl.errors import DataError
 
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff")
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VOLUME_ENDINGS = (".nii", ".nii.gz")
-_PICTURE = r"\.(jpe?g|png|bmp|tiff?)$"
+ENDINGS = {"skin": IMAGE_ENDINGS, "heart": VOLUME_ENDINGS}
+# What somebody may take for such files, and is not read.
+OTHER_ENDINGS = {
+    "skin": (".gif", ".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".ppm", ".pgm", ".pnm", ".tga", ".psd", ".svs",
+             ".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".dcm", *VOLUME_ENDINGS),
+    "heart": (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".img", ".mgz", ".mgh", ".mnc", ".gipl", ".nii.bz2", ".nii.xz",
+              ".npy", ".npz", ".h5"),
+}  # fmt: skip
+_PICTURE = r"\.(jpe?g|jpe|jfif|png|webp|bmp|tiff?)$"
 IMAGE_NAME = {
     "skin": re.compile(r"^(isic_\d+|imd\d+)" + _PICTURE, re.IGNORECASE),
     "heart": re.compile(r"^(ct_[a-z]+_\d+)_image\.nii(\.gz)?$", re.IGNORECASE),
@@ -137,21 +145,50 @@ def _without_label(images: dict[str, Path], labels: dict[str, Path]) -> list[Fau
     return faults
 
 
-def find_unlabelled(task: str, folder: Path) -> list[Found]:
-    """Every image under `folder` whatever its name, never a label map.
+def find_unlabelled(task: str, folder: Path) -> tuple[list[Found], list[Fault]]:
+    """Every image under `folder` whatever its name, never a label map; and what was left out though it may be an image.
 
     Where some volumes are called *_image.nii.gz, only those are images. A folder of DICOM files is one volume.
     """
-    endings = IMAGE_ENDINGS if task == "skin" else VOLUME_ENDINGS
+    endings = ENDINGS[task]
     files, folders = walk(folder)
     series = [path for path in (folder, *folders) if holds_series(path)] if task == "heart" else []
+    faults = _not_read(task, folder, files)
     files = [path for path in files if path.name.lower().endswith(endings) and not NO_IMAGE.search(stem(path))]
     if task == "heart":
         named = [path for path in files if re.search(r"_image\.nii(\.gz)?$", path.name, re.IGNORECASE)]
+        others = sorted({*files} - {*named}) if named else []
+        if others:
+            sentence = (
+                f"{folder}: left out: {_number(others, 'volume')} such as {others[0].relative_to(folder)}, as others "
+                "there are named *_image.nii.gz: rename what is an image so, or name its own folder"
+            )
+            faults.append(Fault(folder, sentence, "warning"))
         files = [*(named or files), *series]
     if not files:
-        raise DataError(f"{folder}: no images ({', '.join(endings)}) in this folder: check the path")
-    return [Found(stem(path), path) for path in files]
+        what = "; ".join(["", *(fault.sentence.removeprefix(f"{folder}: ") for fault in faults)]) or ": check the path"
+        raise DataError(f"{folder}: no images ({', '.join(endings)}) in this folder{what}")
+    return [Found(stem(path), path) for path in files], faults
+
+
+def _not_read(task: str, folder: Path, files: Iterable[Path]) -> list[Fault]:
+    """Files that are no images by their ending, where one may take them for images."""
+    others = [
+        path for path in files if path.name.lower().endswith(OTHER_ENDINGS[task]) and not NO_IMAGE.search(stem(path))
+    ]
+    if not others:
+        return []
+    found = [end for end in OTHER_ENDINGS[task] if any(path.name.lower().endswith(end) for path in others)]
+    kind, wanted = ("image", "PNG or JPEG") if task == "skin" else ("volume", "NIfTI")
+    sentence = (
+        f"{folder}: left out: {_number(others, 'file')} that {'is' if len(others) == 1 else 'are'} no {kind} by the "
+        f"ending ({' '.join(found)}): convert what is meant as one to {wanted}"
+    )
+    return [Fault(folder, sentence, "warning")]
+
+
+def _number(paths: Sequence[Path], what: str) -> str:
+    return f"{len(paths)} {what}{'s' * (len(paths) != 1)}"
 
 
 def _by_id(files: Iterable[Path], pattern: re.Pattern, faults: list[Fault]) -> dict[str, Path]:

@@ -17,7 +17,7 @@ from clustercl.evaluation.inference import predict_probabilities
 from clustercl.evaluation.masks import mask_name, write_mask
 from clustercl.files import require_writable
 from clustercl.models.checkpoint import load_segmentation
-from clustercl.progress import track
+from clustercl.progress import say, track
 
 
 def predict_files(
@@ -73,8 +73,15 @@ def _targets(images: Sequence[Path], out: Path, task: Task, overwrite: bool) -> 
 
 
 def _images(inputs: Sequence[Path], task: Task) -> list[Path]:
-    """The files to segment; of folders every image in them. read_source says what is wrong with one of them."""
-    found: list[Path] = []
+    """The files to segment; of folders every image in them, and what is left out there is said. read_source says what
+    is wrong with one of them."""
+    images: list[Path] = []
     for path in map(Path, inputs):
-        found += [item.image for item in find_unlabelled(task.name, path)] if path.is_dir() else [path]
-    return found
+        if not path.is_dir():
+            images.append(path)
+            continue
+        found, faults = find_unlabelled(task.name, path)
+        images += [item.image for item in found]
+        for fault in faults:
+            say(f"warning: {fault.sentence}")
+    return images

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from clustercl.data.cases import discover, find_cases
+from clustercl.data.read import read_image
 from clustercl.data.split import make_split
 from clustercl.data.task import get_task
 from clustercl.errors import DataError, UsageError
@@ -116,6 +117,45 @@ def test_missing_empty_and_foreign_folders(tmp_path, files):
         find_cases(SKIN, tmp_path / "foreign" / "holiday.jpg")
     with pytest.raises(DataError, match=r"foreign: no images"):
         find_cases(HEART, None, [tmp_path / "foreign"])
+
+
+@pytest.mark.parametrize("ending", [".webp", ".jfif", ".JPE"])
+def test_photographs_of_other_endings(ending, tmp_path, files):
+    picture = files.save_picture(tmp_path / "ISIC_0000001.jpg", files.photograph())
+    if ending == ".webp":
+        picture.unlink()
+        picture = files.save_picture(tmp_path / "ISIC_0000001.webp", files.photograph())
+    picture = picture.rename(tmp_path / f"ISIC_0000001{ending}")
+    files.save_picture(tmp_path / "ISIC_0000001_segmentation.png", files.mask())
+    (case,) = find_cases(SKIN, tmp_path)
+    assert case.image == picture and case.label is not None
+    (case,) = find_cases(SKIN, None, [tmp_path])
+    assert case.image == picture and read_image(case.image).shape == (20, 30, 3)
+
+
+def test_what_may_be_meant_as_an_image_is_not_left_out_in_silence(tmp_path, files):
+    for name in ("a.gif", "in/b.GIF", "c.png", "a_mask.gif"):
+        files.save_picture(tmp_path / name, files.photograph())
+    (tmp_path / "d.heic").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("no image")
+    cases, (fault,) = discover(SKIN, None, [tmp_path])
+    assert [case.id for case in cases] == ["c"] and (fault.severity, fault.file) == ("warning", tmp_path)
+    assert fault.sentence.startswith(f"{tmp_path}: left out: 3 files that are no image by the ending (.gif .heic)")
+    (tmp_path / "c.png").unlink()
+    with pytest.raises(DataError, match=r"no images \(.*; left out: 3 files that are no image"):
+        discover(SKIN, None, [tmp_path])
+
+
+def test_volumes_left_out_for_their_name_are_told(tmp_path, files):
+    for name in ("a.nii.gz", "in/b.nii", "a_label.nii.gz"):
+        files.save_volume(tmp_path / name, files.hearts()[0])
+    assert discover(HEART, None, [tmp_path])[1] == []
+    files.save_volume(tmp_path / "c_image.nii.gz", files.hearts()[0])
+    (tmp_path / "d.nrrd").write_bytes(b"")
+    cases, (ending, name) = discover(HEART, None, [tmp_path])
+    assert [case.id for case in cases] == ["c"] and {ending.severity, name.severity} == {"warning"}
+    assert "left out: 1 file that is no volume by the ending (.nrrd)" in ending.sentence
+    assert "left out: 2 volumes such as a.nii.gz, as others there are named *_image.nii.gz" in name.sentence
 
 
 def test_archives_unpacked_twice_count_once(skin_folder, tmp_path, capsys):

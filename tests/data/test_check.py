@@ -112,8 +112,21 @@ def test_a_class_that_never_occurs_is_a_warning(heart_folder, files):
 
 def test_no_labels_at_all(heart_folder):
     report = check_data(HEART, *discover(HEART, None, [heart_folder]), quiet=True)
-    assert [problem.severity for problem in report.problems] == ["warning"]
-    assert "none of the 4 cases has a label" in report.problems[0].sentence
+    assert [problem.severity for problem in report.problems] == ["warning", "warning"]
+    assert "left out: 1 volume such as heart_region_1001.nii.gz" in report.problems[0].sentence
+    assert "none of the 4 cases has a label" in report.problems[1].sentence
+
+
+@pytest.mark.parametrize(("spacing", "wanted"), [(0.5, True), (99, True), (1e-8, False), (0.009, False), (300, False)])
+def test_spacing_that_no_scanner_has_is_questioned(spacing, wanted, tmp_path, files):
+    path = files.save_volume(tmp_path / "a_image.nii.gz", files.hearts()[0], np.diag([1, spacing, 1, 1]))
+    _, problems = check_case(Case("a", path), HEART)
+    if wanted:
+        assert problems == []
+        return
+    (problem,) = problems
+    assert problem.severity == "warning" and problem.file == str(path)
+    assert f"a_image.nii.gz: its voxels are {spacing:g} mm along axis y, wanted 0.01 to 100" in problem.sentence
 
 
 def test_a_list_that_training_would_refuse_is_an_error(heart_folder, tmp_path):

@@ -63,9 +63,9 @@ def test_scales_that_are_no_whole_numbers(tmp_path, files, write_slice):
 
 def test_found_in_folders_and_lists(scan, tmp_path):
     folder, _ = scan
-    (found,) = find_unlabelled("heart", tmp_path)
+    (found,), _ = find_unlabelled("heart", tmp_path)
     assert (found.id, found.image) == ("1.2.840.113", folder)
-    assert find_unlabelled("heart", folder)[0].image == folder
+    assert find_unlabelled("heart", folder)[0][0].image == folder
     (tmp_path / "list.csv").write_text("image,label\npatient.1/1.2.840.113,\n")
     cases, faults = discover(HEART, None, (), tmp_path / "list.csv")
     assert [case.id for case in cases] == ["1.2.840.113"] and not faults

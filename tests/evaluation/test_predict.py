@@ -78,6 +78,17 @@ def test_exact_where_nothing_is_resampled(predict, made, tmp_path):
     np.testing.assert_array_equal(np.asarray(found.dataobj), get_task("heart").to_values(made.heart_index()))
 
 
+def test_a_volume_of_one_frame_gets_a_mask_of_its_three_axes(predict, made, tmp_path):
+    """As nibabel and 3D Slicer lay label maps over such a volume."""
+    index = made.heart_index()
+    path = made.save_heart(tmp_path / "a.nii.gz", index[..., None], oblique())
+    mask, image = nibabel.load(predict("heart", [path])[0]), nibabel.load(path)
+    assert image.shape == (*index.shape, 1) and mask.shape == index.shape
+    np.testing.assert_array_equal(mask.affine, image.affine)
+    assert mask.header["dim"][0] == 3 and len(mask.header.get_zooms()) == 3
+    assert {600, 820} <= set(np.unique(np.asarray(mask.dataobj)))
+
+
 def test_what_an_input_header_says_of_intensities_and_patients_stays_out(predict, made, tmp_path):
     path = made.save_heart(tmp_path / "a.nii.gz", made.heart_index())
     image = nibabel.load(path)
@@ -131,6 +142,16 @@ def test_folders_are_searched_and_label_maps_left_out(predict, made, tmp_path):
     made.save_skin(tmp_path / "c.png", made.skin_index())
     written = predict("skin", [tmp_path / "in", tmp_path / "c.png", tmp_path / "in/a.jpg"])
     assert [path.name for path in written] == ["a_segmentation.png", "b_segmentation.png", "c_segmentation.png"]
+
+
+def test_what_is_left_out_of_a_folder_is_said(predict, made, tmp_path, capsys):
+    for name in ("a.webp", "b.jpg", "c.gif"):
+        made.save_skin(tmp_path / "in" / name, made.skin_index())
+    (tmp_path / "in/b.jpg").rename(tmp_path / "in/b.jfif")
+    written = predict("skin", [tmp_path / "in"])
+    assert [path.name for path in written] == ["a_segmentation.png", "b_segmentation.png"]
+    said = capsys.readouterr().err
+    assert said.count("warning: ") == 1 and "left out: 1 file that is no image by the ending (.gif)" in said
 
 
 def listing(folder):
