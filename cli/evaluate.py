@@ -13,6 +13,7 @@ from clustercl.cli import options
 @click.option("--data", type=options.PATH, help="Evaluate on every labelled case of this folder instead.")
 @click.option("--list", "list_csv", type=options.PATH, help="Evaluate on the labelled cases of this CSV instead.")
 @click.option("--out", type=options.PATH, help="Folder for metrics.json, per_case.csv and masks/.")
+@click.option("--overwrite", is_flag=True, help="Replace results that are in --out already.")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON, and nothing else.")
 @options.one_device
 def command(
@@ -20,6 +21,7 @@ def command(
     data: Path | None,
     list_csv: Path | None,
     out: Path | None,
+    overwrite: bool,
     as_json: bool,
     devices,
 ):
@@ -32,7 +34,7 @@ def command(
     """
     from clustercl.training.evaluate import evaluate_run
 
-    metrics = evaluate_run(run, data, list_csv, out, devices, save_masks=out is not None)
+    metrics = evaluate_run(run, data, list_csv, out, devices, save_masks=out is not None, overwrite=overwrite)
     if as_json:
         click.echo(json.dumps(metrics, indent=2))
         return

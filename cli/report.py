@@ -9,15 +9,17 @@ from clustercl.cli.options import PATH
 
 @click.command()
 @click.argument("run", type=PATH)
-def command(run: Path):
+@click.option("--out", type=PATH, help="File to write instead of RUN/report.html.")
+def command(run: Path, out: Path | None):
     """Write RUN/report.html: metrics, curves, pseudo-classes and test cases on one page, and print its path.
 
     The page needs no network and holds all its pictures. Of a run that is not finished it shows what there is.
 
     \b
-    Example:
+    Examples:
       clustercl report runs/skin
+      clustercl report /mnt/colleague/runs/skin --out skin.html
     """
     from clustercl.report.html import write_report
 
-    click.echo(write_report(run))
+    click.echo(write_report(run, out))

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clustercl.errors import RunError
@@ -34,10 +34,64 @@ def atomic(path: Path | str) -> Iterator[Path]:
     except (OSError, RuntimeError) as error:
         if not disk_is_full(error, path.parent):
             raise
-        raise RunError(f"{path}: cannot be written, the disk is full: what was there before is kept; free some space, "
-                       "then the same command goes on") from error  # fmt: skip
+        raise _no_space(path) from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path | str, last: str) -> Iterator[Path]:
+    """Yield an empty folder inside `folder`; on success its files are renamed to their places in `folder`, the one
+    called `last` after all others. On failure nothing is left, no folder either that was not there before.
+
+    What a kill leaves of it is removed by the next one in the same folder.
+    """
+    folder = Path(folder)
+    is_new = not folder.exists()
+    aside = folder / f".{os.getpid()}.clustercl"
+    try:
+        for left in folder.glob(".*.clustercl"):
+            owner = left.name.split(".")[1]
+            if owner.isdecimal() and not is_alive(int(owner)):
+                shutil.rmtree(left, ignore_errors=True)
+        aside.mkdir(parents=True)
+        yield aside
+        (folder / last).unlink(missing_ok=True)  # a kill from here on must not leave it beside files of another time
+        for path in sorted(aside.rglob("*"), key=lambda path: path == aside / last):
+            place = folder / path.relative_to(aside)
+            if path.is_dir():
+                place.mkdir(exist_ok=True)
+            else:
+                os.replace(path, place)
+    except RunError as error:
+        if str(aside) not in str(error):
+            raise
+        raise RunError(str(error).replace(str(aside), str(folder))) from error  # the place that the user knows
+    except OSError as error:
+        if not disk_is_full(error, folder):
+            raise
+        raise _no_space(folder) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        if is_new:
+            with suppress(OSError):  # it holds files
+                folder.rmdir()
+
+
+def _no_space(path: Path) -> RunError:
+    return RunError(f"{path}: cannot be written, the disk is full: what was there before is kept; free some space, "
+                    "then the same command goes on")  # fmt: skip
+
+
+def is_alive(process: int) -> bool:
+    """Whether another process of this machine has that id."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()
 
 
 def disk_is_full(error: Exception, folder: Path) -> bool:
@@ -47,8 +101,9 @@ def disk_is_full(error: Exception, folder: Path) -> bool:
     return shutil.disk_usage(folder).free < SMALL
 
 
-def require_writable(folder: Path | str) -> None:
-    """RunError unless files can be written into the folder, which need not be there yet and is not made."""
+def require_writable(folder: Path | str, advice: str = "choose another folder") -> None:
+    """RunError, with `advice`, unless files can be written into the folder, which need not be there yet and is not
+    made."""
     folder = Path(folder)
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not there.is_dir():
@@ -57,7 +112,7 @@ def require_writable(folder: Path | str) -> None:
         with tempfile.TemporaryDirectory(prefix=".clustercl.", dir=there):
             pass
     except OSError as error:
-        raise RunError(f"{folder}: cannot be written to ({error.strerror} in {there}): choose another folder") from None
+        raise RunError(f"{folder}: cannot be written to ({error.strerror} in {there}): {advice}") from None
 
 
 def keep_as(path: Path, other: Path) -> None:

@@ -38,7 +38,7 @@ class Task:
             if 0 < top <= self.threshold:
                 raise DataError(
                     f"{source}: the largest value of the mask is {top}, task {self.name} wants 0 and {self.values[0]}: "
-                    f"store it as 0 and {self.values[0]}, or pass --labels {self.classes[0]}={top}"
+                    f"store it as 0 and {self.values[0]}{self._or_else(f'pass --labels {self.classes[0]}={top}')}"
                 )
             if top > 255:  # 16 bits
                 return (array > self.threshold * 257).astype(np.uint8)
@@ -67,8 +67,11 @@ class Task:
         wanted = ", ".join(f"{value} {name}" for value, name in zip(self.values, self.classes, strict=True))
         return (
             f"{source}: label value{'s' if len(found) > 1 else ''} {shown} outside task {self.name} (0 background, "
-            f"{wanted}): correct the file, or name its classes with --labels NAME=VALUE,..."
+            f"{wanted}): correct the file{self._or_else('name its classes with --labels NAME=VALUE,...')}"
         )
+
+    def _or_else(self, advice: str) -> str:
+        return f", or {advice}"
 
     def to_values(self, index: np.ndarray) -> np.ndarray:
         """Indices 0..k to stored values: uint8 for 2D masks up to 255, int16 (int32 where needed) for volumes."""
@@ -88,6 +91,13 @@ class Task:
     def from_dict(cls, plain: dict) -> "Task":
         aliases = {int(key): int(value) for key, value in plain["aliases"].items()}
         return cls(**plain | {"classes": tuple(plain["classes"]), "values": tuple(plain["values"]), "aliases": aliases})
+
+
+class TrainedTask(Task):
+    """The task of a network that is trained: its classes are what they are, and no command has --labels for it."""
+
+    def _or_else(self, advice: str) -> str:
+        return ", as the labels that the network learnt from are"
 
 
 TASKS = {

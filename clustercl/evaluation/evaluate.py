@@ -1,6 +1,7 @@
 """Metrics of a segmentation network on labelled cases, at their original resolution."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Protocol
 
@@ -14,7 +15,7 @@ from clustercl.data.task import Task
 from clustercl.evaluation.inference import predict_probabilities
 from clustercl.evaluation.masks import mask_name, write_mask
 from clustercl.evaluation.metrics import METRICS, absent_note, case_metrics, summarise, thresholded_jaccard
-from clustercl.files import write_csv, write_json
+from clustercl.files import atomic_folder, write_csv, write_json
 from clustercl.progress import track
 
 
@@ -39,10 +40,22 @@ def evaluate_cases(
 ) -> dict:
     """Segment each labelled case, compare on its own grid, and return the content of metrics.json.
 
-    With `out`: writes per_case.csv (a row for each case and class, empty where a class occurs in neither map), then
-    metrics.json, and with `save_masks` the predictions under masks/, named by case id. `note` is passed on into
-    metrics.json, which also says there which classes were left out. `cases` have labels, and one or more there are.
+    With `out`: writes per_case.csv (a row for each case and class, empty where a class occurs in neither map) and
+    metrics.json, and with `save_masks` the predictions under masks/, named by case id: all of them at the end, or none.
+    `note` is passed on into metrics.json, which also says there which classes were left out. `cases` have labels, and
+    one or more there are.
     """
+    with nullcontext() if out is None else atomic_folder(out, last="metrics.json") as folder:
+        return _evaluate(network, cases, task, settings, device, options, folder, note, save_masks, quiet)
+
+
+def result_files(out: Path, cases: Sequence[Case], task: Task, save_masks: bool) -> list[Path]:
+    """What `evaluate_cases` would write."""
+    masks = [out / "masks" / mask_name(case.id, task) for case in cases] if save_masks else []
+    return [*masks, out / "per_case.csv", out / "metrics.json"]
+
+
+def _evaluate(network, cases, task, settings, device, options, folder, note, save_masks, quiet) -> dict:
     network.eval()
     results = []
     for case in track(cases, "evaluation", unit="case", quiet=quiet):
@@ -51,8 +64,8 @@ def evaluate_cases(
         probabilities = predict_probabilities(network, to_float(image), settings, task, device, options.overlap)
         prediction = restore(probabilities, geometry, settings)
         results.append(case_metrics(prediction, truth, task.classes, geometry.spacing, options.tolerance_mm))
-        if out is not None and save_masks:
-            write_mask(Path(out) / "masks" / mask_name(case.id, task), prediction, task, case.image, geometry.affine)
+        if folder is not None and save_masks:
+            write_mask(folder / "masks" / mask_name(case.id, task), prediction, task, case.image, geometry.affine)
     summary = summarise(results, task.classes)
     if task.name == "skin" and len(task.classes) == 1:
         summary["thresholded_jaccard"] = thresholded_jaccard(results, task.classes[0])
@@ -61,12 +74,12 @@ def evaluate_cases(
         "tolerance": options.tolerance_mm,
         "note": " ".join(f"{part.removesuffix('.')}." for part in (note, absent_note(summary)) if part) or None,
     }
-    if out is not None:
+    if folder is not None:
         rows = [
             [case.id, name, *("" if result[name][m] != result[name][m] else result[name][m] for m in METRICS)]
             for case, result in zip(cases, results, strict=True)
             for name in task.classes
         ]
-        write_csv(Path(out) / "per_case.csv", ["case", "class", *METRICS], rows)
-        write_json(Path(out) / "metrics.json", summary)  # last: its presence says that the evaluation is complete
+        write_csv(folder / "per_case.csv", ["case", "class", *METRICS], rows)
+        write_json(folder / "metrics.json", summary)  # renamed last: its presence says that the evaluation is complete
     return summary

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
-from clustercl.errors import ClusterclError
-from clustercl.files import write_text
+from clustercl.errors import ClusterclError, RunError
+from clustercl.files import require_writable, write_text
 from clustercl.report import page
 from clustercl.report.run import Ranked, Run
 
@@ -20,13 +20,18 @@ SPLIT = {
 }
 
 
-def write_report(run: Path | str) -> Path:
-    """Write RUN/report.html, one self-contained page, and return its path.
+def write_report(run: Path | str, out: Path | None = None) -> Path:
+    """Write one self-contained page, RUN/report.html where `out` names no other file, and return its path.
 
     What cannot be shown, as the run is not finished or its data are gone, is left out with a sentence that says so. The
-    best, median and worst test case are segmented anew for their pictures. RunError where `run` is no run folder.
+    best, median and worst test case are segmented anew for their pictures. RunError where `run` is no run folder,
+    or the page cannot be written.
     """
     opened = Run(run)
+    out = opened.path / "report.html" if out is None else out
+    if out.is_dir():
+        raise RunError(f"{out}: is a folder, wanted a file for the page: name one such as {out / 'report.html'}")
+    require_writable(out.parent, "name another file with --out")
     name = opened.path.resolve().name
     config = opened.config
     body = [
@@ -54,7 +59,6 @@ def write_report(run: Path | str) -> Path:
             body += build(opened)
         except ClusterclError as error:
             body.append(page.paragraph(f"Left out: {str(error).rstrip('.')}.", "missing"))
-    out = opened.path / "report.html"
     write_text(out, page.page(f"{name} – clustercl", body))
     return out
 

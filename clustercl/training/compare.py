@@ -4,16 +4,14 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from clustercl.data.cases import Case, find_cases
-from clustercl.data.check import check_data
-from clustercl.data.copies import also_among
-from clustercl.data.findings import Row
+from clustercl.data.cases import find_cases
 from clustercl.data.groups import read_groups
 from clustercl.data.split import make_split
 from clustercl.data.task import get_task
+from clustercl.data.unseen import learnt_from, read_all
 from clustercl.errors import DataError, RunError
 from clustercl.evaluation.comparison import is_of, remember_data
 from clustercl.files import read_json, require_writable, write_json
@@ -105,7 +103,7 @@ def compare(
               time_limit=left, groups=place.groups_of(cell), store=store)  # fmt: skip
         if test_data is not None and not is_of(run.test_data, test_data):
             shutil.rmtree(run.test_data, ignore_errors=True)
-            evaluate_run(run.path, data=test_data, result=run.test_data, devices=devices)
+            evaluate_run(run.path, data=test_data, result=run.test_data, devices=devices, checked=True)
             remember_data(run.test_data, test_data)
         write_json(run.cell, {"method": cell.name, "label_fraction": cell.label_fraction, "fold": cell.fold,
                               "seed": cell.seed})  # fmt: skip
@@ -159,26 +157,16 @@ def _require_possible(grid: Grid, cells: Sequence[Cell], place: Place) -> None:
         others = [case for case in find_cases(task, place.test_data) if case.label is not None]
         if not others:
             raise DataError(f"{place.test_data}: holds no case with a label, so there is nothing to compare with")
-        files = {str(file) for case in others for file in (case.image, case.label)}
-        # Each by itself: what would make a bad training set, its splits too, may well be tested on.
-        report = check_data(task, [replace(case, split=None) for case in others])
-        if errors := [problem.sentence for problem in report.errors if str(problem.file) in files]:
-            raise DataError(f"--test-data: {errors[0]}" + (f" (and {len(errors) - 1} more)" if errors[1:] else ""))
-        _require_unseen(found, others, report.rows, task, place.test_data)
-
-
-def _require_unseen(learnt: Sequence[Case], others: Sequence[Case], rows: Sequence[Row], task, folder: Path) -> None:
-    """DataError where an image of other data is one of those that networks learn from, by its file or its values."""
-    files = {os.path.realpath(case.image) for case in learnt}
-    seen = [case.image for case in others if os.path.realpath(case.image) in files]
-    if not seen:
-        own = check_data(task, [replace(case, label=None) for case in learnt]).rows
-        seen = [row.file for row in also_among(rows, own)]
-    if seen:
-        raise DataError(
-            f"--test-data {folder}: {len(seen)} of its images are among those of --data, --list or --unlabelled, such "
-            f"as {seen[0]}: no network may be tested on what it learnt from"
-        )
+        try:
+            rows = read_all(others, task)
+        except DataError as error:
+            raise DataError(f"--test-data: {error}") from None
+        if seen := learnt_from(others, rows, found, task):
+            first = next(case.image for case in others if case.id in seen)
+            raise DataError(
+                f"--test-data {place.test_data}: {len(seen)} of its images are among those of --data, --list or "
+                f"--unlabelled, such as {first}: no network may be tested on what it learnt from"
+            )
 
 
 def _demo(out: Path, task: str, test_data: Path | None) -> Place:

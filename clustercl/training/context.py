@@ -68,12 +68,7 @@ class Context:
         match = self._match_encoder() if self.fabric.is_global_zero else None
         if self.source.is_demo:
             self._write_demo()
-            inner = self.run.demo_data / "unlabelled"
-            found = find_cases(self.task, self.run.demo_data, [inner] if inner.is_dir() else [])
-        else:
-            listed = None if self.source.list is None else Path(self.source.list)
-            data = None if self.source.data is None else Path(self.source.data)
-            found = find_cases(self.task, data, [Path(folder) for folder in self.source.unlabelled], listed)
+        found = find_cases(self.task, *self.source.places(self.run.demo_data))
         self.cases = {case.id: case for case in found}
         self.split = self.from_the_first(self.run.read_split)
         if self.split is not None:

@@ -75,6 +75,25 @@ class Interrupt:
             raise Stopped("the time limit", where)
 
 
+@contextmanager
+def cleared_up() -> Iterator[None]:
+    """While entered, SIGTERM raises, so that whoever has files half written removes them; exit code 143."""
+
+    def told(number: int, frame) -> None:
+        error = RunError("stopped by SIGTERM: nothing was written")
+        error.exit_code = EXIT_CODES["SIGTERM"]
+        raise error
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, told)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def parse_limit(text: str) -> float:
     """Seconds of "90", "45m", "3h30m" or "HH:MM:SS", as queues write them. UsageError where it is none of these."""
     if clock := re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", text):

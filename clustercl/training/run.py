@@ -13,14 +13,14 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from clustercl.data.split import Split
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.evaluation.comparison import no_run
-from clustercl.files import read_json, write_json
+from clustercl.files import is_alive, read_json, write_json
 from clustercl.progress import say_once
 from clustercl.training.config import Config
 from clustercl.training.overrides import flatten
@@ -70,6 +70,14 @@ class Source:
     @property
     def is_demo(self) -> bool:
         return self.data is None and self.list is None
+
+    def places(self, demo_data: Path) -> tuple[Path | None, Sequence[Path], Path | None]:
+        """Folder, folders without labels and list to find the cases in; `demo_data`: where a run's own would lie."""
+        if self.is_demo:
+            inner = demo_data / "unlabelled"
+            return demo_data, [inner] if inner.is_dir() else [], None
+        folders = [Path(folder) for folder in self.unlabelled]
+        return self.data and Path(self.data), folders, self.list and Path(self.list)
 
     def to_dict(self) -> dict:
         return asdict(self) | {"unlabelled": [*self.unlabelled]}
@@ -199,15 +207,17 @@ class RunFolder:
             raise DataError(f"{error}: delete {self.path / stage} to train it again") from error
 
     def sweep(self) -> None:
-        """Remove what kills left half-written or half removed, by the names of `atomic`, `write_demo` and `discard`."""
+        """Remove what kills left half-written or half removed, by the names of `atomic`, `atomic_folder`,
+        `write_demo` and `discard`."""
         for path in [*self.path.glob(".*"), *self.path.glob("*/.*")]:
             written_by = re.match(r"\.(\d+|discarded)\.", path.name)
-            if not written_by or (written_by[1].isdigit() and _alive(int(written_by[1]))):
+            if not written_by or (written_by[1].isdigit() and is_alive(int(written_by[1]))):
                 continue  # a file that another process is writing at this moment
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+            with suppress(OSError):  # a run that is only read may lie on a disk that cannot be written to
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
 
     def discard(self, stage: str) -> bool:
         """Remove what a stage left, in one rename so that a kill leaves all of it or nothing; whether there was any.
@@ -226,13 +236,3 @@ class RunFolder:
         os.replace(folder, aside)
         shutil.rmtree(aside)
         return True
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return process != os.getpid()

@@ -53,7 +53,9 @@ def test_json_is_json_alone(calls, capsys):
     assert json.loads(capsys.readouterr().out) == METRICS
     ((words, options),) = calls
     assert words[:4] == (Path("runs/heart"), Path("other"), None, Path("results"))
-    assert options["save_masks"] is True
+    assert options["save_masks"] is True and options["overwrite"] is False
+    assert run(["evaluate", "runs/heart", "--out", "results", "--overwrite"]) == 0
+    assert calls[1][1]["overwrite"] is True
 
 
 def test_what_is_no_run_is_one_sentence(tmp_path, capsys):

@@ -1,7 +1,11 @@
 """Evaluation happens on the grid of the files, and its files say what it found."""
 
 import csv
+import errno
 import json
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import nibabel
@@ -11,6 +15,7 @@ import pytest
 from clustercl.data.cases import Case
 from clustercl.data.settings import DataSettings
 from clustercl.data.task import get_task
+from clustercl.errors import RunError
 from clustercl.evaluation.evaluate import evaluate_cases
 
 OPTIONS = SimpleNamespace(overlap=0.25, tolerance_mm=1.0)
@@ -81,6 +86,45 @@ def test_files(made, hearts, tmp_path):
     # Two files of one name, as in a list with a folder for each patient, do not overwrite each other's mask.
     masks = sorted(path.name for path in (tmp_path / "out/masks").iterdir())
     assert masks == ["p0_segmentation.nii.gz", "p1_segmentation.nii.gz"]
+
+
+def test_a_full_disk_leaves_what_was_there(made, hearts, tmp_path, monkeypatch):
+    cases, out = hearts(2), tmp_path / "out"
+    words = (made.Hearts(), cases, get_task("heart"), made.HEART, "cpu", OPTIONS)
+    real = nibabel.save
+
+    def save(image, path):
+        if "p1" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(image, path)
+
+    monkeypatch.setattr(nibabel, "save", save)
+    for _ in range(2):
+        with pytest.raises(RunError, match=rf"^{out}/masks/p1_segmentation.nii.gz: .* the disk is full"):
+            evaluate_cases(*words, out, save_masks=True, quiet=True)
+        assert not out.exists()
+    monkeypatch.setattr(nibabel, "save", real)
+    evaluate_cases(*words, out, save_masks=True, quiet=True)
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    assert len(before) == 4
+    monkeypatch.setattr(nibabel, "save", save)
+    with pytest.raises(RunError):
+        evaluate_cases(*words, out, note="other", save_masks=True, quiet=True)
+    assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+
+
+def test_what_a_kill_left_is_removed_by_the_next_evaluation(made, hearts, tmp_path):
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
+    left, others = tmp_path / f"out/.{int(dead.stdout)}.clustercl/masks", tmp_path / f"out/.{os.getppid()}.clustercl"
+    own = tmp_path / "out/.2019.notes"
+    for folder in (left, others, own):
+        folder.mkdir(parents=True)
+    evaluate_cases(
+        made.Hearts(), hearts(1), get_task("heart"), made.HEART, "cpu", OPTIONS, tmp_path / "out", quiet=True
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        [others.name, own.name, "metrics.json", "per_case.csv"]
+    )
 
 
 def test_photographs_in_pixels_with_thresholded_jaccard(made, tmp_path):

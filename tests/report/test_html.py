@@ -1,12 +1,16 @@
 """The page holds everything, needs nothing from elsewhere, and says what it had to leave out."""
 
+import errno
 import re
 import shutil
 
 import pytest
 
+from clustercl import files
+from clustercl.cli import main
 from clustercl.errors import DataError, RunError
 from clustercl.files import read_json, write_json
+from clustercl.report import html
 from clustercl.report.html import write_report
 from clustercl.training.run import RunFolder
 
@@ -111,6 +115,28 @@ def test_what_is_no_run_is_an_error(tmp_path, finished):
     with pytest.raises(DataError, match=r"config\.json: is damaged"):
         write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_the_page_of_a_run_that_cannot_be_written_to_goes_elsewhere(tmp_path, finished, monkeypatch, capsys):
+    run, real = finished("skin", tmp_path), files.tempfile.TemporaryDirectory
+
+    def read_only(*words, dir, **options):
+        if dir == run:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return real(*words, dir=dir, **options)
+
+    monkeypatch.setattr(files.tempfile, "TemporaryDirectory", read_only)
+    with monkeypatch.context() as patch:
+        patch.setattr(html, "_summary", lambda run: pytest.fail("drawn before"))
+        assert main.run(["report", str(run)]) == 1
+        assert main.run(["report", str(run), "--out", str(tmp_path / "data")]) == 1
+    told = capsys.readouterr().err
+    assert "run: cannot be written to (Read-only file system" in told and "name another file with --out" in told
+    assert "data: is a folder, wanted a file for the page" in told
+    out = tmp_path / "new/page.html"
+    assert main.run(["report", str(run), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}\n" and "Training curve" in out.read_text(encoding="utf-8")
+    assert not (run / "report.html").exists()
 
 
 def test_the_command_prints_the_path(clustercl, tmp_path, finished):

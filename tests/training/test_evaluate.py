@@ -1,0 +1,151 @@
+"""`evaluate_run`: what it measures on, what it says of images that the run learnt from, and what it leaves behind."""
+
+import errno
+import os
+import shutil
+import signal
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clustercl import files
+from clustercl.errors import DataError, RunError
+from clustercl.evaluation import evaluate
+from clustercl.files import read_json, write_json
+from clustercl.training.devices import DeviceRequest
+from clustercl.training.evaluate import evaluate_run
+from clustercl.training.pipeline import train
+
+CPU = DeviceRequest("cpu")
+
+
+@pytest.fixture(scope="module")
+def trained(skin, tiny, tmp_path_factory):
+    """A run from scratch that uses half of its training labels."""
+    out = tmp_path_factory.mktemp("runs") / "scratch"
+    train(tiny(method="scratch", label_fraction=0.5), out, skin, [skin / "unlabelled"], devices=CPU, quiet=True)
+    return out
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def listing(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_images_that_were_learnt_from_are_told(run, skin, make_skin, tmp_path, capsys):
+    split = read_json(run / "split.json")
+    validated = len(split["validation"])
+    for folder in (skin, make_skin(tmp_path / "copies")):  # the same files, and other files of the same photographs
+        got = evaluate_run(run, data=folder, result=tmp_path / folder.name, devices=CPU)
+        used = len(split["labelled"])
+        words = f"{used + validated} of 8 cases were learnt from ({used} trained on, {validated} validated on): "
+        assert got["note"].startswith(words)
+        assert f"warning: {words}" in capsys.readouterr().err
+        assert read_json(tmp_path / folder.name / "metrics.json")["note"] == got["note"]
+    # Without pre-training nothing was learnt from images whose labels were not used; with it from all.
+    write_json(run / "config.json", read_json(run / "config.json") | {"method": "simclr"})
+    note = evaluate_run(run, data=skin, devices=CPU, quiet=True)["note"]
+    assert f"{len(split['train']) + validated} of 8 cases were learnt from ({len(split['train'])} trained on" in note
+
+
+def test_other_images_and_the_test_split_need_no_warning(run, make_skin, tmp_path):
+    other = make_skin(tmp_path / "other", first=50)
+    assert evaluate_run(run, data=other, devices=CPU, quiet=True)["note"] is None
+    assert evaluate_run(run, devices=CPU, quiet=True)["note"] is None
+
+
+def test_whether_they_were_learnt_from_may_be_unknown(tiny, make_skin, tmp_path):
+    data, other = make_skin(tmp_path / "data"), make_skin(tmp_path / "other", labelled=2, first=50)
+    train(tiny(method="scratch"), tmp_path / "run", data, devices=CPU, quiet=True)
+    gone = read_json(tmp_path / "run/split.json")["train"][0]
+    for path in data.rglob(f"{gone}*"):
+        path.unlink()
+    note = evaluate_run(tmp_path / "run", data=other, devices=CPU, quiet=True)["note"]
+    assert note.startswith("1 of the ") and "images that were learnt from are gone, so whether they are" in note
+    shutil.rmtree(data)
+    note = evaluate_run(tmp_path / "run", data=other, devices=CPU, quiet=True)["note"]
+    assert note.startswith("whether the network learnt from some of these cases is unknown")
+    assert "no such folder" in note
+
+
+def test_every_case_is_read_before_the_first_is_segmented(run, make_skin, tmp_path, monkeypatch):
+    other = make_skin(tmp_path / "other", labelled=3, first=50)
+    broken = sorted(other.rglob("*.jpg"))[2]
+    broken.write_bytes(broken.read_bytes()[:300])
+    monkeypatch.setattr(evaluate, "predict_probabilities", lambda *ignored: pytest.fail("segmented"))
+    with pytest.raises(DataError, match=rf"{broken.name}: the image is broken"):
+        evaluate_run(run, data=other, result=tmp_path / "out", devices=CPU, quiet=True, save_masks=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_advice_is_what_works_here(run, make_skin, tmp_path):
+    """There is no evaluate --labels."""
+    other = make_skin(tmp_path / "other", labelled=3, first=50)
+    mask = sorted(other.rglob("*_segmentation.png"))[1]
+    Image.fromarray((np.asarray(Image.open(mask)) > 0).astype(np.uint8)).save(mask)
+    wanted = rf"{mask.name}: the largest value .* store it as 0 and 255, as the labels"
+    with pytest.raises(DataError, match=wanted) as told:
+        evaluate_run(run, data=other, devices=CPU, quiet=True)
+    assert "--labels" not in str(told.value)
+
+
+def test_sigterm_leaves_nothing(run, make_skin, tmp_path, monkeypatch):
+    other, real = make_skin(tmp_path / "other", labelled=3, first=50), evaluate.case_metrics
+    seen = []
+
+    def case_metrics(*words):
+        seen.append(listing(tmp_path / "out"))
+        if len(seen) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(*words)
+
+    monkeypatch.setattr(evaluate, "case_metrics", case_metrics)
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(RunError, match="stopped by SIGTERM: nothing was written") as told:
+        evaluate_run(run, data=other, result=tmp_path / "out", devices=CPU, quiet=True, save_masks=True)
+    assert told.value.exit_code == 143 and signal.getsignal(signal.SIGTERM) == before
+    assert sum(name.endswith(".png") for name in seen[2]) == 2 and not (tmp_path / "out").exists()
+
+
+def test_results_that_are_there_are_not_lost(run, make_skin, tmp_path):
+    other, out = make_skin(tmp_path / "other", labelled=2, first=50), tmp_path / "out"
+    (out / "masks").mkdir(parents=True)
+    expert = out / "masks/ISIC_0000001_segmentation.png"
+    expert.write_bytes(b"by an expert")
+    options = {"result": out, "devices": CPU, "quiet": True, "save_masks": True}
+    with pytest.raises(DataError, match=r"ISIC_0000001_segmentation.png: exists already: .*--out, .*--overwrite"):
+        evaluate_run(run, data=other, **options)
+    assert listing(out) == ["masks", "masks/ISIC_0000001_segmentation.png"] and expert.read_bytes() == b"by an expert"
+    evaluate_run(run, data=other, overwrite=True, **options)
+    with Image.open(expert) as mask:
+        assert mask.size == (48, 40)
+    with pytest.raises(DataError, match=r"evaluation/per_case.csv: exists already"):
+        evaluate_run(run, data=other, result=run / "evaluation", devices=CPU, quiet=True)
+
+
+def test_the_runs_own_results_are_made_anew(run):
+    for save_masks in (False, True, True):
+        evaluate_run(run, devices=CPU, quiet=True)
+        evaluate_run(run, result=run / "evaluation", devices=CPU, quiet=True, save_masks=save_masks)
+    assert {path.name for path in (run / "evaluation").iterdir()} == {"masks", "metrics.json", "per_case.csv"}
+
+
+def test_a_run_on_a_disk_that_is_only_read_is_refused_at_once(run, tmp_path, monkeypatch):
+    real = files.tempfile.TemporaryDirectory
+
+    def read_only(*words, dir, **options):
+        if dir == run / "evaluation":
+            raise OSError(errno.EROFS, "Read-only file system")
+        return real(*words, dir=dir, **options)
+
+    monkeypatch.setattr(files.tempfile, "TemporaryDirectory", read_only)
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "predict_probabilities", lambda *ignored: pytest.fail("segmented"))
+        with pytest.raises(RunError, match=r"evaluation: cannot be written to \(Read-only .*name a folder .* --out"):
+            evaluate_run(run, devices=CPU, quiet=True)
+    assert evaluate_run(run, result=tmp_path / "out", devices=CPU, quiet=True)["cases"] >= 1
