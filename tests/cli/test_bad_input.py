@@ -41,7 +41,8 @@ def test_bad_usage_is_exit_2(arguments, wanted, tmp_path, capsys, monkeypatch):
 
 def test_an_empty_path_is_never_the_current_folder(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for called in ("training.pipeline.train", "training.compare.compare", "evaluation.predict.predict_files"):
+    # The first that imports another comes first: it would keep what stands there for the other.
+    for called in ("training.compare.compare", "evaluation.predict.predict_files", "training.pipeline.train"):
         monkeypatch.setattr(f"clustercl.{called}", lambda *_, **__: None)
     for words in (
         ["train", "--task", "skin", "--out", ""],
