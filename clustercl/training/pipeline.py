@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from clustercl.data.groups import read_table
 from clustercl.data.task import get_task
 from clustercl.errors import RunError, UsageError
 from clustercl.files import read_json, require_writable
@@ -60,6 +61,8 @@ def train(
         run.require_same(config, source)
     else:
         run.require_new()
+        if groups is not None:
+            read_table(Path(groups))  # what is wrong with it is told before the data are looked at
     require_writable(run.path)
     require_groups(config.method, source)
     require_fitting(config, get_task(config.task, labels))

@@ -43,6 +43,8 @@ def test_oracle_class_needs_groups_and_obeys_them(tiny, skin, tmp_path):
     for method in ("oracle-class", "simclr"):
         with pytest.raises(DataError, match=r"groups\.csv: wanted a CSV file with the columns id,group"):
             train(tiny(method=method), run, skin, devices=CPU, quiet=True, groups=table)
+    with pytest.raises(DataError, match=r"groups\.csv: wanted a CSV file"):  # before the data are looked at
+        train(tiny(method="oracle-class"), run, tmp_path / "no data", devices=CPU, quiet=True, groups=table)
     assert not run.exists()  # what was wrong is put right with the same --out
     table.write_text("id,group\n" + "".join(f"ISIC_{n:07d},{'benign' if n % 2 else 'melanoma'}\n" for n in range(6)))
     train(tiny(method="oracle-class"), run, skin, devices=CPU, quiet=True, groups=table)
