@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +38,8 @@ STEP_SECONDS = 240
 BUILD_SECONDS = 480
 PROGRAM_SECONDS = 60  # they take three; one that waits for ever is not to cost all the rest
 SANITIZED_SECONDS = 240  # 140 were seen, without training's tests beside them
-TOTAL_SECONDS = 450  # after which what still runs in the last part is ended: with the build, nine minutes
+TOTAL_SECONDS = 450  # after which what still runs in the last part is ended
+LIMIT_SECONDS = 475  # after which everything is: with a minute for the build, nine minutes
 LEAST_SECONDS = 20  # that a step has nevertheless
 
 _running: set[int] = set()  # groups of processes that steps have started
@@ -225,7 +227,12 @@ def _end(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def _end_all(number: int, _frame) -> None:
+def _give_up() -> None:
+    say(f"gpu-check: FAILED, still at work after {LIMIT_SECONDS} s; the file holds what came before")
+    _end_all(signal.SIGALRM)
+
+
+def _end_all(number: int, _frame=None) -> None:
     for group in list(_running):
         _end(group)
     os._exit(128 + number)  # at once: threads would go on with the next step
@@ -242,6 +249,10 @@ def driver() -> str | None:
 def main(*folder: str) -> bool:
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, _end_all)
+    # A thread: while a kernel hangs that this process waits for, no signal of its own is looked at.
+    limit = threading.Timer(LIMIT_SECONDS, _give_up)
+    limit.daemon = True
+    limit.start()
     return run(*map(Path, folder))
 
 

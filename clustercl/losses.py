@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from clustercl.loss_arguments import DTYPES, check_embeddings, check_pseudo_class, check_settings, view_major
 from clustercl.ops.contrastive import contrastive_loss
-from clustercl.ops.gather import gather_numbers, gather_rows, rank, world_size
+from clustercl.ops.gather import SAME_SHAPE, gather_numbers, gather_rows, rank, world_size
 
 
 def pseudo_class_nt_xent(
@@ -156,8 +156,7 @@ class PseudoClassNTXentLoss(nn.Module):
         shapes = list(zip(*shape))
         if len({*zip(shapes, views_of)}) > 1:
             views_told = "" if len({*views_of}) == 1 else f" of {list(views_of)} views"
-            wanted = "must have the same shape on every process (drop the last, smaller batch)"
-            raise ValueError(f"gather_distributed: embeddings {wanted}, got {shapes}{views_told}")
+            raise ValueError(f"gather_distributed: embeddings {SAME_SHAPE}, got {shapes}{views_told}")
         if len({*dtype_of}) > 1:
             got = ", ".join(str(DTYPES[dtype]) for dtype in dtype_of)
             raise ValueError(f"gather_distributed: embeddings must have one dtype on all processes, got {got}")

@@ -6,6 +6,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+SAME_SHAPE = "must have the same shape on every process (drop the last, smaller batch)"
+
 
 class _Gather(torch.autograd.Function):
     """All processes' rows in rank order; the gradient of a process' rows is the sum over what all did with them."""
@@ -55,6 +57,5 @@ def gather_rows(rows: Tensor, name: str | None = None) -> Tensor:
     if name is not None:
         shapes = gather_numbers(rows.shape, rows.device)
         if any(other != shapes[0] for other in shapes):
-            wanted = "must have the same shape on every process (drop the last, smaller batch)"
-            raise ValueError(f"gather_distributed: {name} {wanted}, got {[tuple(other) for other in shapes]}")
+            raise ValueError(f"gather_distributed: {name} {SAME_SHAPE}, got {[tuple(other) for other in shapes]}")
     return _Gather.apply(rows) if rows.is_floating_point() else _gathered(rows)

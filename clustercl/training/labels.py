@@ -19,7 +19,7 @@ from clustercl.training.launch import contrastive_batch
 from clustercl.training.run import RunFolder, Source
 from clustercl.training.work import stage_seed
 
-NEARLY_ALL = 0.95  # as large a share of the negatives left out leaves a loss near 0
+NEARLY_ALL = 0.95  # of the negatives, where somebody should look; no measured bound
 
 
 class Labels:
@@ -104,11 +104,14 @@ def weight_left_out(labels: torch.Tensor, level_weight: Sequence[float] = (0.0,)
     return 1 - float((weight.sum() - weight.diagonal().sum()) / max(1, n * (n - 1)))
 
 
-def all_left_out_warning(share: float) -> str | None:
+def warn_of_all_left_out(context: Context, share: float) -> None:
+    """`share`: of the weight of the negatives."""
     if share < NEARLY_ALL:
-        return None
-    return (f"warning: pretrain: with {share:.1%} of the weight of the negatives taken away there is hardly anything "
-            "to learn from: take more pseudo-classes (cluster.n_clusters), finer groups, or simclr")  # fmt: skip
+        return
+    context.say(
+        f"warning: pretrain: with {share:.1%} of the weight of the negatives taken away there is "
+        "hardly anything to learn from: take more pseudo-classes (cluster.n_clusters), finer groups, or simclr"
+    )
 
 
 def agreement(before: torch.Tensor, after: torch.Tensor) -> float:

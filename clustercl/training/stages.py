@@ -17,7 +17,7 @@ from clustercl.models.encoder import Encoder
 from clustercl.models.unet import UNet
 from clustercl.training.context import Context
 from clustercl.training.graph import parents
-from clustercl.training.labels import Labels, agreement, all_left_out_warning, weight_left_out
+from clustercl.training.labels import Labels, agreement, warn_of_all_left_out, weight_left_out
 from clustercl.training.launch import contrastive_batch
 from clustercl.training.loop import fit
 from clustercl.training.validation import held_out_loss, mean_dice, reconstruction_loss
@@ -64,8 +64,7 @@ def pretrain_work(context: Context) -> Work:
     if model.masks:
         share = weight_left_out(model.labels, model.level_weight() or (0.0,))
         context.say(f"pretrain: labels take away {share:.1%} of the weight of the negatives")
-        if warning := all_left_out_warning(share):
-            context.say(warning)
+        warn_of_all_left_out(context, share)
     held_out = _validation_images(context)
 
     def loss(model: torch.nn.Module, batch: UnitBatch) -> torch.Tensor:
@@ -84,8 +83,8 @@ def pretrain_work(context: Context) -> Work:
         model.labels.copy_(after)
         context.say(f"pretrain: clustered again after step {step}: adjusted Rand index {float(model.agreement):.3f} "
                     "with the classes before")  # fmt: skip
-        if model.masks and (warning := all_left_out_warning(weight_left_out(after, model.level_weight() or (0.0,)))):
-            context.say(warning)
+        if model.masks:
+            warn_of_all_left_out(context, weight_left_out(after, model.level_weight() or (0.0,)))
 
     # A single unit has no negative: its loss says nothing, so the last checkpoint counts as the best.
     usable = validate if len(held_out) > 1 and kind.validates else None

@@ -181,6 +181,15 @@ def test_told_to_end_it_ends_what_it_started(tmp_path):
     assert not _lives(number)
 
 
+def test_what_hangs_is_ended_at_the_limit():
+    script = (
+        "import ctypes; from clustercl.benchmarks import gpu_check; gpu_check.LIMIT_SECONDS = 1; "
+        "gpu_check.run = lambda: ctypes.CDLL(None).pause(); gpu_check.main()"  # as a wait for the GPU, it hears nothing
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 128 + signal.SIGALRM and "still at work after 1 s" in done.stderr
+
+
 def _lives(number: int) -> bool:
     try:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
