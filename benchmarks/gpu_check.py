@@ -13,15 +13,14 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 
 from clustercl.benchmarks.record import machine
+from clustercl.benchmarks.steps import ROOT, STEP_SECONDS, end_all, step
 from clustercl.errors import RunError
 from clustercl.files import write_json
 from clustercl.progress import say
 
-ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build/gpu"
 TRAINING_TESTS = ROOT / "tests/training/test_cuda.py"
 # Programs of csrc/tests with the words that keep their checks to one kind of products or to few, and what
@@ -34,15 +33,12 @@ CHECKED = (
     ("test_linkage_cuda", "few", ("memcheck", "racecheck", "initcheck")),
     ("test_linkage_cuda", "wgmma", ("memcheck",)),
 )
-STEP_SECONDS = 240
 BUILD_SECONDS = 480
 PROGRAM_SECONDS = 60  # they take three; one that waits for ever is not to cost all the rest
 SANITIZED_SECONDS = 240  # 140 were seen, without training's tests beside them
 TOTAL_SECONDS = 450  # after which what still runs in the last part is ended
 LIMIT_SECONDS = 475  # after which everything is: with a minute for the build, nine minutes
 LEAST_SECONDS = 20  # that a step has nevertheless
-
-_running: set[int] = set()  # groups of processes that steps have started
 
 
 def run(out: Path = ROOT / "benchmarks/results") -> bool:
@@ -193,49 +189,9 @@ def sanitized(end: float) -> list[dict]:
         return list(pool.map(lambda one: checked(*one), every))
 
 
-def step(name: str, command: list, most: float | None = None) -> dict:
-    """Runs a command for at most so many seconds, STEP_SECONDS by default."""
-    say(f"{name} ...")
-    began = time.monotonic()
-    try:
-        with subprocess.Popen(
-            [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"}, start_new_session=True,
-        ) as process:  # fmt: skip
-            _running.add(process.pid)
-            try:
-                output, _ = process.communicate(timeout=most or STEP_SECONDS)
-                passed = process.returncode == 0
-            except subprocess.TimeoutExpired as error:
-                _end(process.pid)
-                passed, output = False, f"{error}\n{process.communicate()[0]}"
-            finally:
-                _running.discard(process.pid)
-    except OSError as error:
-        passed, output = False, str(error)
-    if not passed:
-        say(output[-3000:])
-    # The file tells nothing of this machine's folders.
-    output = output.replace(str(ROOT), ".").replace(sys.prefix, "python")
-    output = output[-1000:] if not passed else output.rstrip().rpartition("\n")[2]
-    return {"name": name, "passed": passed, "seconds": time.monotonic() - began, "output": output}
-
-
-def _end(group: int) -> None:
-    """The process and what it started: a program that hangs holds the GPU."""
-    with suppress(ProcessLookupError):
-        os.killpg(group, signal.SIGKILL)
-
-
 def _give_up() -> None:
     say(f"gpu-check: FAILED, still at work after {LIMIT_SECONDS} s; the file holds what came before")
-    _end_all(signal.SIGALRM)
-
-
-def _end_all(number: int, _frame=None) -> None:
-    for group in list(_running):
-        _end(group)
-    os._exit(128 + number)  # at once: threads would go on with the next step
+    end_all(signal.SIGALRM)
 
 
 def driver() -> str | None:
@@ -248,7 +204,7 @@ def driver() -> str | None:
 
 def main(*folder: str) -> bool:
     for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, _end_all)
+        signal.signal(ending, end_all)
     # A thread: while a kernel hangs that this process waits for, no signal of its own is looked at.
     limit = threading.Timer(LIMIT_SECONDS, _give_up)
     limit.daemon = True

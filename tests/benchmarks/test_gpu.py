@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from clustercl.benchmarks import gpu_check, gpu_profile, gpu_show, layout_gpu, linkage_gpu, loss_gpu, record, train_gpu
+from clustercl.benchmarks import (
+    gpu_check,
+    gpu_profile,
+    gpu_show,
+    layout_gpu,
+    linkage_gpu,
+    loss_gpu,
+    record,
+    steps,
+    train_gpu,
+)
 from clustercl.errors import RunError
 from clustercl.training.run import TRAINING
 
@@ -67,14 +77,14 @@ def test_a_wrong_tree_stops_it(monkeypatch, compared, message):
 
 
 def test_a_step_tells_how_it_ended(monkeypatch, capsys):
-    monkeypatch.setattr(gpu_check, "STEP_SECONDS", 5)
-    good = gpu_check.step("good", [sys.executable, "-c", "print('long'); print('fine')"])
+    monkeypatch.setattr(steps, "STEP_SECONDS", 5)
+    good = steps.step("good", [sys.executable, "-c", "print('long'); print('fine')"])
     assert good["passed"] and good["output"] == "fine" and good["seconds"] > 0
-    bad = gpu_check.step("bad", [sys.executable, "-c", "raise SystemExit('broken')"])
+    bad = steps.step("bad", [sys.executable, "-c", "raise SystemExit('broken')"])
     assert not bad["passed"] and "broken" in bad["output"] and "broken" in capsys.readouterr().err
-    slow = gpu_check.step("slow", [sys.executable, "-c", "import time; time.sleep(60)"])
+    slow = steps.step("slow", [sys.executable, "-c", "import time; time.sleep(60)"])
     assert not slow["passed"] and "timed out" in slow["output"]
-    assert not gpu_check.step("missing", ["no-such-program"])["passed"]
+    assert not steps.step("missing", ["no-such-program"])["passed"]
 
 
 def test_a_wrong_answer_fails_its_step_and_leaves_the_rest(monkeypatch):
