@@ -166,14 +166,19 @@ bool linkage(double* rows, std::int64_t n, std::int64_t padded, Linkage method, 
   merges.reserve(n - 1);
   bool finished;
   if (method != Linkage::single) centre(rows, n, padded);
+  const Distinct distinct = merge_duplicates(rows, n, padded, merges);
+  const std::size_t before = merges.size();
+  const std::vector<double> sizes = before == 0 ? std::vector<double>(n, 1.0) : distinct.copies;
   if (method == Linkage::ward) {
-    finished = merge_ward(rows, n, padded, parallel, monitor, merges);
+    finished = merge_ward(rows, sizes, padded, parallel, monitor, merges);
   } else if (method == Linkage::single) {
-    finished = merge_single(rows, n, padded, metric, parallel, monitor, merges);
+    finished = merge_single(rows, n - before, padded, metric, parallel, monitor, merges);
   } else {
     const auto merge = entries == Entries::half ? merge_condensed<Compact> : merge_condensed<double>;
-    finished = merge(rows, n, padded, method, metric, parallel, monitor, merges);
+    finished = merge(rows, sizes, padded, method, metric, parallel, monitor, merges);
   }
+  for (std::size_t m = before; before > 0 && m < merges.size(); ++m)
+    merges[m] = {distinct.row[merges[m].a], distinct.row[merges[m].b], merges[m].height};
   if (!finished || !monitor(n - 1)) return false;
   write_merges(merges, n, metric == Metric::sqeuclidean ? 2 * exponent : exponent, z);
   return true;

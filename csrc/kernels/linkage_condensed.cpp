@@ -26,11 +26,16 @@ constexpr std::int64_t kDense = 16;        // where fewer than one in so many cl
 template <class T>
 class Condensed final : public Space {
  public:
-  // entries: n (n - 1) / 2 distances times unit, a power of two; overwritten.
-  Condensed(T* entries, std::int64_t n, double unit, Linkage method, const Parallel& parallel)
-      : m_(n), method_(method), unit_(unit), parallel_(parallel), entries_(entries), weights_(n, 1.0), sizes_(n, 1.0),
-        staying_(n, 1.0), id_(n), place_(n), scan_(parallel) {
-    for (std::int64_t i = 0; i < n; ++i) id_[i] = place_[i] = i;
+  // entries: distances of clusters of these sizes, times unit, a power of two; overwritten.
+  Condensed(T* entries, const std::vector<double>& sizes, double unit, Linkage method, const Parallel& parallel)
+      : m_(sizes.size()), method_(method), unit_(unit), parallel_(parallel), entries_(entries), weights_(m_, 1.0), sizes_(sizes),
+        id_(m_), place_(m_), scan_(parallel) {
+    for (std::int64_t i = 0; i < m_; ++i) id_[i] = place_[i] = i;
+    if (kind() == Join::sum) {
+      weights_ = sizes;
+      add_up();
+    }
+    staying_ = weights_;
   }
 
   bool scan(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, std::vector<Nearest>& nearest,
@@ -99,6 +104,20 @@ class Condensed final : public Space {
       case Join::largest: return x < y ? y : x;
       default: return y < x ? y : x;
     }
+  }
+
+  // Distances become sums over the rows of both clusters, added as merges of single rows would have, to the last bit.
+  void add_up() {
+    const auto times = [](double x, double count) {
+      double sum = x;
+      for (double k = 1; k < count; ++k) sum += x;
+      return sum;
+    };
+    if (std::all_of(sizes_.begin(), sizes_.end(), [](double size) { return size == 1; })) return;
+    parallel_.for_each(0, m_ - 1, kRows, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i)
+        for (std::int64_t j = i + 1; j < m_; ++j) pack(times(times(unpack(row(i)[j]), sizes_[i]), sizes_[j]), row(i)[j]);
+    });
   }
 
   // All pairs of a round in one pass over the matrix, row by row in memory: with the clusters that stay as they are first,
@@ -237,8 +256,9 @@ class Condensed final : public Space {
 }  // namespace
 
 template <class T>
-bool merge_condensed(const double* rows, std::int64_t n, std::int64_t padded, Linkage method, Metric metric,
+bool merge_condensed(const double* rows, const std::vector<double>& sizes, std::int64_t padded, Linkage method, Metric metric,
                      const Parallel& parallel, const Monitor& monitor, std::vector<Merge>& merges) {
+  const std::int64_t n = static_cast<std::int64_t>(sizes.size());
   double unit = 1.0;
   if (std::is_same_v<T, Compact>) {  // that no distance times it is beyond 1/2
     double largest = 0.0;
@@ -247,7 +267,7 @@ bool merge_condensed(const double* rows, std::int64_t n, std::int64_t padded, Li
   }
   const Buffer<T> entries = huge_buffer<T>(n * (n - 1) / 2);
   if (!fill_condensed(rows, n, padded, metric, unit, parallel, monitor, entries.get())) return false;
-  Condensed<T> space(entries.get(), n, unit, method, parallel);
+  Condensed<T> space(entries.get(), sizes, unit, method, parallel);
   return merge_by_rounds(space, n, parallel, monitor, merges);
 }
 
@@ -258,15 +278,15 @@ bool merge_distances(const double* condensed, std::int64_t n, int exponent, Link
   const Buffer<T> entries = huge_buffer<T>(count);
   for (std::int64_t k = 0; k < count; ++k)
     pack(exponent == 0 ? condensed[k] : std::ldexp(condensed[k], -exponent), entries[k]);
-  Condensed<T> space(entries.get(), n, 1.0, method, parallel);
+  Condensed<T> space(entries.get(), std::vector<double>(n, 1.0), 1.0, method, parallel);
   return merge_by_rounds(space, n, parallel, monitor, merges);
 }
 
-template bool merge_condensed<double>(const double*, std::int64_t, std::int64_t, Linkage, Metric, const Parallel&,
+template bool merge_condensed<double>(const double*, const std::vector<double>&, std::int64_t, Linkage, Metric, const Parallel&,
                                       const Monitor&, std::vector<Merge>&);
 template bool merge_distances<double>(const double*, std::int64_t, int, Linkage, const Parallel&, const Monitor&,
                                       std::vector<Merge>&);
-template bool merge_condensed<Compact>(const double*, std::int64_t, std::int64_t, Linkage, Metric, const Parallel&,
+template bool merge_condensed<Compact>(const double*, const std::vector<double>&, std::int64_t, Linkage, Metric, const Parallel&,
                                       const Monitor&, std::vector<Merge>&);
 template bool merge_distances<Compact>(const double*, std::int64_t, int, Linkage, const Parallel&, const Monitor&,
                                       std::vector<Merge>&);

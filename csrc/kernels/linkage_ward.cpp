@@ -21,11 +21,11 @@ constexpr std::int64_t kGroup = 4;         // blocks that a task of the screen t
 
 class Ward final : public Space {
  public:
-  Ward(double* rows, std::int64_t n, std::int64_t padded, const Parallel& parallel)
-      : centroids_(rows), padded_(padded), parallel_(parallel), sizes_(n, 1.0), nearest_in_(CLUSTERCL_PICK(ward_nearest)),
+  Ward(double* rows, const std::vector<double>& sizes, std::int64_t padded, const Parallel& parallel)
+      : centroids_(rows), padded_(padded), parallel_(parallel), sizes_(sizes), nearest_in_(CLUSTERCL_PICK(ward_nearest)),
         distance_(CLUSTERCL_PICK(ward_distance)), screen_tile_(CLUSTERCL_PICK(ward_screen_tile)) {
     double largest = 0;
-    for (std::int64_t k = 0; k < n * padded; ++k) largest = std::max(largest, std::fabs(rows[k]));
+    for (std::int64_t k = 0; k < static_cast<std::int64_t>(sizes.size()) * padded; ++k) largest = std::max(largest, std::fabs(rows[k]));
     int exponent = 0;
     if (largest > 0) std::frexp(largest, &exponent);
     unit_ = std::ldexp(1.0, -exponent);
@@ -215,10 +215,10 @@ class Ward final : public Space {
 
 }  // namespace
 
-bool merge_ward(double* rows, std::int64_t n, std::int64_t padded, const Parallel& parallel, const Monitor& monitor,
-                std::vector<Merge>& merges) {
-  Ward space(rows, n, padded, parallel);
-  return merge_by_rounds(space, n, parallel, monitor, merges);
+bool merge_ward(double* rows, const std::vector<double>& sizes, std::int64_t padded, const Parallel& parallel,
+                const Monitor& monitor, std::vector<Merge>& merges) {
+  Ward space(rows, sizes, padded, parallel);
+  return merge_by_rounds(space, static_cast<std::int64_t>(sizes.size()), parallel, monitor, merges);
 }
 
 }  // namespace clustercl

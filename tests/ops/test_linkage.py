@@ -176,6 +176,28 @@ def test_copies_merge_at_height_zero_however_many(method, copies):
     np.testing.assert_allclose(z[:, 2], scipys[:, 2], rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_copies_cost_what_single_rows_do(method):
+    """Blank parts of images have one feature vector, however many they are: in rounds they would take one a merge."""
+    x = random(40, 16)
+    x[0, 3], x[1] = 0.0, x[0]
+    x = np.repeat(x, 30, axis=0)
+    x[1:60:2, 3] *= -1.0  # -0 and 0 are one value
+    x, told = x[np.random.default_rng(3).permutation(1200)], []
+    z = linkage(x, method, progress=lambda merges, rounds, distances: told.append((rounds, distances)))
+    check_by_definition(x, z, method, exact=False)
+    rounds, distances = told[-1]
+    assert rounds < 39 and distances < 16 * 39**2  # as some scans of 39 rows for each merge of theirs, at most
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_unlike_rows_whose_distance_underflows_merge_in_order(method):
+    """At distance 0 as computed, as equal rows are: the smaller row comes first, not the equal one."""
+    x = np.array([[0.0], [1e-200], [0.0], [1e-200], [1.0], [1.0]])
+    check_by_definition(x, linkage(x, method), method, exact=True)
+    assert linkage(x, method)[:4, :2].tolist() == [[0, 1], [2, 6], [3, 7], [4, 5]]
+
+
 def test_centring_loses_no_digit():
     """Values of very different sizes in a feature: SciPy's first height is 1e-17 as well."""
     x = np.array([[1.0], [0.9999], [1e-9], [1e-9 + 1e-17]])
@@ -408,7 +430,7 @@ def test_out_of_memory_is_said_in_bytes():
         "linkage(np.eye(3))\n"
         "resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30))\n"
         "try:\n"
-        "    linkage(np.zeros((50000, 2)), 'average')\n"
+        "    linkage(np.arange(100000.0).reshape(50000, 2), 'average')\n"
         "except MemoryError as error:\n"
         "    print(error)\n"
     )
