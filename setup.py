@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
@@ -94,6 +95,12 @@ def _compiles(words: list[str]) -> bool:
         return _run([program, *options, str(source), "-o", f"{folder}/empty"], LIBRARY_PATH=path) is not None
 
 
+def tool(name: str) -> str:
+    """The program of this Python's environment, which need not be activated, before others on the PATH."""
+    places = os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)])
+    return shutil.which(name, path=places) or sys.exit(f"clustercl: {name} was not found; run: pip install {name}")
+
+
 class CMakeBuild(build_ext):
     """Builds the extension with CMake and Ninja and puts it where setuptools expects it."""
 
@@ -113,7 +120,7 @@ class CMakeBuild(build_ext):
         mark = f"-nvcc{release}-{hashlib.sha256(nvcc.encode()).hexdigest()[:8]}" if nvcc else ""
         folder = f"cmake-{sys.implementation.cache_tag}-torch{torch.__version__.replace('+', '-')}{mark}"
         build = ROOT / "build" / folder
-        cmake = shutil.which("cmake") or sys.exit("clustercl: cmake was not found; run: pip install cmake ninja")
+        cmake = tool("cmake")
         arguments = {
             "CMAKE_BUILD_TYPE": "Release",
             "CLUSTERCL_EXTENSION": "ON",
@@ -135,8 +142,7 @@ class CMakeBuild(build_ext):
         if nvcc and not os.environ.get("CUDACXX"):
             definitions.append(f"-DCMAKE_CUDA_COMPILER={nvcc}")
         # An isolated build holds its own ninja in a folder that is gone next time: a stale cache must not name it.
-        ninja = shutil.which("ninja") or sys.exit("clustercl: ninja was not found; run: pip install ninja")
-        definitions.append(f"-DCMAKE_MAKE_PROGRAM={ninja}")
+        definitions.append(f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}")
         for step in ([cmake, "-S", ROOT, "-B", build, "-G", "Ninja", *definitions], [cmake, "--build", build]):
             if subprocess.run(step).returncode:
                 sys.exit(f"clustercl: the compilation failed in {build}; what CMake and the compiler say stands above")

@@ -100,6 +100,21 @@ def machine(setup, monkeypatch, tmp_path):
     return put, lambda cuda, request="auto": setup.choose_nvcc(site / "torch", cuda, request)
 
 
+def test_tools_of_an_environment_that_is_not_activated_come_first(setup, monkeypatch, tmp_path):
+    """Debian's cmake 3.25 beside the one that pip put into the environment."""
+    for place in ("environment", "path"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / "cmake").write_text("#!/bin/sh\n")
+        (tmp_path / place / "cmake").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "path"))
+    monkeypatch.setattr(setup.sysconfig, "get_path", lambda name: str(tmp_path / "environment"))
+    assert setup.tool("cmake") == str(tmp_path / "environment/cmake")
+    (tmp_path / "environment/cmake").unlink()
+    assert setup.tool("cmake") == str(tmp_path / "path/cmake")
+    with pytest.raises(SystemExit, match="ninja was not found; run: pip install ninja"):
+        setup.tool("ninja")
+
+
 WHEEL, ON_PATH, HOME = "site packages/nvidia/cu13/bin/nvcc", "path/nvcc", "home/bin/nvcc"
 
 

@@ -115,6 +115,14 @@ def test_one_level_is_exclude_at_weight_0_and_ignore_at_1(path, b, dtype):
             torch.testing.assert_close(one, other, rtol=scale, atol=10 * scale)
 
 
+def test_what_the_blocked_path_gives_for_some_rows_is_as_the_fake_kernel_says():
+    """No view of all rows: torch 2.14's opcheck compares where in its memory a result begins."""
+    rows, image, pseudo_class = example(8, 2, 5, torch.float64)
+    options = (temperature(), "exclude", -1, True, 3, 7)
+    for result in _blocked.forward(rows, image, pseudo_class, *options):
+        assert result.shape == (7,) and result.storage_offset() == 0 and len(result.untyped_storage()) == 7 * 8
+
+
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 2e-5), (torch.bfloat16, 2e-5)])
 def test_levels_over_many_tiles_in_smaller_types(monkeypatch, dtype, tolerance):
     monkeypatch.setattr(_blocked, "BLOCK", 150)
