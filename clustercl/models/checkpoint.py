@@ -6,7 +6,7 @@ from zipfile import is_zipfile
 
 import torch
 
-from clustercl.errors import DataError
+from clustercl.errors import DataError, RunError, one_line
 from clustercl.models.encoder import Encoder
 from clustercl.models.unet import UNet
 from clustercl.progress import say_once
@@ -31,7 +31,8 @@ def read_checkpoint(path: Path | str, stage: str | None = None) -> dict:
 
     Keys: format, stage, step, model, config, task, best and, in `last.pt`, optimizer and scheduler. Only tensors and
     plain values are loaded (`weights_only=True`), so a file from a stranger cannot run code. DataError where the
-    file is missing, is no checkpoint of this program, or is of another stage than wanted.
+    file is missing, is no checkpoint of this program, or is of another stage than wanted; RunError where it may be in
+    order and this machine cannot read it.
     """
     path = Path(path)
     require_file(path, "checkpoint")
@@ -59,18 +60,26 @@ def require_file(path: Path, what: str) -> None:
 
 
 def why_unreadable(path: Path, error: Exception) -> str:
-    """Why torch.load refused a file, in the words of a user; torch's own fill a page and advise what is not safe."""
+    """Why torch.load refused a file, in the words of a user; torch's own fill a page and advise what is not safe.
+
+    RunError where the file is not to blame: nobody should throw it away.
+    """
     try:
         with open(path, "rb") as file:
             head = file.read(2)
     except OSError as unread:
-        return unread.strerror
+        raise RunError(f"{path}: cannot be read ({unread.strerror}): look at its permissions and its disk") from error
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        raise RunError(f"{path}: cannot be read, as memory is used up: end other programs, or take a larger "
+                       "machine") from error  # fmt: skip
     if not head:
         return "it is empty"
     if head == b"PK" and not is_zipfile(path):
         return "it is cut short"
     if "was not an allowed global" in str(error):
         return "it holds more than tensors and plain values"
+    if head == b"PK":
+        return f"its content cannot be read: {one_line(error)[:120] or type(error).__name__}"
     return "it is no file of torch.save"
 
 

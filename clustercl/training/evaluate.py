@@ -55,7 +55,7 @@ def evaluate_run(
         cases, note = context.find(context.split.test), context.split.note
         try:
             finished = run.finished("finetune", config)
-        except DataError as error:
+        except ClusterclError as error:
             context.say(f"warning: {error}")
             finished = False
         if not finished:

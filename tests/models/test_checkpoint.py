@@ -1,16 +1,19 @@
 """Reading checkpoints: what was saved comes back; what is no checkpoint gets one sentence."""
 
+import errno
 import os
 import pickle
 
 import pytest
 import torch
 
-from clustercl.errors import DataError
+from clustercl.errors import DataError, RunError
 from clustercl.files import save_torch
+from clustercl.models import checkpoint
 from clustercl.models.checkpoint import FORMAT, encoder_weights, load_segmentation, read_checkpoint
 from clustercl.models.encoder import Encoder
 from clustercl.models.unet import UNet
+from clustercl.training.run import RunFolder
 
 TASK = {"name": "heart", "spatial_dims": 2, "in_channels": 1, "classes": ["a", "b"]}
 
@@ -76,6 +79,39 @@ def test_files_that_are_none_are_refused(tmp_path, saved):
     save_torch(tmp_path / "tensor.pt", torch.zeros(3))
     with pytest.raises(DataError, match=r"tensor\.pt: is not a checkpoint of clustercl"):
         load_segmentation(tmp_path / "tensor.pt")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (RuntimeError("unable to mmap 14 bytes from file <best.pt>: Cannot allocate memory (12)"),
+         r"best\.pt: cannot be read, as memory is used up: end other programs, or take a larger machine$"),
+        (PermissionError(errno.EACCES, "Permission denied"),
+         r"best\.pt: cannot be read \(Permission denied\): look at its permissions and its disk$"),
+    ],
+)  # fmt: skip
+def test_a_file_that_may_be_in_order_is_not_called_damaged(saved, monkeypatch, error, sentence):
+    """Nobody is told to delete it, and going on does not put an older one over it."""
+    path, _ = saved()
+
+    def refused(*_, **__):
+        raise error
+
+    monkeypatch.setattr(torch, "load", refused)
+    if isinstance(error, OSError):
+        monkeypatch.setattr(checkpoint, "open", refused, raising=False)
+    with pytest.raises(RunError, match=sentence), RunFolder(path.parent).reading("finetune"):
+        read_checkpoint(path)
+
+
+def test_a_damaged_archive_is_not_called_another_kind_of_file(saved):
+    path, _ = saved()
+    whole = bytearray(path.read_bytes())
+    at = whole.index(b"PK", 2) - 200  # in the pickle of the archive, which comes first
+    whole[at : at + 8] = b"\xff" * 8
+    path.write_bytes(whole)
+    with pytest.raises(DataError, match=r"damaged, or no checkpoint at all \(its content cannot be read: "):
+        read_checkpoint(path)
 
 
 def test_of_a_folder_the_checkpoint_is_named(tmp_path, saved):
