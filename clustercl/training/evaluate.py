@@ -7,7 +7,7 @@ from clustercl.data.cases import Case, discover, find_cases
 from clustercl.data.findings import Row
 from clustercl.data.task import Task, TrainedTask
 from clustercl.data.unseen import learnt_from, read_all
-from clustercl.errors import ClusterclError, DataError, RunError
+from clustercl.errors import ClusterclError, DataError, RunError, UsageError
 from clustercl.evaluation.memory import SMALLER, memory_advice_untrained
 from clustercl.files import require_writable
 from clustercl.training.context import Context, new_context
@@ -35,7 +35,8 @@ def evaluate_run(
 
     Every case is read before the first is segmented, and of other data it is said, in the note too, how many of them
     the run learnt from; `checked`: somebody did so before. DataError where a case cannot be read, or `result` holds
-    results already and `overwrite` is not set; the run's own are always made anew.
+    results already and `overwrite` is not set; the run's own are always made anew, and never from other data: that
+    folder says that a run is finished, so it is a UsageError.
     """
     from clustercl.evaluation.evaluate import evaluate_cases, result_files
     from clustercl.models.checkpoint import load_segmentation
@@ -44,12 +45,14 @@ def evaluate_run(
     config, source = run.read_config()
     if not run.best("finetune").is_file():
         raise RunError(f"{run.path}: has no fine-tuned network yet: run clustercl train or clustercl finetune first")
+    is_own = data is None and list_csv is None
     if result is not None:
-        require_writable(result)
+        _require_not_of_a_run(result, run if is_own else None)
+        require_writable(result / "masks" if save_masks else result)
     with run.reading("finetune"):
         network = load_segmentation(run.best("finetune")).network
     context = new_context(run, config, source, devices, quiet)
-    note, is_own = None, data is None and list_csv is None
+    note = None
     if is_own:
         context.open()
         cases, note = context.find(context.split.test), context.split.note
@@ -69,9 +72,12 @@ def evaluate_run(
         cases = [case for case in find_cases(context.task, data, (), list_csv) if case.label is not None]
         if not cases:
             raise RunError(f"{data or list_csv}: holds no case with a label, so there is nothing to compare with")
-    if result is not None and not overwrite and not (is_own and result.resolve() == run.evaluation.resolve()):
+    if result is not None:
+        may_replace = overwrite or result.resolve() == run.evaluation.resolve()
         for file in result_files(result, cases, context.task, save_masks):
-            if file.exists():
+            if file.is_dir():
+                raise DataError(f"{file}: is a folder, wanted a place for a file: choose another --out")
+            if file.exists() and not may_replace:
                 raise DataError(f"{file}: exists already: choose another --out, or replace it with --overwrite")
     if not checked:
         task = TrainedTask(**vars(context.task))
@@ -87,6 +93,15 @@ def evaluate_run(
             network, cases, context.task, config.data, device, config.evaluation, result, note=note,
             save_masks=save_masks, quiet=quiet,
         )  # fmt: skip
+
+
+def _require_not_of_a_run(result: Path, own: RunFolder | None) -> None:
+    """UsageError where `result` is the folder for the test cases of a run, but of `own`."""
+    place = RunFolder(result.resolve().parent)
+    its = place.evaluation == result.resolve() and place.exists()
+    if its and (own is None or place.path != own.path.resolve()):
+        raise UsageError(f"--out: {result} is for the run's own test cases, which others never replace: choose another "
+                         "--out")  # fmt: skip
 
 
 def _note(context: Context, cases: Sequence[Case], rows: Sequence[Row], task: Task) -> str | None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from clustercl import files
-from clustercl.errors import DataError, RunError
+from clustercl.errors import DataError, RunError, UsageError
 from clustercl.evaluation import evaluate
 from clustercl.files import read_json, write_json
 from clustercl.training.devices import DeviceRequest
@@ -124,8 +124,40 @@ def test_results_that_are_there_are_not_lost(run, make_skin, tmp_path):
     evaluate_run(run, data=other, overwrite=True, **options)
     with Image.open(expert) as mask:
         assert mask.size == (48, 40)
-    with pytest.raises(DataError, match=r"evaluation/per_case.csv: exists already"):
-        evaluate_run(run, data=other, result=run / "evaluation", devices=CPU, quiet=True)
+
+
+def test_what_is_in_the_way_is_told_before_anything_is_segmented(run, make_skin, tmp_path, monkeypatch):
+    other, out = make_skin(tmp_path / "other", first=50), tmp_path / "out"
+    options = {"data": other, "result": out, "devices": CPU, "quiet": True, "save_masks": True}
+    evaluate_run(run, **options)
+    before = listing(out)
+    monkeypatch.setattr(evaluate, "predict_probabilities", lambda *_: pytest.fail("segmented"))
+    os.rename(out / "masks", tmp_path / "kept")
+    (out / "masks").write_text("notes")
+    with pytest.raises(RunError, match=r"out/masks: is a file, wanted a folder to write into$"):
+        evaluate_run(run, **options, overwrite=True)
+    (out / "masks").unlink()
+    os.rename(tmp_path / "kept", out / "masks")
+    assert listing(out) == before
+    (out / "per_case.csv").unlink()
+    (out / "per_case.csv").mkdir()
+    with pytest.raises(DataError, match=r"out/per_case.csv: is a folder, wanted a place for a file: choose another"):
+        evaluate_run(run, **options, overwrite=True)
+    assert listing(out) == before
+
+
+def test_other_data_never_stand_for_the_runs_own(run, make_skin, tmp_path):
+    """Of a run whose evaluation is gone too: train would take it for finished."""
+    other, own = make_skin(tmp_path / "other", first=50), read_json(run / "evaluation/metrics.json")
+    elsewhere = shutil.copytree(run, tmp_path / "elsewhere")
+    shutil.rmtree(elsewhere / "evaluation")
+    for place in (run, elsewhere):
+        with pytest.raises(UsageError, match=r"--out: .*/evaluation is for the run's own test cases"):
+            evaluate_run(run, data=other, result=place / "evaluation", devices=CPU, quiet=True, overwrite=True)
+    with pytest.raises(UsageError, match=r"elsewhere/evaluation is for the run's own test cases"):
+        evaluate_run(run, result=elsewhere / "evaluation", devices=CPU, quiet=True)
+    assert not (elsewhere / "evaluation").exists()
+    assert evaluate_run(run, result=run / "evaluation", devices=CPU, quiet=True) == own
 
 
 def test_the_runs_own_results_are_made_anew(run):
