@@ -9,7 +9,7 @@ from clustercl.cli.options import PATH
 
 @click.command()
 @click.argument("run", type=PATH)
-@click.option("--out", type=PATH, help="File to write instead of RUN/report.html.")
+@click.option("--out", type=PATH, help="File to write instead of RUN/report.html; a file that is there must be a page.")
 def command(run: Path, out: Path | None):
     """Write RUN/report.html: metrics, curves, pseudo-classes and test cases on one page, and print its path.
 

@@ -25,13 +25,15 @@ def write_report(run: Path | str, out: Path | None = None) -> Path:
 
     What cannot be shown, as the run is not finished or its data are gone, is left out with a sentence that says so. The
     best, median and worst test case are segmented anew for their pictures. RunError where `run` is no run folder,
-    or the page cannot be written.
+    or the page cannot be written, as where `out` is a file that is no such page.
     """
     opened = Run(run)
     out = opened.path / "report.html" if out is None else out
     if out.is_dir():
         raise RunError(f"{out}: is a folder, wanted a file for the page: name one such as {out / 'report.html'}")
     require_writable(out.parent, "name another file with --out")
+    if out.exists() and out != opened.path / "report.html" and not page.is_page(out):
+        raise RunError(f"{out}: exists and is no page of clustercl, so it is kept: name another file with --out")
     name = opened.path.resolve().name
     config = opened.config
     body = [
@@ -59,7 +61,7 @@ def write_report(run: Path | str, out: Path | None = None) -> Path:
             body += build(opened)
         except ClusterclError as error:
             body.append(page.paragraph(f"Left out: {str(error).rstrip('.')}.", "missing"))
-    write_text(out, page.page(f"{name} – clustercl", body))
+    write_text(out, page.page(name, body))
     return out
 
 

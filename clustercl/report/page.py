@@ -3,7 +3,9 @@
 import base64
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 
+BEGINNING, OURS = '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n', " – clustercl</title>"
 STYLE = """
 :root { color-scheme: light; --ink: #1f2933; --muted: #66727f; --line: #dfe5eb; --accent: #1f6f8b; }
 * { box-sizing: border-box; }
@@ -50,13 +52,22 @@ details td { white-space: normal; overflow-wrap: anywhere; font-family: ui-monos
 """
 
 
-def page(title: str, body: Iterable[str]) -> str:
+def is_page(path: Path) -> bool:
+    """Whether a file is a page of this program, or empty."""
+    if not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        head = file.read(2000).decode("utf-8", "replace")
+    return not head or (head.startswith(BEGINNING) and OURS in head)
+
+
+def page(name: str, body: Iterable[str]) -> str:
     """The whole document."""
     content = "\n".join(body)
     return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f"{BEGINNING}"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{content}\n</main>\n"
+        f"<title>{escape(name)}{OURS}\n<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{content}\n</main>\n"
         "</body>\n</html>\n"
     )
 

@@ -139,6 +139,21 @@ def test_the_page_of_a_run_that_cannot_be_written_to_goes_elsewhere(tmp_path, fi
     assert not (run / "report.html").exists()
 
 
+def test_only_a_page_is_replaced(tmp_path, finished, capsys):
+    run, notes = finished("skin", tmp_path), tmp_path / "notes.html"
+    notes.write_text("<!DOCTYPE html>\n<title>My own</title>")
+    for other in (run / "finetune/best.pt", run / "config.json", notes):
+        before = other.read_bytes()
+        assert main.run(["report", str(run), "--out", str(other)]) == 1
+        assert f"{other}: exists and is no page of clustercl, so it is kept" in capsys.readouterr().err
+        assert other.read_bytes() == before
+    out = tmp_path / "page.html"
+    out.touch()
+    for _ in range(2):
+        assert main.run(["report", str(run), "--out", str(out)]) == 0
+    assert "<title>run – clustercl</title>" in out.read_text(encoding="utf-8")
+
+
 def test_the_command_prints_the_path(clustercl, tmp_path, finished):
     run = finished("skin")
     done = clustercl("report", run)
