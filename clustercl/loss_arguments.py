@@ -84,9 +84,15 @@ def _check_levels(level_weight, same_class: str) -> None:
         raise ValueError(
             f"pseudo_class_nt_xent: level_weight must hold 1 to {MOST_LEVELS} numbers, got {len(values)} of them"
         )
+    product = 1.0
     for value in values:
         if not 0 <= value <= 1:
             raise ValueError(f"pseudo_class_nt_xent: level_weight must lie in 0..1, got {value:g}")
+        product *= value or 1.0
+    # A pair that shares such levels has a weight that float32 loses, or whose inverse is infinite.
+    if product < torch.finfo(torch.float32).tiny:
+        raise ValueError("pseudo_class_nt_xent: level_weight must be 0 where the product of the others is below 1e-38, "
+                         f"got {tuple(values)}")  # fmt: skip
     if same_class != "exclude":
         raise ValueError(f"pseudo_class_nt_xent: level_weight goes with same_class='exclude', got {same_class!r}")
 

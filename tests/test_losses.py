@@ -325,6 +325,7 @@ def test_levels_by_hand():
         (2, {"level_weight": []}, ValueError, "1 to 4 numbers, got 0"),
         (5, {"level_weight": [0.5] * 5}, ValueError, "1 to 4 numbers, got 5"),
         (2, {"level_weight": [0.5, 1.5]}, ValueError, "must lie in 0..1, got 1.5"),
+        (2, {"level_weight": [1e-20, 0.0, 1e-20]}, ValueError, "0 where the product of the others is below"),
         (2, {"level_weight": [0.5, float("nan")]}, ValueError, "must lie in 0..1, got nan"),
         (2, {"level_weight": [0.5, 0.1], "same_class": "attract"}, ValueError, "goes with same_class='exclude'"),
         (3, {"level_weight": [0.5, 0.1]}, ValueError, r"must be \(6, 2\), one per image and level, got shape \(6, 3\)"),
