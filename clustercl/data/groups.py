@@ -34,7 +34,7 @@ def read_table(path: Path) -> dict[str, str]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             header, *rows = csv.reader(file)
-    except (OSError, UnicodeDecodeError, ValueError) as error:
+    except (OSError, UnicodeDecodeError, ValueError, csv.Error) as error:
         raise DataError(f"{path}: wanted a CSV file with the columns id,group ({error})") from error
     if len(header) < 2:
         raise DataError(f"{path}: line 1 must name the columns id and group, it says {','.join(header)[:80]!r}")

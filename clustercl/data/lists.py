@@ -65,9 +65,13 @@ def _csv_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, str]]]:
     if "image" not in names or len({"label", "mask"} & set(names)) == 2:
         raise DataError(f"{path}: line 1 must name the columns image and label (or mask), and optionally group, split, "
                         f"id; it says {header[:80]!r}")  # fmt: skip
-    for row in rows:
-        cell = {name: (row.get(names[name]) or "").strip() if name in names else "" for name in COLUMNS}
-        yield f"{path}, line {rows.line_num}", cell
+    try:
+        for row in rows:
+            cell = {name: (row.get(names[name]) or "").strip() if name in names else "" for name in COLUMNS}
+            yield f"{path}, line {rows.line_num}", cell
+    except csv.Error as error:
+        raise DataError(f"{path}, line {rows.line_num}: is no line of a CSV file ({error}): look whether a quote "
+                        "before it is not closed") from None  # fmt: skip
 
 
 def _json_rows(path: Path, text: str) -> Iterator[tuple[str, dict[str, str]]]:

@@ -238,6 +238,7 @@ def test_list_with_ids(tmp_path, files):
     ("text", "message"),
     [
         ("", "line 1 must name the columns"),
+        ('image,label\n"a.png,\n' + "b.png,b_mask.png\n" * 9000, r"is no line of a CSV file \(field larger .* a quote"),
         ("picture,label\nx,y\n", "line 1 must name the columns image and label"),
         ("image,label,mask\n", "line 1 must name"),
         ("image,label\n", "names no image"),

@@ -28,6 +28,7 @@ def test_groups_by_id_or_file(tmp_path, text):
         ("id,group\na,\n", "names none of the 2 images"),
         ("id;group\na;x\n", "line 1 must name the columns id and group, it says 'id;group'"),
         ("", "wanted a CSV file with the columns id,group"),
+        (f"id,group\na,{'x' * 200_000}\n", r"wanted a CSV file with the columns id,group \(field larger than"),
         (None, "wanted a CSV file with the columns id,group"),
     ],
 )
