@@ -1,5 +1,6 @@
 """Cases: one image each, with or without a label map. Finding them in the layouts people have, or in a list."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,13 +64,15 @@ def discover(
     elif list_csv is not None:
         found, faults = read_list(Path(list_csv))
     cases = [Case(item.id, item.image, item.label, item.group, item.split) for item in found]
-    known = {case.image.resolve() for case in cases}
+    folders: dict[str, str] = {}
+    known = {_real_path(case.image, folders) for case in cases}
     for folder in unlabelled:
         more, left_out = find_unlabelled(task.name, Path(folder))
         faults += left_out
         for item in more:
-            if item.image.resolve() not in known:  # a folder inside --data, or given twice
-                known.add(item.image.resolve())
+            path = _real_path(item.image, folders)
+            if path not in known:  # a folder inside --data, or given twice
+                known.add(path)
                 cases.append(Case(item.id, item.image))
     first: dict[str, Case] = {}
     for case in cases:
@@ -82,3 +85,13 @@ def discover(
             faults.append(Fault(case.image, f"{other.image} and {case.image} have one id, {case.id}: remove or rename "
                                             "one of them, or name ids in the column `id` of a list"))  # fmt: skip
     return sorted(first.values(), key=lambda case: case.id), faults
+
+
+def _real_path(path: Path, folders: dict[str, str]) -> str:
+    """os.path.realpath; `folders` keeps those of folders, which thousands of files have in common."""
+    if os.path.islink(path):
+        return os.path.realpath(path)
+    folder, name = os.path.split(path)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    return os.path.join(folders[folder], name)

@@ -60,9 +60,12 @@ class Fault(NamedTuple):
 
 def stem(path: Path) -> str:
     """The file name less its ending (.nii.gz is one ending) and less a trailing `_image`; of a folder its name."""
-    if path.is_dir():
-        return path.name
-    name = path.name[:-3] if path.name.lower().endswith(".nii.gz") else path.name
+    return path.name if path.is_dir() else file_stem(path.name)
+
+
+def file_stem(name: str) -> str:
+    """`stem` of what is known to be a file, by its name alone: no look at the disk."""
+    name = name[:-3] if name.lower().endswith(".nii.gz") else name
     name = name.rsplit(".", 1)[0]
     return name[: -len("_image")] if name.lower().endswith("_image") and len(name) > len("_image") else name
 
@@ -82,8 +85,9 @@ def walk(folder: Path) -> tuple[list[Path], list[Path]]:
         seen.add(real)
         # Archives made on a Mac carry a shadow of each file.
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        inner += [Path(base, name) for name in folders]
-        files += [Path(base, name) for name in sorted(names) if not name.startswith(".")]
+        here = Path(base)
+        inner += [here / name for name in folders]
+        files += [here / name for name in sorted(names) if not name.startswith(".")]
     if not files:
         raise DataError(f"{folder}: the folder is empty: wanted files such as those of `clustercl data demo`")
     return files, inner
@@ -116,7 +120,9 @@ def find_layout(task: str, folder: Path) -> tuple[list[Found], list[Fault]]:
     # First what concerns the whole: of many warnings training says the first.
     faults = [*_beside_a_challenge([images[key] for key in beside]), *_without_label(images, labels), *faults]
     splits |= beside
-    return [Found(stem(image), image, labels.get(key), split=splits.get(key)) for key, image in images.items()], faults
+    return [
+        Found(file_stem(image.name), image, labels.get(key), split=splits.get(key)) for key, image in images.items()
+    ], faults
 
 
 def _beside_a_challenge(others: Sequence[Path]) -> list[Fault]:
@@ -154,7 +160,9 @@ def find_unlabelled(task: str, folder: Path) -> tuple[list[Found], list[Fault]]:
     files, folders = walk(folder)
     series = [path for path in (folder, *folders) if holds_series(path)] if task == "heart" else []
     faults = _not_read(task, folder, files)
-    files = [path for path in files if path.name.lower().endswith(endings) and not NO_IMAGE.search(stem(path))]
+    files = [
+        path for path in files if path.name.lower().endswith(endings) and not NO_IMAGE.search(file_stem(path.name))
+    ]
     if task == "heart":
         named = [path for path in files if re.search(r"_image\.nii(\.gz)?$", path.name, re.IGNORECASE)]
         others = sorted({*files} - {*named}) if named else []
@@ -164,18 +172,18 @@ def find_unlabelled(task: str, folder: Path) -> tuple[list[Found], list[Fault]]:
                 "there are named *_image.nii.gz: rename what is an image so, or name its own folder"
             )
             faults.append(Fault(folder, sentence, "warning"))
-        files = [*(named or files), *series]
-    if not files:
+        files = named or files
+    if not files and not series:
         what = "; ".join(["", *(fault.sentence.removeprefix(f"{folder}: ") for fault in faults)]) or ": check the path"
         raise DataError(f"{folder}: no images ({', '.join(endings)}) in this folder{what}")
-    return [Found(stem(path), path) for path in files], faults
+    found = [Found(file_stem(path.name), path) for path in files]
+    return found + [Found(path.name, path) for path in series], faults
 
 
 def _not_read(task: str, folder: Path, files: Iterable[Path]) -> list[Fault]:
     """Files that are no images by their ending, where one may take them for images."""
-    others = [
-        path for path in files if path.name.lower().endswith(OTHER_ENDINGS[task]) and not NO_IMAGE.search(stem(path))
-    ]
+    others = [path for path in files if path.name.lower().endswith(OTHER_ENDINGS[task])]
+    others = [path for path in others if not NO_IMAGE.search(file_stem(path.name))]
     if not others:
         return []
     found = [end for end in OTHER_ENDINGS[task] if any(path.name.lower().endswith(end) for path in others)]

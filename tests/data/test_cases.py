@@ -1,6 +1,7 @@
 """Layouts, folders without labels, and lists."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -188,6 +189,24 @@ def test_unlabelled_folders_hold_any_image_but_no_mask(skin_folder, heart_folder
     assert [case.id for case in cases if case.label is None] == ["ISIC_0000009", "a", "b"]
     cases = find_cases(HEART, None, [heart_folder])
     assert len(cases) == 4 and all(case.label is None for case in cases)
+
+
+def test_a_link_to_an_image_of_another_folder_is_that_image(skin_folder, tmp_path):
+    image = find_cases(SKIN, skin_folder)[0].image
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "another_name.jpg").symlink_to(image)
+    (tmp_path / "linked").symlink_to(image.parent)
+    cases = find_cases(SKIN, skin_folder, [tmp_path / "more", tmp_path / "linked"])
+    assert cases == find_cases(SKIN, skin_folder)
+
+
+def test_real_paths_are_looked_up_by_folder_not_by_file(tmp_path, files, monkeypatch):
+    for number in range(40):
+        files.save_picture(tmp_path / "more" / f"{number}.png", files.photograph(4, 4))
+    asked, look_up = [], os.path.realpath
+    monkeypatch.setattr(os.path, "realpath", lambda *given, **how: asked.append(given) or look_up(*given, **how))
+    assert len(find_cases(SKIN, None, [tmp_path / "more"])) == 40
+    assert len(asked) < 40
 
 
 def test_folders_that_link_in_a_circle(skin_folder):
