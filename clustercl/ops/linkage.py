@@ -41,8 +41,7 @@ def linkage_matrix_cuda(
     """The same of rows x (n, d) on a GPU, by its kernels and in its memory; finite, no zero row under cosine."""
     n, d = x.shape
     padded = -(-d // 8) * 8
-    with torch.cuda.device(x.device):  # what is laid out depends on the card
-        wanted = _extension._C.linkage_cuda_workspace(n, padded, method, metric, dtype)
+    wanted = _workspace_bytes(n, padded, method, metric, dtype, x.device)
     try:
         rows = x.new_zeros((n, padded), dtype=torch.float64)
         workspace = x.new_empty(wanted, dtype=torch.uint8)
@@ -68,6 +67,24 @@ def linkage_of_distances(
         raise RuntimeError(f"linkage: {_extension.MISSING}; build it with: make build")
     _require_memory(method, n, _matrix_bytes(n, dtype))
     return _extension._C.linkage_of_condensed(condensed, n, method, dtype, progress)
+
+
+def _workspace_bytes(n: int, padded: int, method: str, metric: str, dtype: str, device: torch.device) -> int:
+    with torch.cuda.device(device):  # what is laid out depends on the card
+        return _extension._C.linkage_cuda_workspace(n, padded, method, metric, dtype)
+
+
+def lacking_memory(method: str, n: int, d: int, device: torch.device) -> tuple[int, int] | None:
+    """(bytes wanted, bytes there) where rows (n, d) on `device` are too many for the method's float64 matrix of
+    distances; None where it fits, has none, or nothing tells how much is there."""
+    if method in ("ward", "single"):
+        return None
+    if device.type == "cuda" and _extension.why_no_kernels(device) is None:
+        wanted = _workspace_bytes(n, -(-d // 8) * 8, method, "euclidean", "float64", device)
+        there = torch.cuda.mem_get_info(device)[1]
+    else:
+        wanted, there = 3 * 8 * n * d + _matrix_bytes(n, "float64"), available_bytes()
+    return None if there is None or wanted <= there else (wanted, there)
 
 
 def _matrix_bytes(n: int, dtype: str) -> int:

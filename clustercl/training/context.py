@@ -28,6 +28,7 @@ from clustercl.training.interrupt import Interrupt
 from clustercl.training.launch import contrastive_batch, start_fabric
 from clustercl.training.lock import RunLock
 from clustercl.training.peers import Peers
+from clustercl.training.room import require_room
 from clustercl.training.run import RunFolder, Source
 from clustercl.training.work import stage_seed
 
@@ -91,12 +92,13 @@ class Context:
                             "or use --method scratch")  # fmt: skip
         if self.source.groups is not None:  # also where the method does not need it: the run remembers the table
             read_groups(Path(self.source.groups), self.training_ids)
+        if "clusters" in needed(config):
+            require_room(config, self.count_units(), self.fabric.device)
         if not self.source.is_demo:
             self.prepared(self.training_ids + self.split.validation)
         if "pretrain" in needed(config) and self.fabric.world_size > 1:
             # What its batches need of the processes is told before hours of the stages that come first.
-            units = make_units(self.prepared(self.training_ids), self.task, config.data)
-            contrastive_batch(config, len(units), self.fabric.world_size)
+            contrastive_batch(config, self.count_units(), self.fabric.world_size)
         self.lock.take()
         if match is not None:
             save_torch(self.run.encoder, match.weights)  # the run never depends on their file again
@@ -156,6 +158,12 @@ class Context:
         """Every case that may be learnt from without its label."""
         return self.split.train + self.split.unlabelled
 
+    def count_units(self) -> int:
+        """How many units there are to learn from without labels."""
+        if self.task.spatial_dims == 2:
+            return len(self.training_ids)
+        return len(make_units(self.prepared(self.training_ids), self.task, self.config.data))
+
     def find(self, ids: Sequence[str]) -> list[Case]:
         """The cases of these ids. DataError where the data no longer hold one."""
         for name in ids:
@@ -170,15 +178,8 @@ class Context:
         for labelled, what in ((True, "reading labelled images"), (False, "reading images")):
             missing = [name for name in ids if name not in self._prepared and (name in with_label) == labelled]
             if missing:
-                read = prepare_cached(
-                    self.find(missing),
-                    self.task,
-                    self.config.data,
-                    with_label=labelled,
-                    label=what,
-                    quiet=self.quiet,
-                    workers=self.workers,
-                )
+                read = prepare_cached(self.find(missing), self.task, self.config.data, with_label=labelled, label=what,
+                                      quiet=self.quiet, workers=self.workers)  # fmt: skip
                 self._prepared |= dict(zip(missing, read, strict=True))
         return [self._prepared[name] for name in ids]
 

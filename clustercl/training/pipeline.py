@@ -19,6 +19,7 @@ from clustercl.training.labels import require_groups, true_groups
 from clustercl.training.launch import describe
 from clustercl.training.overrides import flatten, nested, parse_assignment
 from clustercl.training.peers import together
+from clustercl.training.room import require_room
 from clustercl.training.run import STAGES, TRAINING, RunFolder, Source
 from clustercl.training.store import StageStore
 
@@ -119,6 +120,8 @@ def run_stage(
         context.open()
         if stage == "pretrain" and METHODS[config.method].needs_groups:  # told before anything is discarded
             context.from_the_first(lambda: true_groups(context, context.training_ids))
+        if stage == "clusters":
+            context.from_the_first(lambda: require_room(config, context.count_units(), context.fabric.device))
         if context.fabric.is_global_zero:
             _make_room(run, stage, before, config, context)
         context.fabric.barrier()

@@ -118,6 +118,21 @@ def test_a_stage_done_again_discards_what_rests_on_it(finished, tmp_path, capsys
     assert evaluate_run(run, devices=CPU, quiet=True)["cases"] == len(after["test"])
 
 
+def test_a_linkage_that_cannot_fit_is_refused_before_anything_is_trained_or_discarded(
+    finished, skin, tiny, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("clustercl.ops.linkage.available_bytes", lambda: 100)
+    sentence = r"cluster.linkage=average: the distances of \d+ units want .* GB of memory, and .*cluster.linkage=ward"
+    with pytest.raises(RunError, match=sentence):
+        train(tiny("cluster.linkage=average"), tmp_path / "new", skin, devices=CPU, quiet=True)
+    assert not (tmp_path / "new").exists()
+    shutil.copytree(finished[0], tmp_path / "run")
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(RunError, match=sentence):
+        run_stage("clusters", tmp_path / "run", ["cluster.linkage=average"], devices=CPU, quiet=True)
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == before
+
+
 def test_the_automatic_cut_is_explained_and_the_clustering_tells_its_progress(finished, tmp_path, capsys, monkeypatch):
     run = tmp_path / "run"
     shutil.copytree(finished[0], run)
