@@ -1,6 +1,10 @@
 """Pictures of stage 2: the tree with its cut and the sizes below it, and examples of each pseudo-class."""
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -12,6 +16,7 @@ from clustercl.report.run import Run
 from clustercl.report.style import GRID, INK, MUTED, SECOND, group_colour, image_png, new_figure, plain_axes, png
 from clustercl.report.volumes import VIEWS, grey_range, view
 
+NAMED = 60  # pseudo-classes whose numbers can be read below the tree
 LEAVES = 40  # of the truncated tree, more where there are more than half as many pseudo-classes
 EXAMPLES, CLASSES_SHOWN, VOLUMES_READ, THUMB = 6, 24, 8, 120
 
@@ -26,11 +31,11 @@ class Tree:
     drawn: dict
     order: dict[int, list[float]]
 
-    @property
+    @cached_property
     def colours(self) -> dict[int, str]:
         return {name: group_colour(place) for place, name in enumerate(self.order)}
 
-    @property
+    @cached_property
     def cut(self) -> float:
         """The height halfway between the last merge that the pseudo-classes keep and the first that they do not."""
         heights, k = np.sort(self.z[:, 2]), len(self.order)
@@ -52,13 +57,25 @@ def read_tree(run: Run) -> Tree:
     if z.ndim != 2 or z.shape != (n - 1, 4):
         raise DataError(f"clusters/linkage.npy has shape {z.shape}, units.csv names {n} units: they are not of one run")
     leaves = max(LEAVES, 2 * len(np.unique(labels)))
-    drawn = dendrogram(z, p=min(leaves, n), truncate_mode="lastp", no_plot=True)
+    with _deep_recursion(leaves):
+        drawn = dendrogram(z, p=min(leaves, n), truncate_mode="lastp", no_plot=True)
     order: dict[int, list[float]] = {}
     for place, node in enumerate(drawn["leaves"]):
         while node >= n:  # any unit below the node will do: all are of one pseudo-class
             node = int(z[node - n, 0])
         order.setdefault(int(labels[node]), []).append(5 + 10.0 * place)  # SciPy's places: 5, 15, 25, ...
     return Tree(z, labels, drawn, order)
+
+
+@contextmanager
+def _deep_recursion(depth: int) -> Iterator[None]:
+    """SciPy goes down a tree by recursion, and a chain of single linkage is as deep as it has leaves."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(before + 2 * depth)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def draw_tree(tree: Tree) -> bytes:
@@ -84,13 +101,19 @@ def draw_tree(tree: Tree) -> bytes:
     sizes = np.bincount(tree.labels)
     places = [float(np.mean(found)) for found in tree.order.values()]
     counts = [int(sizes[name]) for name in tree.order]
-    bars = bottom.bar(places, counts, width=7, color=list(tree.colours.values()))
+    colours = list(tree.colours.values())
     plain_axes(bottom, x="pseudo-class", y="units")
     bottom.grid(axis="x", visible=False)
-    if len(counts) <= 30:
-        bottom.bar_label(bars, fontsize=7.5, color=INK, padding=1.5)
-        bottom.margins(y=0.22)
-    bottom.set_xticks(places, [str(name) for name in tree.order], fontsize=8)
+    if len(counts) > NAMED:  # thousands of bars would take minutes
+        bottom.vlines(places, 0, counts, colors=colours, linewidths=1)
+        bottom.set_xticks([])
+        bottom.set_ylim(bottom=0)
+    else:
+        bars = bottom.bar(places, counts, width=7, color=colours)
+        bottom.set_xticks(places, [str(name) for name in tree.order], fontsize=8)
+        if len(counts) <= 30:
+            bottom.bar_label(bars, fontsize=7.5, color=INK, padding=1.5)
+            bottom.margins(y=0.22)
     bottom.set_xlim(0, 10 * len(tree.drawn["leaves"]))
     bottom.spines["bottom"].set_color(GRID)
     return png(figure)

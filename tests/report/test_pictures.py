@@ -1,6 +1,7 @@
 """What is drawn is right: directions, slices, the cut of the tree, the choice of cases, the colours of contours."""
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -63,6 +64,18 @@ def test_slices_lie_where_the_truth_is_largest_and_show_far_predictions():
     assert (parts["axial"].prediction > 0).sum() == 1
     assert parts["axial"].truth.shape[0] < 40  # cut to the surroundings
     assert parts["coronal"].aspect == 2.0
+
+
+def test_a_chain_of_thousands_of_pseudo_classes_is_drawn(finished, tmp_path, monkeypatch):
+    run, n = Run(finished("skin")), 4000
+    chain = np.array([[0, 1, 1.0, 2], *([k, n + k - 2, float(k), k + 1] for k in range(2, n))])  # as of single linkage
+    labels = cut_tree(chain, 2000)
+    monkeypatch.setattr(Run, "array", lambda self, name: chain)
+    monkeypatch.setattr(Run, "units", [{"pseudo_class": str(label)} for label in labels])
+    limit, tree = sys.getrecursionlimit(), read_tree(run)
+    assert len(tree.order) == 2000 and sys.getrecursionlimit() == limit
+    assert tree.colours is tree.colours  # else drawing would be quadratic in the pseudo-classes
+    assert pixels(draw_tree(tree)).shape[2] == 3
 
 
 def test_a_case_without_structures_is_drawn(finished):
