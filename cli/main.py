@@ -1,5 +1,6 @@
 """The `clustercl` command: finds the subcommands, turns errors into one sentence and an exit code."""
 
+import gc
 import os
 import sys
 from importlib import import_module
@@ -73,7 +74,9 @@ def main(argv: list[str] | None = None) -> None:
     debug = "--debug" in argv
     argv = [word for word in argv if word != "--debug"]
     try:
-        sys.exit(run(argv, debug))
+        code = run(argv, debug)
+        gc.freeze()  # at its end Python would look through all that is left, several times
+        sys.exit(code)
     except BrokenPipeError:  # the reader of a pipe (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

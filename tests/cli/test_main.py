@@ -210,3 +210,9 @@ def test_config_prints_a_file_that_train_reads(tmp_path, capsys):
     assert "heart.toml is for preset 'tiny', this run is for 'default'" in capsys.readouterr().err
     assert run(["config", "--task", "heart", "--set", "pretrain.temprature=0.2"]) == 2
     assert "did you mean pretrain.temperature" in capsys.readouterr().err
+
+
+def test_nothing_is_looked_through_at_the_end(monkeypatch, capsys):
+    done = []
+    monkeypatch.setattr("clustercl.cli.main.gc.freeze", lambda: done.append(True))
+    assert exit_code(["--version"], capsys)[0] == 0 and done
