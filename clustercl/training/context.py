@@ -95,7 +95,8 @@ class Context:
         if "clusters" in needed(config):
             require_room(config, self.count_units(), self.fabric.device)
         if not self.source.is_demo:
-            self.prepared(self.training_ids + self.split.validation)
+            learnt = self.split.labelled if needed(config)[0] == "finetune" else self.training_ids
+            self.prepared(learnt + self.split.validation)
         if "pretrain" in needed(config) and self.fabric.world_size > 1:
             # What its batches need of the processes is told before hours of the stages that come first.
             contrastive_batch(config, self.count_units(), self.fabric.world_size)

@@ -185,6 +185,14 @@ def test_bad_data_leave_no_run(tmp_path, tiny, make_skin):
     assert not (tmp_path / "run").exists()
 
 
+def test_what_no_stage_reads_is_not_prepared(skin, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("CLUSTERCL_CACHE", str(tmp_path / "cache"))
+    train(tiny(method="scratch"), tmp_path / "run", skin, [skin / "unlabelled"], devices=CPU, quiet=True)
+    split = read_json(tmp_path / "run" / "split.json")
+    made = [path for path in (tmp_path / "cache" / "image").rglob("*") if path.is_file()]
+    assert split["unlabelled"] and len(made) == len(split["labelled"]) + len(split["validation"])
+
+
 def test_a_case_that_went_missing_is_named(tmp_path, tiny, make_skin):
     data = make_skin(tmp_path / "data")
     run = tmp_path / "run"
