@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from typing import TypeVar
 
@@ -53,10 +53,14 @@ class Progress:
             self.note = note
         if self.bar is not None:
             if note is not None:
-                self.bar.set_postfix_str(note, refresh=False)
+                self.bar.set_postfix_str(note, refresh=not amount)
             self.bar.update(amount)
         elif not self.quiet and time.monotonic() >= self.next_line:
             self._line()
+
+    def about(self, name: str) -> Callable[[str], None]:
+        """What tells, of the item in work, what is being done with it: a whole CT may take minutes."""
+        return lambda doing: self.update(0, f"{name}: {doing}")
 
     def _line(self) -> None:
         now = time.monotonic()

@@ -42,6 +42,19 @@ def test_the_last_line_is_printed_once(clock, capsys):
     assert counts(clock, capsys, [1, 2.5, 4]) == [2, 3]
 
 
+def test_an_item_that_takes_long_tells_what_is_being_done(clock, capsys):
+    with Progress("work", 2, "case") as shown:
+        tell = shown.about("a")
+        for second, doing in ((1, "reading"), (4, "measuring x"), (5, "measuring y"), (12, "measuring z")):
+            clock.now = 100.0 + second
+            tell(doing)
+        clock.now = 120.0
+        shown.update(note="")
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(", ")[-1] for line in lines] == ["a: measuring x", "a: measuring z", "20 s left"]
+    assert lines[0] == "work: 0/2 case, 0 case/s, time left unknown, a: measuring x"
+
+
 def test_short_work_prints_nothing(clock, capsys):
     assert counts(clock, capsys, [0.5, 1, 1.9]) == []
 

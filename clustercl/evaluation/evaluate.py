@@ -16,7 +16,7 @@ from clustercl.evaluation.inference import predict_probabilities
 from clustercl.evaluation.masks import mask_name, write_mask
 from clustercl.evaluation.metrics import METRICS, absent_note, case_metrics, summarise, thresholded_jaccard
 from clustercl.files import atomic_folder, write_csv, write_json
-from clustercl.progress import track
+from clustercl.progress import Progress
 
 
 class EvaluationOptions(Protocol):
@@ -58,14 +58,19 @@ def result_files(out: Path, cases: Sequence[Case], task: Task, save_masks: bool)
 def _evaluate(network, cases, task, settings, device, options, folder, note, save_masks, quiet) -> dict:
     network.eval()
     results = []
-    for case in track(cases, "evaluation", unit="case", quiet=quiet):
-        source, truth = read_pair(case, task)
-        image, geometry = prepare_image_array(source, task, settings)
-        probabilities = predict_probabilities(network, to_float(image), settings, task, device, options.overlap)
-        prediction = restore(probabilities, geometry, settings)
-        results.append(case_metrics(prediction, truth, task.classes, geometry.spacing, options.tolerance_mm))
-        if folder is not None and save_masks:
-            write_mask(folder / "masks" / mask_name(case.id, task), prediction, task, case.image, geometry.affine)
+    with Progress("evaluation", len(cases), "case", quiet=quiet) as progress:
+        for case in cases:
+            tell = progress.about(case.id)
+            source, truth = read_pair(case, task)
+            image, geometry = prepare_image_array(source, task, settings)
+            probabilities = predict_probabilities(
+                network, to_float(image), settings, task, device, options.overlap, tell
+            )
+            prediction = restore(probabilities, geometry, settings)
+            results.append(case_metrics(prediction, truth, task.classes, geometry.spacing, options.tolerance_mm, tell))
+            if folder is not None and save_masks:
+                write_mask(folder / "masks" / mask_name(case.id, task), prediction, task, case.image, geometry.affine)
+            progress.update(note="")
     summary = summarise(results, task.classes)
     if task.name == "skin" and len(task.classes) == 1:
         summary["thresholded_jaccard"] = thresholded_jaccard(results, task.classes[0])

@@ -17,7 +17,7 @@ from clustercl.evaluation.inference import predict_probabilities
 from clustercl.evaluation.masks import mask_name, write_mask
 from clustercl.files import require_writable
 from clustercl.models.checkpoint import load_segmentation
-from clustercl.progress import say, track
+from clustercl.progress import Progress, say
 
 
 def predict_files(
@@ -46,11 +46,14 @@ def predict_files(
         lambda image: _check(image, task), list(targets.values()), "checking inputs", "image", quiet, heavy=heavy
     )
     network = loaded.network.to(device)
-    for target, image in track(targets.items(), "predict", total=len(targets), unit="image", quiet=quiet):
-        source = read_source(Case(stem(image), image), task)
-        prepared, geometry = prepare_image_array(source, task, settings)
-        probabilities = predict_probabilities(network, to_float(prepared), settings, task, device, overlap)
-        write_mask(target, restore(probabilities, geometry, settings), task, image, geometry.affine)
+    with Progress("predict", len(targets), "image", quiet=quiet) as progress:
+        for target, image in targets.items():
+            tell = progress.about(image.name)
+            source = read_source(Case(stem(image), image), task)
+            prepared, geometry = prepare_image_array(source, task, settings)
+            probabilities = predict_probabilities(network, to_float(prepared), settings, task, device, overlap, tell)
+            write_mask(target, restore(probabilities, geometry, settings), task, image, geometry.affine)
+            progress.update(note="")
     return list(targets)
 
 

@@ -19,6 +19,13 @@ def test_a_network_that_looks_at_single_voxels_cannot_tell_windows(made, shape, 
     torch.testing.assert_close(got, made.Hearts()(image[None])[0].softmax(0), atol=1e-5, rtol=1e-4)
 
 
+def test_each_window_is_told(made):
+    told = []
+    image, settings = torch.zeros(1, 16, 40, 16), DataSettings(patch=(16, 16, 16))
+    predict_probabilities(made.Hearts(), image, settings, get_task("heart"), "cpu", 0.0, told.append)
+    assert told == [f"segmenting, window {number}" for number in (1, 2, 3)]
+
+
 def test_small_volumes_are_filled_with_their_smallest_value():
     """As crops in training are: zeros would be a bright rim around a z-scored volume, or tissue around air."""
     seen = []

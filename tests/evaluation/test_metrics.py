@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 
+from clustercl.evaluation import surfaces
 from clustercl.evaluation.metrics import METRICS, absent_note, case_metrics, summarise, table, thresholded_jaccard
 
 CLOSE = 1e-5  # MONAI computes in float32
@@ -58,6 +59,46 @@ def test_by_hand():
     assert got == pytest.approx({"dice": 0.5, "jaccard": 1 / 3, "hd95": 3.0, "surface_dice": 0.5}, rel=CLOSE)
     at_three = case_metrics(prediction, truth, ("bar",), (3.0, 1.0), 3.0)["bar"]
     assert at_three["surface_dice"] == 1.0, "a distance of exactly the tolerance is within it"
+
+
+def test_each_surface_is_searched_once_and_in_parts_between_which_ctrl_c_is_heard(monkeypatch):
+    import scipy.spatial
+
+    prediction, truth = blob((16, 20, 12), 0), blob((16, 20, 12), 1)
+    whole = case_metrics(prediction.astype(np.uint8), truth.astype(np.uint8), ("a",), (0.5, 1.0, 3.0), 1.5)
+    trees, asked = [], []
+
+    class Counted(scipy.spatial.KDTree):
+        def __init__(self, points, **options):
+            trees.append(len(points))
+            super().__init__(points, **options)
+
+        def query(self, points, **options):
+            assert options.get("workers", 1) == 1, "Ctrl-C would free what the tree's own threads write to"
+            asked.append(len(points))
+            return super().query(points, **options)
+
+    monkeypatch.setattr(scipy.spatial, "KDTree", Counted)
+    monkeypatch.setattr(surfaces, "AT_ONCE", 50)
+    parts = case_metrics(prediction.astype(np.uint8), truth.astype(np.uint8), ("a",), (0.5, 1.0, 3.0), 1.5)
+    assert parts == whole
+    assert len(trees) == 2 and sum(asked) == sum(trees), "a surface was searched for each metric"
+    assert max(asked) == 50
+
+
+def test_more_distances_than_torch_takes_have_the_same_percentile(monkeypatch):
+    distances = np.random.default_rng(0).gamma(2, 3, 1001).astype(np.float32)
+    few = surfaces.percentile_95(distances)
+    monkeypatch.setattr(surfaces, "QUANTILE_MOST", 1000)
+    assert surfaces.percentile_95(distances) == pytest.approx(few, rel=1e-6)  # both interpolate in float32
+    monkeypatch.undo()
+    assert surfaces.percentile_95(np.ones(surfaces.QUANTILE_MOST + 1, np.float32)) == 1
+
+
+def test_each_class_is_told_before_it_is_measured():
+    told = []
+    case_metrics(np.zeros((3, 3), np.uint8), np.zeros((3, 3), np.uint8), ("a", "b"), (1.0, 1.0), 1.0, told.append)
+    assert told == ["measuring a", "measuring b"]
 
 
 def test_where_it_lies_and_how_large_the_image_is_do_not_matter():
