@@ -1,6 +1,7 @@
 """`write_report`: a run as one page with pictures, whatever of the run there is."""
 
 from collections.abc import Callable
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -128,10 +129,11 @@ def _overlays(run: Run) -> list[str]:
     if run.task.spatial_dims == 3:
         words += " Slices lie where the structures are largest; the patient's right is on the left."
     parts = [page.paragraph(words, "explain")]
-    for rank, item in zip(names, segment(run, chosen), strict=True):
-        title = _case_title(rank, item.case)
+    drawn = segment(run, chosen, partial(draw_case, run))
+    for rank, case, picture in zip(names, chosen, drawn, strict=True):
+        title = _case_title(rank, case)
         parts.append(f"<h3>{escape(title)}</h3>")
-        parts.append(page.figure(draw_case(run, item), f"Overlay of truth and prediction. {title}"))
+        parts.append(page.figure(picture, f"Overlay of truth and prediction. {title}"))
     return parts
 
 

@@ -1,7 +1,8 @@
 """Test cases as pictures: the contour of the truth in white, that of the prediction in the colour of its class."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from clustercl.report.run import Ranked, Run
 from clustercl.report.style import INK, class_colour, new_figure, png
 from clustercl.report.volumes import VIEWS, aspect, grey_range, ras_spacing, to_ras, view
 
+Picture = TypeVar("Picture")
 MARGIN = 0.3  # shown around the structures of a volume, as a share of their extent
 MAX_SIDE = 900  # pixels of a photograph that are drawn
 WIDTH = 7.2  # inches of a case
@@ -64,13 +66,14 @@ def choose(ranking: Sequence[Ranked], count: int) -> list[Ranked]:
     return [measured[round(place)] for place in np.linspace(0, len(measured) - 1, count)]
 
 
-def segment(run: Run, chosen: Sequence[Ranked]) -> list[Segmented]:
-    """Run the fine-tuned network on these cases. RunError without a network, DataError where a case cannot be read."""
+def segment(run: Run, chosen: Sequence[Ranked], work: Callable[[Segmented], Picture]) -> list[Picture]:
+    """What `work` makes of each of these cases, segmented by the fine-tuned network: volumes of several do not lie
+    beside one another. RunError without a network, DataError where a case cannot be read."""
     import torch
 
     from clustercl.evaluation.inference import predict_probabilities
     from clustercl.models.checkpoint import load_segmentation
-    from clustercl.progress import track
+    from clustercl.progress import Progress
 
     path = run.path / "finetune" / "best.pt"
     if not path.is_file():
@@ -79,23 +82,28 @@ def segment(run: Run, chosen: Sequence[Ranked]) -> list[Segmented]:
     layout = torch.channels_last if run.task.spatial_dims == 2 else torch.channels_last_3d
     network = load_segmentation(path).network.to(device, memory_format=layout)
     overlap = run.config["evaluation"]["overlap"]
-    done = []
-    for ranked in track(chosen, "segmenting test cases", unit="case"):
+
+    def segmented(ranked: Ranked, tell: Callable[[str], None]) -> Segmented:
         case = run.case(ranked.id)
         source, truth = read_pair(case, run.task)
         if truth is None:
             raise DataError(f"the case {ranked.id} no longer has a label to compare with")
         image, geometry = prepare_image_array(source, run.task, run.settings)
-        probabilities = predict_probabilities(network, to_float(image), run.settings, run.task, device, overlap)
+        probabilities = predict_probabilities(network, to_float(image), run.settings, run.task, device, overlap, tell)
         prediction = restore(probabilities, geometry, run.settings)
         if run.task.spatial_dims == 2:
-            done.append(Segmented(ranked, source, truth, prediction, geometry.spacing))
-            continue
+            return Segmented(ranked, source, truth, prediction, geometry.spacing)
         turned = [to_ras(array, geometry.affine) for array in (source.array, truth, prediction)]
         low, high = grey_range(turned[0], run.settings)
         grey = ((turned[0].astype(np.float32) - low) / (high - low)).clip(0, 1)
-        done.append(Segmented(ranked, grey, *turned[1:], ras_spacing(geometry.spacing, geometry.affine)))
-    return done
+        return Segmented(ranked, grey, *turned[1:], ras_spacing(geometry.spacing, geometry.affine))
+
+    made = []
+    with Progress("segmenting test cases", len(chosen), "case") as progress:
+        for ranked in chosen:
+            made.append(work(segmented(ranked, progress.about(ranked.id))))
+            progress.update(note="")
+    return made
 
 
 def slices(item: Segmented) -> dict[str, Slice]:

@@ -21,7 +21,7 @@ def overlay_strip(run: Path | str, out: Path | str, cases: int = 4) -> Path:
     chosen = choose(opened.ranking, cases)
     if not chosen:
         raise RunError(f"{opened.path}: evaluation/per_case.csv holds no case with a Dice, so there is none to show")
-    drawn = [slices(item) for item in segment(opened, chosen)]
+    drawn = segment(opened, chosen, slices)
     views = [""] if opened.task.spatial_dims == 2 else ["axial", "coronal"]
     # Tiles of a row are equally tall, and all rows equally wide.
     proportions = [[parts[name].proportion for parts in drawn] for name in views]

@@ -2,6 +2,7 @@
 
 import io
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -137,7 +138,7 @@ def test_ranking_is_the_mean_over_classes_that_occur(tmp_path, finished):
 @pytest.mark.parametrize("task", ["skin", "heart"])
 def test_segmentation_comes_back_on_the_images_grid(finished, task):
     run = Run(finished(task))
-    (item,) = segment(run, run.ranking[:1])
+    (item,) = segment(run, run.ranking[:1], lambda item: item)
     shape = (40, 60) if task == "skin" else (26, 22, 14)
     assert item.truth.shape == item.prediction.shape == item.image.shape[: len(shape)] == shape
     found, truth = item.prediction > 0, item.truth > 0
@@ -148,6 +149,18 @@ def test_segmentation_comes_back_on_the_images_grid(finished, task):
     }  # fmt: skip
     # The evaluation came to the same masks, so to the same number, up to MONAI's float32.
     assert item.case.dice == pytest.approx(np.mean(list(dice.values())), abs=1e-5)
+
+
+def test_volumes_of_several_cases_do_not_lie_beside_one_another(finished):
+    """A CT of 512 x 512 x 360 takes some 0.5 GB as it is drawn."""
+    run, before = Run(finished("heart")), []
+
+    def work(item):
+        assert all(image() is None for image in before)
+        before.append(weakref.ref(item.image))
+
+    assert segment(run, run.ranking[:1] * 3, work) == [None] * 3
+    assert len(before) == 3
 
 
 def tree_run(finished, folder, labels, z) -> Run:
