@@ -77,6 +77,5 @@ def clean():
     from clustercl.data.cache import Cache
 
     cache = Cache()
-    count, size = cache.size()
-    cache.clean()
+    count, size = cache.clean()
     click.echo(f"removed {count} prepared images and label maps, {1e-6 * size:.1f} MB, from {cache.folder}")

@@ -9,8 +9,8 @@ remembered under its path, size and time of change, so that a second run need no
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from clustercl.data.task import Task
 from clustercl.data.workers import in_threads
 from clustercl.errors import RunError
 from clustercl.files import atomic
+from clustercl.progress import track
 
 FORMAT = 1  # raise it when prepare.py makes something else of the same file
 HEADER = 4096  # bytes before the array: one page, so that the array can be mapped
@@ -100,17 +101,30 @@ class Cache:
             label, _ = self._entry("label", of_label, make)
         return CachedCase(case, geometry, entry, label)
 
-    def size(self) -> tuple[int, int]:
-        """How many entries there are, and their bytes."""
-        files = [file for kind in KINDS for file in (self.folder / kind).rglob("*") if file.is_file()]
-        return sum(file.parts[-3] != "digest" for file in files), sum(file.stat().st_size for file in files)
+    def clean(self) -> tuple[int, int]:
+        """Remove the entries; what else lies in the folder stays. How many, and bytes with the digests'.
 
-    def clean(self) -> None:
-        """Remove the entries; what else lies in the folder stays."""
-        for kind in KINDS:
-            shutil.rmtree(self.folder / kind, ignore_errors=True)
-        if self.folder.is_dir() and not any(self.folder.iterdir()):
-            self.folder.rmdir()
+        RunError where one cannot be removed.
+        """
+        count = size = 0
+        parts = [part for kind in KINDS for part in sorted((self.folder / kind).glob("*/"))]
+        for part in track(parts, "removing", unit="folder"):
+            for file in part.iterdir():
+                try:
+                    bytes_there = file.stat().st_size
+                    file.unlink()
+                except FileNotFoundError:  # somebody else removes them too
+                    continue
+                except OSError as error:
+                    raise RunError(f"{file}: cannot be removed from the cache ({error.strerror})") from error
+                size += bytes_there
+                count += part.parent.name != "digest"
+            with suppress(OSError):  # a run is writing to it
+                part.rmdir()
+        for folder in (*(self.folder / kind for kind in KINDS), self.folder):
+            with suppress(OSError):  # what is not the cache's lies in it
+                folder.rmdir()
+        return count, size
 
     def _entry(self, kind: str, key: str, make: Callable[[], tuple[torch.Tensor, dict]]) -> tuple[Entry, dict]:
         path = self.folder / kind / key[:2] / key

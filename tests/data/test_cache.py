@@ -126,10 +126,9 @@ def test_looking_never_changes_an_entry(cache, skin_folder):
 
 def test_an_entry_that_is_gone_says_what_to_do(cache, skin_folder):
     found = cache.prepare(find_cases(SKIN, skin_folder)[0], SKIN, SETTINGS["skin"])
-    count, size = cache.size()
+    count, size = cache.clean()
     assert count == 2 and size > 2 * module.HEADER
-    cache.clean()
-    assert not cache.folder.exists() and cache.size() == (0, 0)
+    assert not cache.folder.exists() and cache.clean() == (0, 0)
     with pytest.raises(RunError, match=r"this part of the cache is gone or broken .*: start the command again"):
         _ = found.image
 
@@ -139,6 +138,22 @@ def test_cleaning_leaves_what_is_not_the_caches(cache, skin_folder):
     (cache.folder / "thesis.tex").write_text("mine")
     cache.clean()
     assert [path.name for path in cache.folder.iterdir()] == ["thesis.tex"]
+
+
+def test_what_cannot_be_removed_is_told(cache, skin_folder):
+    """Not counted as removed, as it was before."""
+    cache.prepare(find_cases(SKIN, skin_folder)[0], SKIN, SETTINGS["skin"])
+    entry = entries(cache, "image")[0]
+    (entry.parent / "a folder").mkdir()
+    with pytest.raises(RunError, match=r"image/.*/a folder: cannot be removed from the cache \(Is a directory\)"):
+        cache.clean()
+
+
+def test_cleaning_shows_its_progress(cache, skin_folder, monkeypatch, capsys):
+    cache.prepare(find_cases(SKIN, skin_folder)[0], SKIN, SETTINGS["skin"])
+    monkeypatch.setattr("clustercl.progress.SECONDS_TO_FIRST_LINE", 0.0)
+    cache.clean()
+    assert "removing: 1/" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_is_named(skin_folder, tmp_path):
