@@ -7,9 +7,9 @@
 // average and complete three times the rows and the condensed float64 matrix of n (n - 1) / 2 entries (average: sums of distances, so that a merge
 // only adds and nothing is rounded twice; or the means in half the memory, compact.h) and 144 bytes per row and thread.
 // Shapes: rows (n, padded) from pad_rows, overwritten; z (n - 1, 4) = id, id, height, size as in SciPy.
-// How: equal rows first (linkage_duplicates.cpp; not on CUDA). ward, average and complete in rounds (linkage_rounds.cpp): every cluster knows its nearest, all pairs that are each
-// other's nearest merge at once, and only clusters that lost their nearest look again. Clusters know their nearest few
-// (Ward's from ward_screen.h). single by Prim (linkage_single.cpp).
+// How: equal rows first (linkage_duplicates.cpp; not on CUDA). ward, average and complete in rounds (linkage_rounds.cpp): every
+// cluster knows its nearest, all pairs that are each other's nearest merge at once, and only clusters that lost their nearest look
+// again. Clusters know their nearest few (Ward's from ward_screen.h). single by Prim (linkage_single.cpp).
 // Threads share the scans: blocks of clusters, or blocks of columns when few clusters scan.
 // Numerics: float64 differences of rows (distance_tile.h), products where rows lie apart (condensed.h); on data centred by
 // numbers so short that the subtraction leaves integers and other short numbers exact; magnitudes beyond 1e100 are scaled

@@ -31,11 +31,25 @@ class Condensed final : public Space {
       : m_(sizes.size()), method_(method), unit_(unit), parallel_(parallel), entries_(entries), weights_(m_, 1.0), sizes_(sizes),
         id_(m_), place_(m_), scan_(parallel) {
     for (std::int64_t i = 0; i < m_; ++i) id_[i] = place_[i] = i;
-    if (kind() == Join::sum) {
-      weights_ = sizes;
-      add_up();
-    }
+    if (kind() == Join::sum) weights_ = sizes;
     staying_ = weights_;
+  }
+
+  // Distances become sums over the rows of both clusters, added as merges of single rows would have, to the last bit. Before all
+  // else; false when stopped.
+  bool add_up(const Monitor& monitor, std::int64_t merges) {
+    const auto times = [](double x, double count) {
+      double sum = x;
+      for (double k = 1; k < count; ++k) sum += x;
+      return sum;
+    };
+    if (std::all_of(weights_.begin(), weights_.end(), [](double weight) { return weight == 1; })) return true;
+    const GoOn go_on(monitor, merges);
+    shared(parallel_, m_, [&](std::int64_t i, std::int64_t) {
+      if (!go_on()) return;
+      for (std::int64_t j = i + 1; j < m_; ++j) pack(times(times(unpack(row(i)[j]), weights_[i]), weights_[j]), row(i)[j]);
+    });
+    return go_on();
   }
 
   bool scan(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, std::vector<Nearest>& nearest,
@@ -104,20 +118,6 @@ class Condensed final : public Space {
       case Join::largest: return x < y ? y : x;
       default: return y < x ? y : x;
     }
-  }
-
-  // Distances become sums over the rows of both clusters, added as merges of single rows would have, to the last bit.
-  void add_up() {
-    const auto times = [](double x, double count) {
-      double sum = x;
-      for (double k = 1; k < count; ++k) sum += x;
-      return sum;
-    };
-    if (std::all_of(sizes_.begin(), sizes_.end(), [](double size) { return size == 1; })) return;
-    parallel_.for_each(0, m_ - 1, kRows, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i)
-        for (std::int64_t j = i + 1; j < m_; ++j) pack(times(times(unpack(row(i)[j]), sizes_[i]), sizes_[j]), row(i)[j]);
-    });
   }
 
   // All pairs of a round in one pass over the matrix, row by row in memory: with the clusters that stay as they are first,
@@ -268,7 +268,7 @@ bool merge_condensed(const double* rows, const std::vector<double>& sizes, std::
   const Buffer<T> entries = huge_buffer<T>(n * (n - 1) / 2);
   if (!fill_condensed(rows, n, padded, metric, unit, parallel, monitor, entries.get())) return false;
   Condensed<T> space(entries.get(), sizes, unit, method, parallel);
-  return merge_by_rounds(space, n, parallel, monitor, merges);
+  return space.add_up(monitor, static_cast<std::int64_t>(merges.size())) && merge_by_rounds(space, n, parallel, monitor, merges);
 }
 
 template <class T>

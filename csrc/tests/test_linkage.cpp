@@ -229,6 +229,19 @@ static void stops() {
   }
 }
 
+// Adding up the distances of equal rows takes as long as a scan of all: users may want to stop within it too.
+static void stops_where_rows_are_equal() {
+  std::int64_t calls = 0;
+  const Monitor monitor{[](void* context, const Effort&) { return ++*static_cast<std::int64_t*>(context) < 50; }, &calls};
+  Matrix rows(400 * 8), z(4 * 399);
+  std::mt19937_64 random(5);
+  for (std::size_t k = 0; k < rows.size() / 2; ++k) rows[k] = rows[k + rows.size() / 2] = static_cast<double>(random() % 1000003);
+  check(!linkage(rows.data(), 400, 8, Linkage::average, Metric::euclidean, Entries::full, Parallel::alone(), monitor,
+                 z.data()),
+        "stopped");
+  check(calls == 50 && monitor.effort.rounds == 0, "before the first round");
+}
+
 int main() {
   definition();
   same_bits();
@@ -237,6 +250,7 @@ int main() {
   range();
   tiny_beside_large();
   stops();
+  stops_where_rows_are_equal();
   std::printf(failures ? "%d failures\n" : "ok\n", failures);
   return failures != 0;
 }
