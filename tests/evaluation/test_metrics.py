@@ -49,6 +49,21 @@ def test_agrees_with_the_definition(shape, spacing):
     assert got == pytest.approx(brute_force(prediction, truth, spacing, 1.5), rel=CLOSE)
 
 
+@pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
+def test_distances_are_monais_to_the_last_bit():
+    """Whose functions were called before they were searched for here, so that results of both can be compared."""
+    import torch
+    from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+
+    for seed in range(6):
+        masks = blob((18, 20, 16), seed), blob((18, 20, 16), seed + 6)
+        pair = [torch.from_numpy(mask)[None, None] for mask in masks]
+        common = {"include_background": True, "spacing": [0.7, 1.0, 2.5]}
+        got = case_metrics(*(mask.astype(np.uint8) for mask in masks), ("a",), common["spacing"], 1.5)["a"]
+        assert got["hd95"] == compute_hausdorff_distance(*pair, percentile=95, **common).item()
+        assert got["surface_dice"] == compute_surface_dice(*pair, class_thresholds=[1.5], **common).item()
+
+
 def test_by_hand():
     """A bar of four pixels, and the same bar one row further down."""
     truth, prediction = np.zeros((8, 8), np.uint8), np.zeros((8, 8), np.uint8)
