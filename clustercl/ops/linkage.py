@@ -26,7 +26,7 @@ def linkage_matrix(x: np.ndarray, method: str, metric: str, dtype: str, progress
         raise RuntimeError(f"linkage: {_extension.MISSING}; build it with: make build")
     n, d = x.shape
     if method in ("average", "complete"):
-        _require_memory(method, n, 3 * 8 * n * d + _matrix_bytes(n, dtype))
+        _require_memory(method, n, _bytes_with_matrix(n, d, dtype))
     return _extension._C.linkage(x, method, metric, dtype, progress)
 
 
@@ -83,8 +83,13 @@ def lacking_memory(method: str, n: int, d: int, device: torch.device) -> tuple[i
         wanted = _workspace_bytes(n, -(-d // 8) * 8, method, "euclidean", "float64", device)
         there = torch.cuda.mem_get_info(device)[1]
     else:
-        wanted, there = 3 * 8 * n * d + _matrix_bytes(n, "float64"), available_bytes()
+        wanted, there = _bytes_with_matrix(n, d, "float64"), available_bytes()
     return None if there is None or wanted <= there else (wanted, there)
+
+
+def _bytes_with_matrix(n: int, d: int, dtype: str) -> int:
+    """Of average and complete on the CPU: the rows three times beside the distances."""
+    return 3 * 8 * n * d + _matrix_bytes(n, dtype)
 
 
 def _matrix_bytes(n: int, dtype: str) -> int:
