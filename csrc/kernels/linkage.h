@@ -3,13 +3,13 @@
 //   ward      d(A, B) = sqrt(2 |A||B| / (|A| + |B|)) |c_A - c_B|, c the centroids
 //   average   d(A, B) = mean of d(a, b);   complete  the largest;   single  the smallest
 //   and every merge joins two clusters at the smallest distance that is left.
-// Memory: ward and single hold rows of n * padded doubles, the rows in float32 (ward twice) and 50 to 200 bytes per row;
+// Memory: ward and single hold rows of n * padded doubles, the rows twice in float32 and 200 to 350 bytes per row;
 // average and complete three times the rows and the condensed float64 matrix of n (n - 1) / 2 entries (average: sums of distances, so that a merge
 // only adds and nothing is rounded twice; or the means in half the memory, compact.h) and 144 bytes per row and thread.
 // Shapes: rows (n, padded) from pad_rows, overwritten; z (n - 1, 4) = id, id, height, size as in SciPy.
 // How: equal rows first (linkage_duplicates.cpp; not on CUDA). ward, average and complete in rounds (linkage_rounds.cpp): every
 // cluster knows its nearest, all pairs that are each other's nearest merge at once, and only clusters that lost their nearest look
-// again. Clusters know their nearest few (Ward's from ward_screen.h). single by Prim (linkage_single.cpp).
+// again. Clusters know their nearest few (Ward's from linkage_screen.h). single from a minimum spanning tree (linkage_single.h).
 // Threads share the scans: blocks of clusters, or blocks of columns when few clusters scan.
 // Numerics: float64 differences of rows (distance_tile.h), products where rows lie apart (condensed.h); on data centred by
 // numbers so short that the subtraction leaves integers and other short numbers exact; magnitudes beyond 1e100 are scaled

@@ -1,7 +1,7 @@
 // The screens of linkage_scan_cuda.cu: bounds of distances by products on tensor cores, and the nearest of them measured.
 //
 //   L(a, b) = 2 (N_a + N_b - 2 <c_a, c_b>) / (1/|a| + 1/|b|),  N_a = (1 - kappa) |c_a|^2 - tiny |c_a|,
-// lies below every distance as in ward_screen.h; the kCandidates smallest are measured in float64, and a row whose nearest of them
+// lies below every distance as in linkage_screen.h; the kCandidates smallest are measured in float64, and a row whose nearest of them
 // does not lie below the last bound stays open for a finer screen.
 //   float16          rounds an element by 2^-11 of it, or 2^-25: 2 <c_a, c_b> is off by 4 2^-11 |a||b| and less, and by
 //                    2^-24 sqrt(d) (|a| + |b|); kappa = 2^-10 + (2 d + 64) 2^-23, tiny = 2^-23 sqrt(d)

@@ -1,14 +1,11 @@
-// Ward's linkage over centroids and sizes: O(n d) memory. Scans go through the float32 screen of ward_screen.h; its
+// Ward's linkage over centroids and sizes: O(n d) memory. Scans go through the float32 screen of linkage_screen.h; its
 // candidates are measured in float64, and a cluster whose nearest of them does not lie below the screen's bound is scanned in
 // float64 throughout (linkage_cpu.cpp), as are scans of a few clusters, which a block of the screen would not be filled by.
 #include <algorithm>
-#include <atomic>
 #include <cmath>
-#include <limits>
 
 #include "linkage_parts.h"
-#include "pairs.h"
-#include "ward_screen.h"
+#include "linkage_screen.h"
 
 namespace clustercl {
 
@@ -17,13 +14,12 @@ namespace {
 constexpr std::int64_t kScanRows = 64;     // clusters that pass over a block of columns while it is in the cache
 constexpr std::int64_t kScreenRows = 24;   // fewer cost less in float64
 constexpr std::int64_t kScreenColumns = 256;
-constexpr std::int64_t kGroup = 4;         // blocks that a task of the screen takes together
 
 class Ward final : public Space {
  public:
   Ward(double* rows, const std::vector<double>& sizes, std::int64_t padded, const Parallel& parallel)
       : centroids_(rows), padded_(padded), parallel_(parallel), sizes_(sizes), nearest_in_(CLUSTERCL_PICK(ward_nearest)),
-        distance_(CLUSTERCL_PICK(ward_distance)), screen_tile_(CLUSTERCL_PICK(ward_screen_tile)) {
+        distance_(CLUSTERCL_PICK(ward_distance)) {
     double largest = 0;
     for (std::int64_t k = 0; k < static_cast<std::int64_t>(sizes.size()) * padded; ++k) largest = std::max(largest, std::fabs(rows[k]));
     int exponent = 0;
@@ -36,13 +32,18 @@ class Ward final : public Space {
     const std::int64_t count = static_cast<std::int64_t>(rows.size());
     if (count < kScreenRows || static_cast<std::int64_t>(active.size()) < kScreenColumns)
       return scan_exactly(rows, active, nearest, monitor, merges);
-    // Below about a millisecond of work, threads cost more than they bring, far more on a busy machine.
-    const bool little = count * static_cast<std::int64_t>(active.size()) * padded_ < (std::int64_t{1} << 26);
+    const bool little = count * static_cast<std::int64_t>(active.size()) * padded_ < kLittle;
     const Parallel parallel = little ? Parallel::alone() : parallel_;
-    if (!screen(rows, active, parallel, monitor, merges)) return false;
+    std::vector<std::int64_t> places(count);
+    for (std::int64_t r = 0, k = 0; r < count; ++r) {
+      while (active[k] != rows[r]) ++k;
+      places[r] = k;
+    }
+    const ScreenPoints from{centroids_, padded_, sizes_.data(), nullptr, unit_};
+    if (!screen_.scan(from, active, places, nullptr, parallel, monitor, merges)) return false;
     std::vector<char> open(count, 0);
     parallel.for_each(0, count, 256, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t r = begin; r < end; ++r) open[r] = !measure(rows[r], active, screened_[r], nearest[r], candidates[r]);
+      for (std::int64_t r = begin; r < end; ++r) open[r] = !measure(rows[r], active, screen_.lists()[r], nearest[r], candidates[r]);
     });
     std::vector<std::int64_t> again, at;
     for (std::int64_t r = 0; r < count; ++r)
@@ -88,62 +89,6 @@ class Ward final : public Space {
     for (std::int64_t f = 0; f < padded_; ++f)
       if (x[f] != y[f]) x[f] = (sizes_[a] * x[f] + sizes_[b] * y[f]) / size;
     sizes_[a] = size;
-  }
-
-  // Fills screened_ for `rows`; false when stopped.
-  bool screen(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, const Parallel& parallel,
-              const Monitor& monitor, std::int64_t merges) {
-    const std::int64_t count = static_cast<std::int64_t>(rows.size()), columns = static_cast<std::int64_t>(active.size());
-    all_.pack(centroids_, padded_, sizes_.data(), active, unit_, true, parallel);
-    for (std::int64_t k = 0; k < columns; ++k) all_.place()[k] = static_cast<std::int32_t>(k);
-    Screened nothing;
-    std::fill_n(nothing.lower, kCandidates, std::numeric_limits<float>::infinity());
-    std::fill_n(nothing.place, kCandidates, -1);
-
-    const GoOn go_on(monitor, merges);
-    monitor.effort.distances += count == columns ? columns * (columns - 1) / 2 : count * columns;
-    if (count == columns) {
-      screened_.assign(columns, nothing);
-      const ScreenSide side = all_.view();
-      for_each_pair((all_.blocks() + kGroup - 1) / kGroup, parallel, [&](std::int64_t p, std::int64_t q) {
-        alignas(64) float scratch[kBlock * kBlock];
-        for (std::int64_t i = p * kGroup; i < std::min((p + 1) * kGroup, all_.blocks()); ++i)
-          for (std::int64_t j = std::max(i, q * kGroup); j < std::min((q + 1) * kGroup, all_.blocks()) && go_on(); ++j)
-            screen_tile_(side, side, padded_, i, j, true, scratch, screened_.data());
-      });
-      return go_on();
-    }
-    some_.pack(centroids_, padded_, sizes_.data(), rows, unit_, false, parallel);
-    for (std::int64_t r = 0, k = 0; r < count; ++r) {
-      while (active[k] != rows[r]) ++k;
-      some_.place()[r] = static_cast<std::int32_t>(k);
-    }
-    // Few blocks of rows: the columns are split too, and the lists put together.
-    const std::int64_t parts = some_.blocks() < 2 * parallel.threads ? std::min<std::int64_t>(2 * parallel.threads, all_.blocks()) : 1;
-    screened_.assign(parts * count, nothing);
-    const ScreenSide left = some_.view(), right = all_.view();
-    std::atomic<std::int64_t> next{0};
-    parallel.for_each(0, parallel.threads, 1, [&](std::int64_t, std::int64_t) {
-      alignas(64) float scratch[kBlock * kBlock];
-      for (std::int64_t task; (task = next.fetch_add(1)) < parts * some_.blocks();) {
-        const std::int64_t part = task % parts, i = task / parts;
-        for (std::int64_t j = all_.blocks() * part / parts; j < all_.blocks() * (part + 1) / parts && go_on(); ++j)
-          screen_tile_(left, right, padded_, i, j, false, scratch, screened_.data() + part * count);
-      }
-    });
-    for (std::int64_t part = 1; part < parts; ++part)
-      for (std::int64_t r = 0; r < count; ++r) put_together(screened_[r], screened_[part * count + r]);
-    return go_on();
-  }
-
-  static void put_together(Screened& list, const Screened& other) {
-    Screened both;
-    for (int k = 0, x = 0, y = 0; k < kCandidates; ++k) {
-      const bool first = list.lower[x] <= other.lower[y];
-      both.lower[k] = first ? list.lower[x] : other.lower[y];
-      both.place[k] = first ? list.place[x++] : other.place[y++];
-    }
-    list = both;
   }
 
   // The candidates' distances in float64. False where the nearest of them may not be the nearest of all.
@@ -206,11 +151,9 @@ class Ward final : public Space {
   double unit_;  // a power of two that brings the largest element to about 1
   std::vector<double> sizes_;
   std::vector<Nearest> parts_;
-  std::vector<Screened> screened_;
-  ScreenPack all_, some_;
+  Screen screen_;
   decltype(CLUSTERCL_PICK(ward_nearest)) nearest_in_;
   decltype(CLUSTERCL_PICK(ward_distance)) distance_;
-  decltype(CLUSTERCL_PICK(ward_screen_tile)) screen_tile_;
 };
 
 }  // namespace

@@ -178,7 +178,7 @@ static void half() {
   }
 }
 
-// Large enough that threads share the single rows of Prim's algorithm too.
+// Large enough that threads share scans of a few rows too.
 static void same_bits_when_rows_are_shared() {
   std::mt19937_64 random(17);
   std::normal_distribution<double> normal;

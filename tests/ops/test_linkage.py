@@ -244,7 +244,7 @@ def test_same_bits_on_every_instruction_set_and_thread_count():
     code = (
         "import hashlib, numpy as np\n"
         "from clustercl import linkage\n"
-        "x = np.random.default_rng(5).normal(size=(600, 37))\n"
+        "x = np.random.default_rng(5).normal(size=(900, 37))\n"
         "out = [linkage(x, m).tobytes() for m in ('ward', 'average', 'complete', 'single')]\n"
         "out += [linkage(x, m, dtype='float32').tobytes() for m in ('average', 'complete')]\n"
         "print(hashlib.sha256(b''.join(out)).hexdigest())\n"

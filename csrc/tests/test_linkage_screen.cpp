@@ -7,7 +7,7 @@
 #include <stdexcept>
 #include <vector>
 
-#include "kernels/ward_screen.h"
+#include "kernels/linkage_screen.h"
 #include "threads.h"
 
 using namespace clustercl;
@@ -52,10 +52,9 @@ static void promise(int n, std::int64_t d, double spread, double scale, bool sym
     if (symmetric || i % 3 == 1) some.push_back(i);
   }
   ScreenPack columns, rows;
-  columns.pack(x.data(), d, sizes.data(), all, unit, true, test::threads(2));
-  rows.pack(x.data(), d, sizes.data(), some, unit, true, test::threads(2));
-  for (int i = 0; i < n; ++i) columns.place()[i] = i;
-  for (std::size_t r = 0; r < some.size(); ++r) rows.place()[r] = static_cast<std::int32_t>(some[r]);
+  const ScreenPoints from{x.data(), d, sizes.data(), nullptr, unit};
+  columns.pack(from, all, nullptr, nullptr, true, test::threads(2));
+  rows.pack(from, all, &some, nullptr, true, test::threads(2));
   for (const char* isa : {"portable", "avx2", "avx512"}) {
     setenv("CLUSTERCL_CPU", isa, 1);
     try {
@@ -63,7 +62,7 @@ static void promise(int n, std::int64_t d, double spread, double scale, bool sym
     } catch (const std::exception&) {
       continue;
     }
-    const auto tile = CLUSTERCL_PICK(ward_screen_tile);
+    const auto tile = CLUSTERCL_PICK(screen_tile);
     Screened nothing;
     for (int k = 0; k < kCandidates; ++k) {
       nothing.lower[k] = std::numeric_limits<float>::infinity();

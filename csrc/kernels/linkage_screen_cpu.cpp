@@ -1,5 +1,5 @@
-// The tiles of ward_screen.h, compiled once per instruction set.
-#include "ward_screen.h"
+// The tiles of linkage_screen.h, compiled once per instruction set.
+#include "linkage_screen.h"
 
 #include "tile.h"
 
@@ -36,8 +36,8 @@ inline void insert(Screened& list, float lower, std::int32_t place) {
 
 }  // namespace
 
-void ward_screen_tile(const ScreenSide& a, const ScreenSide& b, std::int64_t d, std::int64_t i, std::int64_t j, bool both,
-                      float* s, Screened* lists) {
+void screen_tile(const ScreenSide& a, const ScreenSide& b, std::int64_t d, std::int64_t i, std::int64_t j, bool both,
+                 float* s, Screened* lists) {
   dots(a.rows + i * kBlock * padded_width<float>(d), b.panels + j * kBlock * d, d, s);
   const bool columns_too = both && i != j;
   constexpr int last = kCandidates - 1;
@@ -53,20 +53,21 @@ void ward_screen_tile(const ScreenSide& a, const ScreenSide& b, std::int64_t d, 
     const std::int64_t row = i * kBlock + r;
     Screened& own = lists[row];
     const V norm = all(a.norm[row]), inverse = all(a.inverse_size[row]);
+    const I group = I{} + a.group[row];
     V own_limit = all(0.5f * own.lower[last]);
     for (int c = 0; c < kBlock; c += kWidth) {
       const std::int64_t column = j * kBlock + c;
       const V square = fma(load(s + r * kBlock + c), minus_two, norm + load(b.norm + column));
       const V weight = inverse + load(b.inverse_size + column);
-      const unsigned near_row = bits(square < own_limit * weight);
-      const unsigned near_column = columns_too ? bits(square < load(limit + c) * weight) : 0;
+      const I strange = load_integers<float>(b.group + column) != group;
+      const unsigned near_row = bits((square < own_limit * weight) & strange);
+      const unsigned near_column = columns_too ? bits((square < load(limit + c) * weight) & strange) : 0;
       if ((near_row | near_column) == 0) continue;
       alignas(64) float lowers[kWidth];
       store(lowers, (square + square) / weight);
       for (unsigned near = near_row | near_column; near != 0; near &= near - 1) {
         const int lane = __builtin_ctz(near);
         const std::int32_t there = b.place[column + lane], here = a.place[row];
-        if (there == here) continue;
         const float lower = lowers[lane];
         if ((near_row >> lane & 1) != 0 && lower < own.lower[last]) insert(own, lower, there);
         if ((near_column >> lane & 1) != 0 && lower < lists[column + lane].lower[last]) {

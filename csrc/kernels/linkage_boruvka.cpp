@@ -1,0 +1,246 @@
+// A minimum spanning tree by Boruvka's rounds behind the float32 screen: one or two scans by matrix products, where Prim's
+// algorithm (linkage_prim.cpp) waits for memory.
+//
+// In a round every part of the tree but the largest takes its shortest edge to another part. A row knows its nearest few with
+// their distances, and a bound below which nothing else outside its part lies; it looks again, past its own part, only when
+// those few have joined its part and its bound does not lie beyond the shortest edge that its part knows of.
+// Rigour: an edge counts when no computed distance can be smaller: what the screen rules out lies beyond its bound (kSlack: for
+// the rounding of float64), and where that does not decide, the row is measured against all others in float64.
+// Ties: the edges of a round are taken by length, those that would close a circle are left. Such an edge may be replaced by others
+// of its length: a path of the tree between its ends leaves a part by an edge no shorter than that part's shortest, so either
+// all of it are edges of this round, or one that is not is at least as long.
+// Unfit are few rows, and rows that lie so near to each other, or are so alike in their distances, that the screen leaves too
+// many open: a sample of rows tells that before the first scan, and their number later on.
+// Memory: the rows twice in float32 and some 350 bytes per row.
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <limits>
+
+#include "linkage_screen.h"
+#include "linkage_single.h"
+
+namespace clustercl {
+
+namespace {
+
+constexpr std::int64_t kLeast = 800;     // of fewer rows Prim's algorithm is as fast
+constexpr std::int64_t kAlone = std::int64_t{1} << 29;  // multiply-adds of all pairs that wake no other thread
+constexpr std::int64_t kSample = 64;     // rows that tell whether the screen is of use
+constexpr std::int64_t kShare = 8;       // of so many rows one may be measured against all others
+constexpr std::int64_t kColumns = 1024;  // measured at once
+
+class Boruvka {
+ public:
+  Boruvka(const double* rows, std::int64_t n, std::int64_t padded, const Parallel& parallel, const Monitor& monitor,
+          std::vector<Edge>& edges)
+      : rows_(rows), n_(n), padded_(padded), parallel_(parallel), monitor_(monitor), edges_(edges), known_(n), nearest_(n),
+        part_(n), shortest_(n), middle_(padded, 0.0), row_squares_(CLUSTERCL_PICK(row_squares)) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      part_[i] = static_cast<std::int32_t>(i);
+      known_[i].beyond = 0;
+      for (std::int64_t f = 0; f < padded; ++f) middle_[f] += rows[i * padded + f];
+    }
+    for (double& mean : middle_) mean /= static_cast<double>(n);
+    double largest = 0;
+    for (std::int64_t i = 0; i < n; ++i)
+      for (std::int64_t f = 0; f < padded; ++f) largest = std::max(largest, std::fabs(rows[i * padded + f] - middle_[f]));
+    int exponent = 0;
+    if (largest > 0) std::frexp(largest, &exponent);
+    unit_ = std::ldexp(1.0, -exponent);
+  }
+
+  Spanned run() {
+    Spanned state = sample();
+    while (state == Spanned::finished && static_cast<std::int64_t>(edges_.size()) < n_ - 1) {
+      find_largest();
+      state = look();
+      if (state == Spanned::finished) join();
+    }
+    if (state == Spanned::unfit) edges_.clear();
+    return state;
+  }
+
+ private:
+  // Screens some rows and forgets what it saw but for this: are enough of them decided?
+  Spanned sample() {
+    std::vector<std::int64_t> all(n_), some;
+    for (std::int64_t i = 0; i < n_; ++i) all[i] = i;
+    for (std::int64_t k = 0; k < kSample; ++k) some.push_back(n_ * k / kSample);
+    if (!screen(all, some, nullptr)) return Spanned::stopped;
+    std::int64_t open = 0;
+    for (std::int64_t k = 0; k < kSample; ++k) {
+      measure(some[k], all, screen_.lists()[k]);
+      open += known_[some[k]].count == 0;
+    }
+    return open > kSample / 4 ? Spanned::unfit : Spanned::finished;
+  }
+
+  bool screen(const std::vector<std::int64_t>& order, const std::vector<std::int64_t>& places, const std::int32_t* groups) {
+    const bool little = static_cast<std::int64_t>(places.size()) * n_ * padded_ < kLittle;
+    const ScreenPoints from{rows_, padded_, nullptr, middle_.data(), unit_};
+    return screen_.scan(from, order, places, groups, little ? Parallel::alone() : parallel_, monitor_,
+                        static_cast<std::int64_t>(edges_.size()));
+  }
+
+  void find_largest() {
+    std::vector<std::int64_t> size(n_, 0);
+    for (std::int64_t i = 0; i < n_; ++i) ++size[part_[i]];
+    largest_ = static_cast<std::int32_t>(std::max_element(size.begin(), size.end()) - size.begin());
+  }
+
+  // The nearest outside the part of every row of those that look, as far as it matters to the part.
+  Spanned look() {
+    take_nearest();
+    std::vector<std::int64_t> wanted = undecided();
+    if (wanted.empty()) return Spanned::finished;
+    // Rows of one part in a line: tiles within it are left out.
+    std::vector<std::int64_t> order(n_), places;
+    for (std::int64_t i = 0; i < n_; ++i) order[i] = i;
+    std::stable_sort(order.begin(), order.end(), [&](std::int64_t i, std::int64_t j) { return part_[i] < part_[j]; });
+    std::vector<char> looks(n_, 0);
+    for (const std::int64_t i : wanted) looks[i] = 1;
+    std::vector<std::int32_t> groups(n_);
+    for (std::int64_t k = 0; k < n_; ++k) {
+      groups[k] = part_[order[k]];
+      if (looks[order[k]]) places.push_back(k);
+    }
+    if (!screen(order, places, groups.data())) return Spanned::stopped;
+    parallel_.for_each(0, static_cast<std::int64_t>(places.size()), 4096, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) measure(order[places[r]], order, screen_.lists()[r]);
+    });
+    take_nearest();
+    wanted = undecided();
+    measured_ += static_cast<std::int64_t>(wanted.size());
+    if (measured_ > n_ / kShare) return Spanned::unfit;
+    if (!measure_all(wanted)) return Spanned::stopped;
+    if (!wanted.empty()) take_nearest();
+    return Spanned::finished;
+  }
+
+  // Of each row the nearest that it knows outside its part, and of each part the shortest of these.
+  void take_nearest() {
+    std::fill(shortest_.begin(), shortest_.end(), kInfinity);
+    for (std::int64_t i = 0; i < n_; ++i) {
+      nearest_[i] = {};
+      if (part_[i] == largest_) continue;
+      const Candidates& known = known_[i];
+      for (int k = 0; k < known.count; ++k)
+        if (part_[known.id[k]] != part_[i]) take(nearest_[i], known.distance[k], known.id[k]);
+      shortest_[part_[i]] = std::min(shortest_[part_[i]], nearest_[i].distance);
+    }
+  }
+
+  std::vector<std::int64_t> undecided() const {
+    std::vector<std::int64_t> out;
+    for (std::int64_t i = 0; i < n_; ++i)
+      if (part_[i] != largest_ && nearest_[i].id < 0 && known_[i].beyond < kInfinity && known_[i].beyond <= shortest_[part_[i]])
+        out.push_back(i);
+    return out;
+  }
+
+  // The distances of a list in float64, of those that are certainly nearer than all that are not listed.
+  void measure(std::int64_t row, const std::vector<std::int64_t>& order, const Screened& list) {
+    Candidates& known = known_[row];
+    known.count = 0;
+    const bool full = list.place[kCandidates - 1] >= 0;
+    known.beyond = full ? std::max(0.0, static_cast<double>(list.lower[kCandidates - 1]) / (unit_ * unit_)) : kInfinity;
+    for (int k = 0; k < kCandidates && list.place[k] >= 0; ++k) {
+      const std::int64_t id = order[list.place[k]];
+      double square;
+      row_squares_(rows_, padded_, row, &id, 1, &square);
+      if (!(square < known.beyond * (1.0 - kSlack))) continue;
+      known.id[known.count] = static_cast<std::int32_t>(id);
+      known.distance[known.count++] = square;
+    }
+  }
+
+  // The nearest few of each of these rows among all outside its part.
+  bool measure_all(const std::vector<std::int64_t>& wanted) {
+    const GoOn go_on(monitor_, static_cast<std::int64_t>(edges_.size()));
+    std::atomic<std::int64_t> next{0};
+    monitor_.effort.distances += static_cast<std::int64_t>(wanted.size()) * n_;
+    parallel_.for_each(0, parallel_.threads, 1, [&](std::int64_t, std::int64_t) {
+      std::int64_t ids[kColumns];
+      double squares[kColumns];
+      for (std::int64_t at; (at = next.fetch_add(1)) < static_cast<std::int64_t>(wanted.size()) && go_on();) {
+        const std::int64_t row = wanted[at];
+        Candidates& known = known_[row];
+        known.count = 0;
+        for (std::int64_t j = 0; j < n_ && go_on();) {
+          std::int64_t count = 0;
+          for (; j < n_ && count < kColumns; ++j)
+            if (part_[j] != part_[row]) ids[count++] = j;
+          row_squares_(rows_, padded_, row, ids, count, squares);
+          for (std::int64_t k = 0; k < count; ++k) insert(known, squares[k], ids[k]);
+        }
+        known.beyond = known.count < kCandidates ? kInfinity : known.distance[kCandidates - 1];
+      }
+    });
+    return go_on();
+  }
+
+  static void insert(Candidates& known, double square, std::int64_t id) {
+    if (known.count == kCandidates && !(square < known.distance[kCandidates - 1])) return;
+    int at = known.count < kCandidates ? known.count++ : kCandidates - 1;
+    for (; at > 0 && known.distance[at - 1] > square; --at) {
+      known.distance[at] = known.distance[at - 1];
+      known.id[at] = known.id[at - 1];
+    }
+    known.distance[at] = square;
+    known.id[at] = static_cast<std::int32_t>(id);
+  }
+
+  // Every part but the largest takes its shortest edge.
+  void join() {
+    std::vector<std::int64_t> from(n_, -1);
+    for (std::int64_t i = 0; i < n_; ++i) {
+      std::int64_t& best = from[part_[i]];
+      if (nearest_[i].id >= 0 && (best < 0 || nearest_[i].distance < nearest_[best].distance)) best = i;
+    }
+    std::vector<Edge> picked;
+    for (const std::int64_t i : from)
+      if (i >= 0) picked.push_back({nearest_[i].distance, i, nearest_[i].id});
+    std::stable_sort(picked.begin(), picked.end(), [](const Edge& x, const Edge& y) { return x.square < y.square; });
+    // part_ names a part by one of its rows, which makes it the forest of a union-find whose trees are flat.
+    for (const Edge& edge : picked) {
+      const std::int32_t a = root(edge.a), b = root(edge.b);
+      if (a == b) continue;
+      part_[std::max(a, b)] = std::min(a, b);
+      edges_.push_back(edge);
+    }
+    for (std::int64_t i = 0; i < n_; ++i) part_[i] = root(i);
+  }
+
+  std::int32_t root(std::int64_t i) {
+    while (part_[i] != i) i = part_[i] = part_[part_[i]];
+    return static_cast<std::int32_t>(i);
+  }
+
+  const double* rows_;
+  std::int64_t n_, padded_;
+  const Parallel& parallel_;
+  const Monitor& monitor_;
+  std::vector<Edge>& edges_;
+  std::vector<Candidates> known_;
+  std::vector<Nearest> nearest_;
+  std::vector<std::int32_t> part_;  // by row: its part, named by its smallest row
+  std::vector<double> shortest_;    // by part
+  std::vector<double> middle_;
+  double unit_;
+  std::int32_t largest_ = 0;
+  std::int64_t measured_ = 0;  // rows against all others
+  Screen screen_;
+  decltype(CLUSTERCL_PICK(row_squares)) row_squares_;
+};
+
+}  // namespace
+
+Spanned span_by_rounds(const double* rows, std::int64_t n, std::int64_t padded, const Parallel& parallel,
+                       const Monitor& monitor, std::vector<Edge>& edges) {
+  if (n < kLeast) return Spanned::unfit;
+  const Parallel one = Parallel::alone();
+  return Boruvka(rows, n, padded, n * n * padded < kAlone ? one : parallel, monitor, edges).run();
+}
+
+}  // namespace clustercl
