@@ -2,10 +2,11 @@
 // algorithm (linkage_prim.cpp) waits for memory.
 //
 // In a round every part of the tree but the largest takes its shortest edge to another part. A row knows its nearest few with
-// their distances, and a bound below which nothing else outside its part lies; it looks again, past its own part, only when
-// those few have joined its part and its bound does not lie beyond the shortest edge that its part knows of.
-// Rigour: an edge counts when no computed distance can be smaller: what the screen rules out lies beyond its bound (kSlack: for
-// the rounding of float64), and where that does not decide, the row is measured against all others in float64.
+// their distances, and a bound below which nothing else outside its part lies; it looks again, past its own part, when that bound
+// lies below the shortest edge that its part knows of.
+// Rigour: the shortest edge that is known is taken when no computed distance can be smaller: what the screen rules out lies beyond
+// its bound (kSlack: for the rounding of float64), and where neither products nor differences decide, the row is measured against
+// all others in float64.
 // Ties: the edges of a round are taken by length, those that would close a circle are left. Such an edge may be replaced by others
 // of its length: a path of the tree between its ends leaves a part by an edge no shorter than that part's shortest, so either
 // all of it are edges of this round, or one that is not is at least as long.
@@ -15,7 +16,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
-#include <limits>
+#include <numeric>
 
 #include "linkage_screen.h"
 #include "linkage_single.h"
@@ -62,25 +63,33 @@ class Boruvka {
   }
 
  private:
-  // Screens some rows and forgets what it saw but for this: are enough of them decided?
+  // Screens some rows and forgets what it saw but for this: which sums decide for enough of them?
   Spanned sample() {
     std::vector<std::int64_t> all(n_), some;
-    for (std::int64_t i = 0; i < n_; ++i) all[i] = i;
+    std::iota(all.begin(), all.end(), 0);
     for (std::int64_t k = 0; k < kSample; ++k) some.push_back(n_ * k / kSample);
-    if (!screen(all, some, nullptr)) return Spanned::stopped;
-    std::int64_t open = 0;
-    for (std::int64_t k = 0; k < kSample; ++k) {
-      measure(some[k], all, screen_.lists()[k]);
-      open += known_[some[k]].count == 0;
+    for (const Sums sums : {Sums::products, Sums::differences}) {
+      if (!screen(sums, all, some, nullptr)) return Spanned::stopped;
+      std::int64_t open = 0;
+      for (const std::int64_t i : some)
+        open += known_[i].beyond < *std::min_element(known_[i].distance, known_[i].distance + kCandidates);
+      sums_ = sums;
+      if (open <= kSample / 4) return Spanned::finished;
     }
-    return open > kSample / 4 ? Spanned::unfit : Spanned::finished;
+    return Spanned::unfit;
   }
 
-  bool screen(const std::vector<std::int64_t>& order, const std::vector<std::int64_t>& places, const std::int32_t* groups) {
-    const bool little = static_cast<std::int64_t>(places.size()) * n_ * padded_ < kLittle;
-    const ScreenPoints from{rows_, padded_, nullptr, middle_.data(), unit_};
-    return screen_.scan(from, order, places, groups, little ? Parallel::alone() : parallel_, monitor_,
-                        static_cast<std::int64_t>(edges_.size()));
+  // Of order[places[r]] its nearest few among those of other groups; false when stopped.
+  bool screen(Sums sums, const std::vector<std::int64_t>& order, const std::vector<std::int64_t>& places,
+              const std::int32_t* groups) {
+    const std::int64_t count = static_cast<std::int64_t>(places.size());
+    const Parallel parallel = count * n_ * padded_ < kLittle ? Parallel::alone() : parallel_;
+    const ScreenPoints from{rows_, padded_, nullptr, middle_.data(), unit_, sums};
+    if (!screen_.scan(from, order, places, groups, parallel, monitor_, static_cast<std::int64_t>(edges_.size()))) return false;
+    parallel.for_each(0, count, 4096, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t r = begin; r < end; ++r) measure(order[places[r]], order, screen_.lists()[r]);
+    });
+    return true;
   }
 
   void find_largest() {
@@ -92,29 +101,28 @@ class Boruvka {
   // The nearest outside the part of every row of those that look, as far as it matters to the part.
   Spanned look() {
     take_nearest();
-    std::vector<std::int64_t> wanted = undecided();
-    if (wanted.empty()) return Spanned::finished;
     // Rows of one part in a line: tiles within it are left out.
     std::vector<std::int64_t> order(n_), places;
-    for (std::int64_t i = 0; i < n_; ++i) order[i] = i;
+    std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(), [&](std::int64_t i, std::int64_t j) { return part_[i] < part_[j]; });
-    std::vector<char> looks(n_, 0);
-    for (const std::int64_t i : wanted) looks[i] = 1;
     std::vector<std::int32_t> groups(n_);
-    for (std::int64_t k = 0; k < n_; ++k) {
-      groups[k] = part_[order[k]];
-      if (looks[order[k]]) places.push_back(k);
+    for (std::int64_t k = 0; k < n_; ++k) groups[k] = part_[order[k]];
+    for (const Sums sums : {Sums::products, Sums::differences}) {
+      if (sums < sums_) continue;
+      places.clear();
+      for (std::int64_t k = 0; k < n_; ++k)
+        if (undecided(order[k])) places.push_back(k);
+      if (places.empty()) return Spanned::finished;
+      if (!screen(sums, order, places, groups.data())) return Spanned::stopped;
+      take_nearest();
     }
-    if (!screen(order, places, groups.data())) return Spanned::stopped;
-    parallel_.for_each(0, static_cast<std::int64_t>(places.size()), 4096, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t r = begin; r < end; ++r) measure(order[places[r]], order, screen_.lists()[r]);
-    });
-    take_nearest();
-    wanted = undecided();
+    std::vector<std::int64_t> wanted;
+    for (std::int64_t i = 0; i < n_; ++i)
+      if (undecided(i)) wanted.push_back(i);
     measured_ += static_cast<std::int64_t>(wanted.size());
     if (measured_ > n_ / kShare) return Spanned::unfit;
     if (!measure_all(wanted)) return Spanned::stopped;
-    if (!wanted.empty()) take_nearest();
+    take_nearest();
     return Spanned::finished;
   }
 
@@ -131,28 +139,19 @@ class Boruvka {
     }
   }
 
-  std::vector<std::int64_t> undecided() const {
-    std::vector<std::int64_t> out;
-    for (std::int64_t i = 0; i < n_; ++i)
-      if (part_[i] != largest_ && nearest_[i].id < 0 && known_[i].beyond < kInfinity && known_[i].beyond <= shortest_[part_[i]])
-        out.push_back(i);
-    return out;
-  }
+  // May it have an edge that is shorter than all that its part knows of?
+  bool undecided(std::int64_t i) const { return part_[i] != largest_ && known_[i].beyond < shortest_[part_[i]]; }
 
-  // The distances of a list in float64, of those that are certainly nearer than all that are not listed.
+  // The distances of a list in float64, and what no other one lies below.
   void measure(std::int64_t row, const std::vector<std::int64_t>& order, const Screened& list) {
     Candidates& known = known_[row];
-    known.count = 0;
-    const bool full = list.place[kCandidates - 1] >= 0;
-    known.beyond = full ? std::max(0.0, static_cast<double>(list.lower[kCandidates - 1]) / (unit_ * unit_)) : kInfinity;
-    for (int k = 0; k < kCandidates && list.place[k] >= 0; ++k) {
-      const std::int64_t id = order[list.place[k]];
-      double square;
-      row_squares_(rows_, padded_, row, &id, 1, &square);
-      if (!(square < known.beyond * (1.0 - kSlack))) continue;
+    for (known.count = 0; known.count < kCandidates && list.place[known.count] >= 0; ++known.count) {
+      const std::int64_t id = order[list.place[known.count]];
       known.id[known.count] = static_cast<std::int32_t>(id);
-      known.distance[known.count++] = square;
+      row_squares_(rows_, padded_, row, &id, 1, &known.distance[known.count]);
     }
+    const double lower = static_cast<double>(list.lower[kCandidates - 1]) / (unit_ * unit_);
+    known.beyond = known.count < kCandidates ? kInfinity : std::max(0.0, lower) * (1.0 - kSlack);
   }
 
   // The nearest few of each of these rows among all outside its part.
@@ -228,6 +227,7 @@ class Boruvka {
   std::vector<double> shortest_;    // by part
   std::vector<double> middle_;
   double unit_;
+  Sums sums_ = Sums::products;  // with which screening begins
   std::int32_t largest_ = 0;
   std::int64_t measured_ = 0;  // rows against all others
   Screen screen_;

@@ -35,7 +35,7 @@ void put_together(Screened& list, const Screened& other) {
 }  // namespace
 
 ScreenSide ScreenPack::view() const {
-  return {count_, rows_.get(), panels_.get(), norm_.get(), inverse_size_.get(), place_.data(), group_.data()};
+  return {sums_, count_, rows_.get(), panels_.get(), norm_.get(), inverse_size_.get(), place_.data(), group_.data()};
 }
 
 void ScreenPack::pack(const ScreenPoints& from, const std::vector<std::int64_t>& clusters,
@@ -56,7 +56,9 @@ void ScreenPack::pack(const ScreenPoints& from, const std::vector<std::int64_t>&
     group_.resize(room_ * kBlock);
     only_group_.resize(room_);
   }
-  const double kappa = static_cast<double>(2 * d + 64) * 0x1p-24;
+  sums_ = from.sums;
+  // Of a cluster's square, what N is.
+  const double share = sums_ == Sums::products ? 1 - static_cast<double>(2 * d + 64) * 0x1p-24 : -0x1p-35;
   parallel.for_each(0, blocks_, 1, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t i = begin * kBlock; i < end * kBlock; ++i) {
       const bool real = i < count_;
@@ -76,7 +78,7 @@ void ScreenPack::pack(const ScreenPoints& from, const std::vector<std::int64_t>&
         float* panel = panels_.get() + i / kPanel<float> * kPanel<float> * d + i % kPanel<float>;
         for (std::int64_t k = 0; k < kPanel<float> && f + k < d; ++k) panel[(f + k) * kPanel<float>] = row[k];
       }
-      norm_[i] = real ? static_cast<float>((1 - kappa) * square - 1e-36) : std::numeric_limits<float>::infinity();
+      norm_[i] = real ? static_cast<float>(share * square - 1e-36) : std::numeric_limits<float>::infinity();
       inverse_size_[i] = real && from.sizes != nullptr ? static_cast<float>(1 / from.sizes[clusters[place]]) : 1.0f;
       place_[i] = static_cast<std::int32_t>(place);
       group_[i] = real && groups != nullptr ? groups[place] : place_[i];

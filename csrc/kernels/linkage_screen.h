@@ -10,6 +10,10 @@
 // Centroids are multiplied by a power of two that brings their largest element near 1: no square overflows, and what
 // underflows is less than the 1e-36 by which N is smaller still. A point may be subtracted first: what float64 rounds there is
 // a share of 2^-53 of what is left.
+// Clusters that lie nearer to each other than that are told apart by the sums of squared differences s in float32, at half the
+// speed: e = 2^-24 (|c_a| + |c_b|) bounds what rounding moves |c_a - c_b|, hence |c_a - c_b|^2 >= (1 - eta) s - e^2 / eta for any
+// eta, here 2^-12, and with e^2 <= 2^-47 (|c_a|^2 + |c_b|^2) this is such an L again, with N_a = -2^-35 |c_a|^2 and for the
+// roundings of s a share of (d + 64) 2^-24 less.
 // Memory: every cluster's centroid twice in float32 (blocks.h) and its candidates; never a matrix.
 // Threads: all against all meet in pairs.h, each tile used for its rows and its columns; some clusters against all by blocks
 // of those clusters. Which candidates come out depends on neither, save for equal L, and what they are used for on none.
@@ -32,8 +36,12 @@ struct Screened {
   std::int32_t place[kCandidates];
 };
 
+// What the float32 sums are made of.
+enum class Sums { products, differences };
+
 // Clusters as tile.h reads them. Padded ones have norm = inf.
 struct ScreenSide {
+  Sums sums;
   std::int64_t count;         // without the padding
   const float* rows;          // (blocks, kBlock, width)
   const float* panels;        // (blocks, kBlock, d); of the columns only
@@ -51,6 +59,7 @@ struct ScreenPoints {
   const double* sizes;   // null: all 1
   const double* middle;  // null: nothing is subtracted
   double unit;
+  Sums sums;
 };
 
 // Multiply-adds of a scan for which threads cost more than they bring, far more on a busy machine: about a millisecond.
@@ -71,6 +80,7 @@ class ScreenPack {
   Buffer<float> rows_, panels_, norm_, inverse_size_;
   std::vector<std::int32_t> place_, group_, only_group_;
   std::int64_t room_ = 0, count_ = 0, blocks_ = 0;
+  Sums sums_ = Sums::products;
 };
 
 class GoOn;  // linkage_parts.h

@@ -38,17 +38,18 @@ inline void insert(Screened& list, float lower, std::int32_t place) {
 
 void screen_tile(const ScreenSide& a, const ScreenSide& b, std::int64_t d, std::int64_t i, std::int64_t j, bool both,
                  float* s, Screened* lists) {
-  dots(a.rows + i * kBlock * padded_width<float>(d), b.panels + j * kBlock * d, d, s);
+  const bool products = a.sums == Sums::products;
+  (products ? dots<float> : squares<float>)(a.rows + i * kBlock * padded_width<float>(d), b.panels + j * kBlock * d, d, s);
   const bool columns_too = both && i != j;
   constexpr int last = kCandidates - 1;
   const int rows = static_cast<int>(a.count - i * kBlock < kBlock ? a.count - i * kBlock : kBlock);
-  // L < limit is asked as N_a + N_b - 2 <a, b> < limit / 2 (1/|a| + 1/|b|), which needs no division.
+  // L < limit is asked as N_a + N_b - 2 <a, b> (or + .. s) < limit / 2 (1/|a| + 1/|b|), which needs no division.
   alignas(64) float limit[kBlock];
   for (int c = 0; c < kBlock; ++c) {
     const std::int64_t column = j * kBlock + c;
     limit[c] = columns_too && column < b.count ? 0.5f * lists[column].lower[last] : -1.0f;
   }
-  const V minus_two = all(-2.0f);
+  const V times = all(products ? -2.0f : static_cast<float>(1 - 0x1p-12 - static_cast<double>(d + 64) * 0x1p-24));
   for (int r = 0; r < rows; ++r) {
     const std::int64_t row = i * kBlock + r;
     Screened& own = lists[row];
@@ -57,7 +58,7 @@ void screen_tile(const ScreenSide& a, const ScreenSide& b, std::int64_t d, std::
     V own_limit = all(0.5f * own.lower[last]);
     for (int c = 0; c < kBlock; c += kWidth) {
       const std::int64_t column = j * kBlock + c;
-      const V square = fma(load(s + r * kBlock + c), minus_two, norm + load(b.norm + column));
+      const V square = fma(load(s + r * kBlock + c), times, norm + load(b.norm + column));
       const V weight = inverse + load(b.inverse_size + column);
       const I strange = load_integers<float>(b.group + column) != group;
       const unsigned near_row = bits((square < own_limit * weight) & strange);

@@ -1,8 +1,10 @@
 // Ward's linkage over centroids and sizes: O(n d) memory. Scans go through the float32 screen of linkage_screen.h; its
-// candidates are measured in float64, and a cluster whose nearest of them does not lie below the screen's bound is scanned in
-// float64 throughout (linkage_cpu.cpp), as are scans of a few clusters, which a block of the screen would not be filled by.
+// candidates are measured in float64, and a cluster whose nearest of them does not lie below the screen's bound is screened by
+// differences and, where that does not help either, scanned in float64 throughout (linkage_cpu.cpp), as are scans of a few
+// clusters, which a block of the screen would not be filled by.
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "linkage_parts.h"
 #include "linkage_screen.h"
@@ -32,29 +34,17 @@ class Ward final : public Space {
     const std::int64_t count = static_cast<std::int64_t>(rows.size());
     if (count < kScreenRows || static_cast<std::int64_t>(active.size()) < kScreenColumns)
       return scan_exactly(rows, active, nearest, monitor, merges);
-    const bool little = count * static_cast<std::int64_t>(active.size()) * padded_ < kLittle;
-    const Parallel parallel = little ? Parallel::alone() : parallel_;
-    std::vector<std::int64_t> places(count);
-    for (std::int64_t r = 0, k = 0; r < count; ++r) {
-      while (active[k] != rows[r]) ++k;
-      places[r] = k;
-    }
-    const ScreenPoints from{centroids_, padded_, sizes_.data(), nullptr, unit_};
-    if (!screen_.scan(from, active, places, nullptr, parallel, monitor, merges)) return false;
-    std::vector<char> open(count, 0);
-    parallel.for_each(0, count, 256, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t r = begin; r < end; ++r) open[r] = !measure(rows[r], active, screen_.lists()[r], nearest[r], candidates[r]);
-    });
-    std::vector<std::int64_t> again, at;
-    for (std::int64_t r = 0; r < count; ++r)
-      if (open[r]) {
-        again.push_back(rows[r]);
-        at.push_back(r);
-      }
-    if (again.empty()) return true;
+    std::vector<std::int64_t> open(count);  // which of the rows have not found their nearest
+    std::iota(open.begin(), open.end(), 0);
+    for (const Sums sums : {Sums::products, Sums::differences})
+      if (static_cast<std::int64_t>(open.size()) >= kScreenRows && !screen(sums, rows, active, nearest, candidates, open, monitor, merges))
+        return false;
+    if (open.empty()) return true;
+    std::vector<std::int64_t> again;
+    for (const std::int64_t r : open) again.push_back(rows[r]);
     std::vector<Nearest> found(again.size());
     if (!scan_exactly(again, active, found, monitor, merges)) return false;
-    for (std::size_t k = 0; k < at.size(); ++k) nearest[at[k]] = found[k];
+    for (std::size_t k = 0; k < open.size(); ++k) nearest[open[k]] = found[k];
     return true;
   }
 
@@ -89,6 +79,34 @@ class Ward final : public Space {
     for (std::int64_t f = 0; f < padded_; ++f)
       if (x[f] != y[f]) x[f] = (sizes_[a] * x[f] + sizes_[b] * y[f]) / size;
     sizes_[a] = size;
+  }
+
+  // Takes from `open` those rows whose nearest the screen finds; false when stopped.
+  bool screen(Sums sums, const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active,
+              std::vector<Nearest>& nearest, std::vector<Candidates>& candidates, std::vector<std::int64_t>& open,
+              const Monitor& monitor, std::int64_t merges) {
+    const std::int64_t count = static_cast<std::int64_t>(open.size());
+    const bool little = count * static_cast<std::int64_t>(active.size()) * padded_ < kLittle;
+    const Parallel parallel = little ? Parallel::alone() : parallel_;
+    std::vector<std::int64_t> places(count);
+    for (std::int64_t k = 0, place = 0; k < count; ++k) {
+      while (active[place] != rows[open[k]]) ++place;
+      places[k] = place;
+    }
+    const ScreenPoints from{centroids_, padded_, sizes_.data(), nullptr, unit_, sums};
+    if (!screen_.scan(from, active, places, nullptr, parallel, monitor, merges)) return false;
+    std::vector<char> found(count);
+    parallel.for_each(0, count, 256, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t k = begin; k < end; ++k) {
+        const std::int64_t r = open[k];
+        found[k] = measure(rows[r], active, screen_.lists()[k], nearest[r], candidates[r]);
+      }
+    });
+    std::int64_t left = 0;
+    for (std::int64_t k = 0; k < count; ++k)
+      if (!found[k]) open[left++] = open[k];
+    open.resize(left);
+    return true;
   }
 
   // The candidates' distances in float64. False where the nearest of them may not be the nearest of all.

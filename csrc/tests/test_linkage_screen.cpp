@@ -30,7 +30,7 @@ static long double ward(const std::vector<double>& x, const std::vector<double>&
 }
 
 // Points about a few centres, `spread` wide; scale: of everything.
-static void promise(int n, std::int64_t d, double spread, double scale, bool symmetric) {
+static void promise(int n, std::int64_t d, double spread, double scale, bool symmetric, Sums sums) {
   std::mt19937_64 random(n * 7 + d);
   std::normal_distribution<double> normal;
   std::vector<double> centres(5 * d), x(n * d), sizes(n);
@@ -52,7 +52,7 @@ static void promise(int n, std::int64_t d, double spread, double scale, bool sym
     if (symmetric || i % 3 == 1) some.push_back(i);
   }
   ScreenPack columns, rows;
-  const ScreenPoints from{x.data(), d, sizes.data(), nullptr, unit};
+  const ScreenPoints from{x.data(), d, sizes.data(), nullptr, unit, sums};
   columns.pack(from, all, nullptr, nullptr, true, test::threads(2));
   rows.pack(from, all, &some, nullptr, true, test::threads(2));
   for (const char* isa : {"portable", "avx2", "avx512"}) {
@@ -94,14 +94,15 @@ static void promise(int n, std::int64_t d, double spread, double scale, bool sym
 }
 
 int main() {
-  for (bool symmetric : {false, true})
-    for (double scale : {1.0, 1e-30, 1e90})
-      for (double spread : {1.0, 1e-3, 1e-9}) {
-        promise(5, 3, spread, scale, symmetric);
-        promise(130, 1, spread, scale, symmetric);
-        promise(250, 40, spread, scale, symmetric);
-        promise(200, 333, spread, scale, symmetric);
-      }
+  for (const Sums sums : {Sums::products, Sums::differences})
+    for (bool symmetric : {false, true})
+      for (double scale : {1.0, 1e-30, 1e90})
+        for (double spread : {1.0, 1e-3, 1e-9}) {
+          promise(5, 3, spread, scale, symmetric, sums);
+          promise(130, 1, spread, scale, symmetric, sums);
+          promise(250, 40, spread, scale, symmetric, sums);
+          promise(200, 333, spread, scale, symmetric, sums);
+        }
   std::printf(failures ? "%d failures\n" : "ok\n", failures);
   return failures != 0;
 }

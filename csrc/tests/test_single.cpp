@@ -70,10 +70,11 @@ static Rows levels() {
   return rows;
 }
 
-// Some rows lie nearer to each other than products in float32 can tell, in two parts that do so, too.
-static Rows with_tight(Rows rows, std::int64_t count) {
+// Some rows lie nearer to each other than products in float32 can tell (near 1e-3) or than differences can (1e-7), in two parts
+// that do so, too.
+static Rows with_tight(Rows rows, std::int64_t count, double near) {
   for (std::int64_t i = 1; i < count; ++i)
-    for (std::int64_t f = 0; f < rows.d; ++f) rows(i * 3, f) = rows(0, f) + 1e-5 * rows(i * 3, f) + (i % 2 == 0 ? 0 : 1e-4);
+    for (std::int64_t f = 0; f < rows.d; ++f) rows(i * 3, f) = rows(0, f) + near * rows(i * 3, f) + (i % 2 == 0 ? 0 : 10 * near);
   return rows;
 }
 
@@ -155,7 +156,7 @@ static void looks_once() {
 }
 
 static void stops() {
-  const Rows rows = with_tight(blobs(900, 5, 20, 10), 40);
+  const Rows rows = with_tight(blobs(900, 5, 20, 10), 40, 1e-7);
   for (std::int64_t after = 0, calls = 1; calls > after; ++after) {
     calls = 0;
     std::int64_t context[] = {after, 0};
@@ -183,8 +184,10 @@ int main() {
   compare("levels", levels());
   compare("equal lengths", grid(33));
   compare("far from 0", far_from_zero(blobs(1000, 8, 5, 3)));
-  compare("some rows near to each other", with_tight(gaussian(1500, 10), 60));
-  compare("many rows near to each other", with_tight(gaussian(1500, 10), 250), false);
+  compare("some rows near to each other", with_tight(gaussian(1500, 10), 60, 1e-3));
+  compare("many rows near to each other", with_tight(gaussian(1500, 10), 400, 1e-3));
+  compare("some rows very near to each other", with_tight(gaussian(1500, 10), 60, 1e-7));
+  compare("many rows very near to each other", with_tight(gaussian(1500, 10), 250, 1e-7), false);
   compare("equally far", one_hot(820), false);
   compare("few rows", gaussian(700, 4), false);
   for (int seed = 0; seed < 30; ++seed) many_parts(blobs(800, 2, 20, 12, seed));
