@@ -49,8 +49,16 @@ def test_agrees_with_the_definition(shape, spacing):
     assert got == pytest.approx(brute_force(prediction, truth, spacing, 1.5), rel=CLOSE)
 
 
+@pytest.fixture(params=["tree", "planes"])
+def way(request, monkeypatch):
+    """Whichever of its two ways the clock would have chosen."""
+    monkeypatch.setattr(surfaces, "SECONDS_A_PIXEL", {"tree": math.inf, "planes": 0.0}[request.param])
+    monkeypatch.setattr(surfaces, "SECONDS_A_POINT", 0.0)
+    return request.param
+
+
 @pytest.mark.filterwarnings("ignore:.*always_return_as_numpy:FutureWarning")
-def test_distances_are_monais_to_the_last_bit():
+def test_distances_are_monais_to_the_last_bit(way):
     """Whose functions were called before they were searched for here, so that results of both can be compared."""
     import torch
     from monai.metrics import compute_hausdorff_distance, compute_surface_dice
@@ -82,6 +90,8 @@ def test_each_surface_is_searched_once_and_in_parts_between_which_ctrl_c_is_hear
     prediction, truth = blob((16, 20, 12), 0), blob((16, 20, 12), 1)
     whole = case_metrics(prediction.astype(np.uint8), truth.astype(np.uint8), ("a",), (0.5, 1.0, 3.0), 1.5)
     trees, asked = [], []
+    monkeypatch.setattr(surfaces, "SECONDS_A_PIXEL", math.inf)  # by the tree
+    monkeypatch.setattr(surfaces, "SAMPLE", 1)
 
     class Counted(scipy.spatial.KDTree):
         def __init__(self, points, **options):
@@ -97,8 +107,58 @@ def test_each_surface_is_searched_once_and_in_parts_between_which_ctrl_c_is_hear
     monkeypatch.setattr(surfaces, "AT_ONCE", 50)
     parts = case_metrics(prediction.astype(np.uint8), truth.astype(np.uint8), ("a",), (0.5, 1.0, 3.0), 1.5)
     assert parts == whole
-    assert len(trees) == 2 and sum(asked) == sum(trees), "a surface was searched for each metric"
+    assert len(trees) == 2 and sum(asked) == sum(trees) + 2, "a surface was searched for each metric"
     assert max(asked) == 50
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"), [((90, 70), (1.0, 1.0)), ((30, 26, 41), (0.3671875, 0.7, 0.9)), ((30, 41, 3), (0.3, 0.3, 5))]
+)
+def test_both_ways_give_the_same_bits(shape, spacing, monkeypatch):
+    """Far apart, scattered, and touching; which way is taken is left to the clock, so no number may tell."""
+    scattered = np.random.default_rng(2).random(shape) < 0.01
+    corner, other = (np.zeros(shape, bool) for _ in range(2))
+    corner[:5, 3:8], other[-4:, -9:-2] = True, True
+    for pair in ((corner, other), (scattered, corner), (blob(shape, 0), blob(shape, 1))):
+        found = []
+        for seconds in (0.0, math.inf):
+            monkeypatch.setattr(surfaces, "SECONDS_A_PIXEL", seconds)
+            monkeypatch.setattr(surfaces, "SECONDS_A_POINT", 0.0)
+            found.append(surfaces.surface_distances(*pair, spacing))
+        for planes, tree in zip(*found, strict=True):
+            np.testing.assert_array_equal(planes, tree)
+
+
+def test_a_tree_that_would_take_long_is_left_after_a_sample(monkeypatch):
+    """As with the surface of a ball in a tube around it: each point of the tube is about as near as the next."""
+    import time
+
+    import scipy.spatial
+
+    prediction, truth = blob((60, 50, 20), 0), blob((60, 50, 20), 1)
+    asked = []
+
+    class Slow(scipy.spatial.KDTree):
+        def query(self, points, **options):
+            asked.append(len(points))
+            time.sleep(0.001 * len(points))
+            return super().query(points, **options)
+
+    monkeypatch.setattr(scipy.spatial, "KDTree", Slow)
+    surfaces.surface_distances(prediction, truth, (1.0, 1.0, 1.0))
+    assert len(asked) == 2 and max(asked) <= surfaces.SAMPLE
+
+
+def test_how_far_one_class_is_is_told(way, monkeypatch):
+    """One of a whole CT may take many seconds."""
+    monkeypatch.setattr(surfaces, "AT_ONCE", 50)
+    monkeypatch.setattr(surfaces, "SECONDS_UNTOLD", 0)
+    told = []
+    masks = [blob((16, 20, 12), seed).astype(np.uint8) for seed in (0, 1)]
+    case_metrics(*masks, ("a",), (1.0, 1.0, 1.0), 1.0, told.append)
+    assert told[0] == "measuring a"
+    shares = [int(text.removeprefix("measuring a, ").removesuffix("%")) for text in told[1:]]
+    assert shares == sorted(shares) and shares[0] == 0 and shares[-1] == 100 and len(set(shares)) > 10
 
 
 def test_more_distances_than_torch_takes_have_the_same_percentile(monkeypatch):
