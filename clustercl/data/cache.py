@@ -26,7 +26,7 @@ from clustercl.errors import RunError
 from clustercl.files import atomic
 from clustercl.progress import track
 
-FORMAT = 1  # raise it when prepare.py makes something else of the same file
+FORMAT = 2  # raise it when prepare.py makes something else of the same file
 HEADER = 4096  # bytes before the array: one page, so that the array can be mapped
 KINDS = ("image", "label", "digest")
 

@@ -128,22 +128,31 @@ def restore(probabilities: torch.Tensor, geometry: Geometry, settings: DataSetti
 
 def resample(image: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
     """(c, *spatial) to (c, *shape): linear between centres, anti-aliased where an axis shrinks; uint8 or float."""
-    from torch.nn.functional import interpolate
-
     shape = tuple(shape)
     if tuple(image.shape[1:]) == shape:
         return image.clone()
     if len(shape) == 2:
-        return interpolate(image[None], shape, mode="bilinear", align_corners=False, antialias=True)[0]
+        return _in_plane(image, shape)
     # Torch has no anti-aliased trilinear mode; the filter is separable, so two planar passes are the same.
     channels, x, _, _ = image.shape
     if tuple(image.shape[2:]) != shape[1:]:
-        image = interpolate(image, shape[1:], mode="bilinear", align_corners=False, antialias=True)
+        image = _in_plane(image.flatten(0, 1), shape[1:])
     if x != shape[0]:
-        flat = image.reshape(channels, 1, x, shape[1] * shape[2])
-        size = (shape[0], shape[1] * shape[2])
-        image = interpolate(flat, size, mode="bilinear", align_corners=False, antialias=True)
+        image = _in_plane(image.reshape(channels, x, shape[1] * shape[2]), (shape[0], shape[1] * shape[2]))
     return image.reshape(channels, *shape)
+
+
+def _in_plane(image: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    """(c, h, w) to (c, *shape)."""
+    from torch.nn.functional import interpolate
+
+    how = {"mode": "bilinear", "align_corners": False, "antialias": True}
+    if shape[1] > 1 or shape[0] == image.shape[1]:
+        return interpolate(image[None], shape, **how)[0]
+    # Where what it makes is one column wide, torch (2.13) gives each row the first one's value: it makes two.
+    if image.shape[2] > 1:
+        image = interpolate(image[None], (image.shape[1], 1), **how)[0]
+    return interpolate(image[None].repeat(1, 1, 1, 2), (shape[0], 2), **how)[0, :, :, :1]
 
 
 def grid_shape(geometry: Geometry, settings: DataSettings) -> tuple[int, ...]:
