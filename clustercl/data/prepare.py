@@ -6,7 +6,8 @@ round(n s / wanted) voxels, so that over the whole axis the spacing obtained is 
 `grid_affine` says where the centres lie. Shrinking is anti-aliased, labels are taken from the nearest voxel.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ from clustercl.data.read import Volume, read_label, read_source
 from clustercl.data.settings import DataSettings
 from clustercl.data.task import Task
 from clustercl.errors import UsageError
+
+SLAB = 2**22  # voxels of the original grid that are held as floats at once: 16 slices of a CT
 
 
 @dataclass
@@ -72,9 +75,14 @@ def prepare_image_array(
         resized = resample(picture, (settings.size, settings.size))
         return resized, Geometry(tuple(source.shape[:2]), None, (1.0, 1.0))
     geometry = Geometry(tuple(source.array.shape), source.affine, source.spacing)
-    upright = np.ascontiguousarray(_to_ras(source.array, source.affine), np.float32)
-    image = resample(torch.from_numpy(upright)[None], grid_shape(geometry, settings))
-    return normalise(image, settings), geometry
+    upright, shape = _to_ras(source.array, source.affine), grid_shape(geometry, settings)
+    # The first axis is the last that `resample` goes along, so slabs across it give the planes of the whole.
+    depth = max(1, SLAB // math.prod(upright.shape[1:]))
+    planes = [
+        resample(torch.from_numpy(np.array(part, np.float32, order="C"))[None], (len(part), *shape[1:]))
+        for part in (upright[start : start + depth] for start in range(0, len(upright), depth))
+    ]
+    return normalise(resample(torch.cat(planes, dim=1), shape), settings), geometry
 
 
 def prepare_label_array(index: np.ndarray, geometry: Geometry, shape: tuple[int, ...]) -> torch.Tensor:
@@ -103,27 +111,39 @@ def to_float(images: torch.Tensor) -> torch.Tensor:
     return images.float().div_(255) if images.dtype == torch.uint8 else images.float()
 
 
-def restore(probabilities: torch.Tensor, geometry: Geometry, settings: DataSettings) -> np.ndarray:
+def restore(
+    probabilities: torch.Tensor,
+    geometry: Geometry,
+    settings: DataSettings,
+    tell: Callable[[str], None] = lambda doing: None,
+) -> np.ndarray:
     """Probabilities (k+1, *prepared spatial) to class indices, uint8, in the original shape and axis order.
 
-    Resampled linearly, class by class, so that no more than three maps of the original size are held at once.
+    Resampled linearly, class by class, in slabs across the last axis. Along it `resample` goes first, and along the
+    others with each of its places alone, so that slabs give the bits of the whole in the memory of a slab. `tell` hears
+    how far it is.
     """
-    axes = None if geometry.affine is None else _axes_from_ras(geometry.affine)
-    shape = geometry.shape if axes is None else _ras_shape(geometry)
-    best = index = None
-    for number, channel in enumerate(probabilities):
-        values = resample(channel[None].detach().float().cpu(), shape)[0]
-        if best is None:
-            best, index = values, torch.zeros(shape, dtype=torch.uint8)
-        else:
-            better = values > best
-            index[better] = number
-            torch.maximum(best, values, out=best)
-    if axes is None:
-        return index.numpy()
-    from nibabel.orientations import apply_orientation
-
-    return np.ascontiguousarray(apply_orientation(index.numpy(), axes))
+    result = np.empty(geometry.shape, np.uint8)
+    upright = result if geometry.affine is None else _to_ras(result, geometry.affine)  # a view of it
+    *others, last = upright.shape
+    across = probabilities.detach().float().cpu()
+    if across.shape[-1] != last:
+        across = resample(across, (*across.shape[1:-1], last))
+    width = max(1, SLAB // math.prod(others))
+    for start in range(0, last, width):
+        tell(f"back to its own grid, {start / last:.0%}")
+        part = across[..., start : start + width]
+        best = index = None
+        for number, channel in enumerate(part):
+            values = resample(channel[None].contiguous(), (*others, part.shape[-1]))[0]
+            if best is None:
+                best, index = values, torch.zeros(values.shape, dtype=torch.uint8)
+            else:
+                better = values > best
+                index[better] = number
+                torch.maximum(best, values, out=best)
+        upright[..., start : start + width] = index.numpy()
+    return result
 
 
 def resample(image: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
@@ -177,12 +197,6 @@ def _to_ras(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
     from nibabel.orientations import apply_orientation, io_orientation
 
     return apply_orientation(array, io_orientation(affine))
-
-
-def _axes_from_ras(affine: np.ndarray) -> np.ndarray:
-    from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
-
-    return ornt_transform(axcodes2ornt("RAS"), io_orientation(affine))
 
 
 def _ras_shape(geometry: Geometry) -> tuple[int, ...]:

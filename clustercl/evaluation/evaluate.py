@@ -63,12 +63,15 @@ def _evaluate(network, cases, task, settings, device, options, folder, note, sav
             tell = progress.about(case.id)
             source, truth = read_pair(case, task)
             image, geometry = prepare_image_array(source, task, settings)
+            del source  # of a whole CT 190 MB or twice that
             probabilities = predict_probabilities(
                 network, to_float(image), settings, task, device, options.overlap, tell
             )
-            prediction = restore(probabilities, geometry, settings)
+            prediction = restore(probabilities, geometry, settings, tell)
+            del image, probabilities
             results.append(case_metrics(prediction, truth, task.classes, geometry.spacing, options.tolerance_mm, tell))
             if folder is not None and save_masks:
+                tell("writing its mask")
                 write_mask(folder / "masks" / mask_name(case.id, task), prediction, task, case.image, geometry.affine)
             progress.update(note="")
     summary = summarise(results, task.classes)

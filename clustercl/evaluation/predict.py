@@ -51,8 +51,11 @@ def predict_files(
             tell = progress.about(image.name)
             source = read_source(Case(stem(image), image), task)
             prepared, geometry = prepare_image_array(source, task, settings)
+            del source  # of a whole CT 190 MB or twice that
             probabilities = predict_probabilities(network, to_float(prepared), settings, task, device, overlap, tell)
-            write_mask(target, restore(probabilities, geometry, settings), task, image, geometry.affine)
+            index = restore(probabilities, geometry, settings, tell)
+            tell("writing its mask")
+            write_mask(target, index, task, image, geometry.affine)
             progress.update(note="")
     return list(targets)
 

@@ -90,7 +90,7 @@ def segment(run: Run, chosen: Sequence[Ranked], work: Callable[[Segmented], Pict
             raise DataError(f"the case {ranked.id} no longer has a label to compare with")
         image, geometry = prepare_image_array(source, run.task, run.settings)
         probabilities = predict_probabilities(network, to_float(image), run.settings, run.task, device, overlap, tell)
-        prediction = restore(probabilities, geometry, run.settings)
+        prediction = restore(probabilities, geometry, run.settings, tell)
         if run.task.spatial_dims == 2:
             return Segmented(ranked, source, truth, prediction, geometry.spacing)
         turned = [to_ras(array, geometry.affine) for array in (source.array, truth, prediction)]

@@ -178,6 +178,29 @@ def test_intensities():
         assert prepare_image_array(flat, HEART, DataSettings(intensity=intensity))[0].isfinite().all()
 
 
+@pytest.mark.parametrize(("codes", "spacing"), [("PIR", (0.5, 0.7, 1.3)), ("LPS", (1, 1, 1)), ("SRA", (2.5, 0.4, 1))])
+def test_slabs_of_any_size_give_the_bits_of_the_whole_in_their_memory(codes, spacing, monkeypatch):
+    array = np.random.default_rng(0).integers(-900, 900, (31, 24, 17), dtype=np.int16)
+    volume = Volume(array, affine_of(codes, spacing))
+    settings = DataSettings(spacing=(1, 1, 1), intensity="minmax")
+    image, geometry = prepare_image_array(volume, HEART, settings)
+    probabilities = torch.rand(8, *image.shape[1:])
+    index = restore(probabilities, geometry, settings)
+    assert index.shape == array.shape and index.dtype == np.uint8 and index.flags.c_contiguous
+    made = []
+    for slab in (1, 2000, 5000):  # a slice each, some slices and a last slab of fewer
+        monkeypatch.setattr(prepare, "SLAB", slab)
+        assert torch.equal(prepare_image_array(volume, HEART, settings)[0], image)
+        with monkeypatch.context() as patch:
+            patch.setattr(prepare, "resample", lambda *args: made.append(resample(*args)) or made[-1])
+            told = []
+            assert np.array_equal(restore(probabilities, geometry, settings, told.append), index)
+        assert told[0] == "back to its own grid, 0%" and len(told) == len({*told}) >= 3
+        own = [values for values in made if len(values) == 1]  # but the first, along the last axis, of all classes
+        assert max(values.numel() for values in own) <= max(slab, 31 * 24)
+        made.clear()
+
+
 def test_photographs(tmp_path, files):
     case = Case("x", files.save_picture(tmp_path / "x.png", files.photograph(60, 90)), tmp_path / "m.png")
     label = np.zeros((60, 90), np.uint8)
