@@ -48,9 +48,11 @@ def demo(folder: Path, task: str, seed: int, cases: int | None, size: str):
 @options.task
 @options.source
 @options.workers
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, and nothing else.")
-def check(task, data, list_csv, unlabelled, labels, workers, as_json):
-    """Read every file and list every problem with its file. Exit 1 on errors, 0 when there are warnings only.
+@click.option("--table", is_flag=True, help="Print a row for each case, of more than 100 cases too.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON, a row for each case, and no more.")
+def check(task, data, list_csv, unlabelled, labels, workers, table, as_json):
+    """Read every file, sum up what there is, and list every problem with its file. Exit 1 on errors, 0 when there are
+    warnings only.
 
     \b
     Example:
@@ -62,7 +64,7 @@ def check(task, data, list_csv, unlabelled, labels, workers, as_json):
 
     definition = get_task(task, labels)
     report = check_data(definition, *discover(definition, data, unlabelled, list_csv), workers=workers)
-    click.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text())
+    click.echo(json.dumps(report.to_dict(), indent=2) if as_json else report.to_text(table or None))
     raise click.exceptions.Exit(1 if report.errors else 0)
 
 

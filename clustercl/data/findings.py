@@ -1,5 +1,6 @@
 """What checking a data set found: a row for each case, problems with their files, a summary; as text and as JSON."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -7,6 +8,8 @@ import numpy as np
 
 from clustercl.data.cases import Case
 from clustercl.data.task import Task
+
+TABLE_MOST = 100  # cases of which each has a row: those of a hundred thousand photographs would bury what is wrong
 
 
 @dataclass
@@ -59,8 +62,19 @@ class Report:
         """Plain numbers, strings and lists, for --json."""
         return asdict(self)
 
-    def to_text(self) -> str:
-        """The table of cases, the summary and the problems, for people."""
+    def to_text(self, table: bool | None = None) -> str:
+        """The table of cases, the summary and the problems, for people; no `table` of many cases, unless asked for."""
+        shown = len(self.rows) <= TABLE_MOST if table is None else table
+        lines = [*self._table(), ""] if shown else []
+        lines += [f"{name}: {_plain(value)}" for name, value in self.summary.items()]
+        if not shown:
+            lines.append(f"a row for each of the {len(self.rows)} cases: with --table, and in --json")
+        lines += ["", *(f"{problem.severity}: {problem.sentence}" for problem in self.problems)]
+        counts = {"error": len(self.errors), "warning": len(self.problems) - len(self.errors)}
+        found = [f"{count} {word}{'s' * (count > 1)}" for word, count in counts.items() if count]
+        return "\n".join([*lines, " and ".join(found) or "no problems"])
+
+    def _table(self) -> list[str]:
         table = [("case", "size", "spacing", "axes", "values", "labelled")]
         for row in self.rows:
             spacing = " x ".join(f"{value:.3g}" for value in row.spacing) if row.spacing else ""
@@ -68,14 +82,12 @@ class Report:
             values = f"{row.low:g} .. {row.high:g}" if row.low is not None else ""
             table.append((row.case, size, spacing, row.orientation or "", values, _shares(row.counts)))
         widths = [max(map(len, column)) for column in zip(*table)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]
-        lines += ["", *(f"{name}: {_plain(value)}" for name, value in self.summary.items()), ""]
-        lines += [f"{problem.severity}: {problem.sentence}" for problem in self.problems] or ["no problems"]
-        return "\n".join(lines)
+        return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table]
 
 
 def summarise(task: Task, cases: Sequence[Case], rows: Sequence[Row]) -> dict:
-    """Counts of cases, the range of sizes, spacings and values, and of each class mean share, voxels and cases."""
+    """Counts of cases, by given split too, the range of sizes, spacings and values, and of each class mean share,
+    voxels and cases."""
     labelled = [row for row in rows if row.counts]
     sizes = [row.size for row in rows if row.size]
     summary = {
@@ -85,10 +97,18 @@ def summarise(task: Task, cases: Sequence[Case], rows: Sequence[Row]) -> dict:
         "groups": len({case.group for case in cases}),
         "unreadable": sum(row.size is None for row in rows),
     }
+    if any(case.split for case in cases):
+        summary["given splits"] = {
+            name or "none": {"cases": len(of), "labelled": sum(case.label is not None for case in of)}
+            for name in ("train", "validation", "test", None)
+            if (of := [case for case in cases if case.split == name])
+        }
     if sizes:
         summary["values"] = {"smallest": min(row.low for row in rows if row.size), "largest": max(
             row.high for row in rows if row.size)}  # fmt: skip
         summary["size"] = {"smallest": list(map(min, zip(*sizes))), "largest": list(map(max, zip(*sizes)))}
+        if len(counted := Counter(sizes)) > 1:
+            summary["size"] |= {"most often": list(counted.most_common(1)[0][0]), "different": len(counted)}
     spacings = [row.spacing for row in rows if row.spacing]
     if spacings:
         summary["spacing"] = {"smallest": list(map(min, zip(*spacings))), "largest": list(map(max, zip(*spacings)))}

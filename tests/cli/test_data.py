@@ -5,6 +5,7 @@ import json
 import pytest
 
 from clustercl.cli.main import run
+from clustercl.data import findings
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +40,7 @@ def test_a_wrong_fold_is_bad_usage(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_check_exits_by_what_it_found(tmp_path, capsys):
+def test_check_exits_by_what_it_found(tmp_path, capsys, monkeypatch):
     folder = tmp_path / "heart"
     assert run(["data", "demo", str(folder), "--task", "heart", "--cases", "3"]) == 0
     arguments = ["data", "check", "--task", "heart", "--data", str(folder)]
@@ -48,6 +49,11 @@ def test_check_exits_by_what_it_found(tmp_path, capsys):
     table = capsys.readouterr().out
     assert table.splitlines()[0].split() == ["case", "size", "spacing", "axes", "values", "labelled"]
     assert "\nvoxels: background " in table and table.endswith("no problems\n")
+    monkeypatch.setattr(findings, "TABLE_MOST", 3)
+    assert run(arguments) == 0
+    assert capsys.readouterr().out.startswith("cases: ")
+    assert run([*arguments, "--table"]) == 0
+    assert capsys.readouterr().out == table
     first = min(folder.rglob("ct_train_*_label.nii.gz"))
     first.unlink()
     assert run(arguments) == 0  # a warning

@@ -3,15 +3,17 @@
 import json
 import shutil
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from clustercl.data import findings
 from clustercl.data.cases import Case, discover
 from clustercl.data.check import check_data
 from clustercl.data.check_case import check_case
 from clustercl.data.copies import with_copies_together
-from clustercl.data.findings import Report, Row, summarise
+from clustercl.data.findings import Problem, Report, Row, summarise
 from clustercl.data.task import get_task
 
 SKIN, HEART = get_task("skin"), get_task("heart")
@@ -44,6 +46,35 @@ def test_shares_and_values_are_read_as_numbers():
     assert "\nvalues: smallest -1024, largest 3071\n" in text and "e+0" not in text
 
 
+def test_of_many_cases_the_summary_alone_is_shown(monkeypatch):
+    """A row for each of 100,000 photographs buried what was wrong with some."""
+    count = findings.TABLE_MOST
+    names = [f"photograph{number}" for number in range(count + 1)]
+    cases = [
+        Case(
+            name, Path(f"{name}.jpg"), Path("m.png") if number < 60 else None, split="train" if number < 70 else "test"
+        )
+        for number, name in enumerate(names)
+    ]
+    rows = [
+        Row(name, f"{name}.jpg", "g", None, (600, 400) if number % 3 else (300, 500), low=0, high=255)
+        for number, name in enumerate(names)
+    ]
+    problem = Problem("photograph7.jpg", "warning", "photograph7.jpg: its mask is empty")
+    report = Report("skin", rows, [problem], summarise(SKIN, cases, rows))
+    text = report.to_text()
+    assert text.count("photograph") == 1, "a row of the table, or no problem"
+    assert text.startswith("cases: 101\nlabelled: 60\nunlabelled: 41\n")
+    assert "\ngiven splits: train (cases 70, labelled 60), test (cases 31, labelled 0)\n" in text
+    assert "\nsize: smallest 300 x 400, largest 600 x 500, most often 600 x 400, different 2\n" in text
+    assert "\na row for each of the 101 cases: with --table, and in --json\n" in text
+    assert text.endswith("\n\nwarning: photograph7.jpg: its mask is empty\n1 warning")
+    assert report.to_text(table=True).count("\nphotograph") == 101
+    assert len(report.to_dict()["rows"]) == 101
+    few = Report("skin", rows[:count], [], summarise(SKIN, cases[:count], rows[:count])).to_text()
+    assert few.count("\nphotograph") == count and "--table" not in few
+
+
 def test_every_problem_is_listed_with_its_file(skin_folder, files):
     images = skin_folder / "ISIC-2017_Training_Data"
     truth = skin_folder / "ISIC-2017_Training_Part1_GroundTruth"
@@ -67,7 +98,8 @@ def test_every_problem_is_listed_with_its_file(skin_folder, files):
     # A mask tells what it holds whatever is wrong with its image, and an image whatever is wrong with its mask.
     assert report.rows[0].size is None and report.rows[0].counts["lesion"] == 7 * 12
     assert report.rows[1].size == (30, 20) and report.rows[1].content
-    assert report.to_text().count("error: ") == 3
+    text = report.to_text()
+    assert text.count("error: ") == 3 and text.endswith("\n3 errors and 2 warnings")
 
 
 def test_a_label_may_have_several_faults(heart_folder, files):
