@@ -7,12 +7,14 @@ import os
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clustercl.errors import RunError
+from clustercl.progress import say
 
+PLAN = ".plan.json"
 SMALL = 1 << 20  # bytes left on a disk that is full
 
 
@@ -40,29 +42,29 @@ def atomic(path: Path | str) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(folder: Path | str, last: str) -> Iterator[Path]:
+def atomic_folder(
+    folder: Path | str, last: str, replaces: Callable[[Path], Iterable[Path]] = lambda folder: ()
+) -> Iterator[Path]:
     """Yield an empty folder inside `folder`; on success its files are renamed to their places in `folder`, the one
     called `last` after all others. On failure nothing is left, no folder either that was not there before.
 
-    What a kill leaves of it is removed by the next one in the same folder.
+    `replaces` names the files of `folder` that go in exchange, once the new ones are there; those that it names and
+    that are new stay. A kill leaves all that was there before, or what `finish_folder` puts in its place: the next one
+    in the same folder calls it.
     """
     folder = Path(folder)
     is_new = not folder.exists()
     aside = folder / f".{os.getpid()}.clustercl"
+    whole = folder / f".{os.getpid()}.whole.clustercl"
     try:
-        for left in folder.glob(".*.clustercl"):
-            owner = left.name.split(".")[1]
-            if owner.isdecimal() and not is_alive(int(owner)):
-                shutil.rmtree(left, ignore_errors=True)
+        finish_folder(folder)
         aside.mkdir(parents=True)
         yield aside
-        (folder / last).unlink(missing_ok=True)  # a kill from here on must not leave it beside files of another time
-        for path in sorted(aside.rglob("*"), key=lambda path: path == aside / last):
-            place = folder / path.relative_to(aside)
-            if path.is_dir():
-                place.mkdir(exist_ok=True)
-            else:
-                os.replace(path, place)
+        new = {path.relative_to(aside) for path in aside.rglob("*")}
+        goes = sorted({path.relative_to(folder) for path in replaces(folder)} - new)
+        write_json(aside / PLAN, {"last": last, "goes": [str(path) for path in goes]})
+        os.replace(aside, whole)
+        _put_in_place(whole)
     except RunError as error:
         if str(aside) not in str(error):
             raise
@@ -76,6 +78,41 @@ def atomic_folder(folder: Path | str, last: str) -> Iterator[Path]:
         if is_new:
             with suppress(OSError):  # it holds files
                 folder.rmdir()
+
+
+def finish_folder(folder: Path | str) -> None:
+    """What kills left of `atomic_folder`: files that were complete are put in place, which is said, others go."""
+    for left in Path(folder).glob(".*.clustercl"):
+        owner = left.name.split(".")[1]
+        if not owner.isdecimal() or is_alive(int(owner)):
+            continue
+        if left.name.endswith(".whole.clustercl"):
+            _put_in_place(left)
+            say(f"{folder}: what was complete when it was stopped is in its place now")
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _put_in_place(whole: Path) -> None:
+    """Start again after a kill at any moment, it ends with the same files."""
+    folder = whole.parent
+    if (whole / PLAN).is_file():
+        plan = read_json(whole / PLAN)
+        last = plan["last"]
+        if (whole / last).exists():
+            (folder / last).unlink(missing_ok=True)  # no kill must leave it beside files of another time
+            for path in (folder / name for name in plan["goes"]):
+                path.unlink(missing_ok=True)
+                with suppress(OSError):  # it holds other files
+                    path.parent.rmdir()
+            files = sorted(whole.rglob("*"), key=lambda path: path == whole / last)
+            for path in (path for path in files if path != whole / PLAN):
+                place = folder / path.relative_to(whole)
+                if path.is_dir():
+                    place.mkdir(exist_ok=True)
+                else:
+                    os.replace(path, place)
+    shutil.rmtree(whole, ignore_errors=True)
 
 
 def _no_space(path: Path) -> RunError:

@@ -1,5 +1,6 @@
 """Metrics of a segmentation network on labelled cases, at their original resolution."""
 
+import csv
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,10 +14,12 @@ from clustercl.data.read import read_pair
 from clustercl.data.settings import DataSettings
 from clustercl.data.task import Task
 from clustercl.evaluation.inference import predict_probabilities
-from clustercl.evaluation.masks import mask_name, write_mask
+from clustercl.evaluation.masks import ENDINGS, mask_name, write_mask
 from clustercl.evaluation.metrics import METRICS, absent_note, case_metrics, summarise, thresholded_jaccard
 from clustercl.files import atomic_folder, write_csv, write_json
 from clustercl.progress import Progress
+
+TABLE, HEADER = "per_case.csv", ["case", "class", *METRICS]
 
 
 class EvaluationOptions(Protocol):
@@ -41,18 +44,34 @@ def evaluate_cases(
     """Segment each labelled case, compare on its own grid, and return the content of metrics.json.
 
     With `out`: writes per_case.csv (a row for each case and class, empty where a class occurs in neither map) and
-    metrics.json, and with `save_masks` the predictions under masks/, named by case id: all of them at the end, or none.
+    metrics.json, and with `save_masks` the predictions under masks/, named by case id: all of them at the end, or none,
+    in exchange for what an earlier evaluation wrote there.
     `note` is passed on into metrics.json, which also says there which classes were left out. `cases` have labels, and
     one or more there are.
     """
-    with nullcontext() if out is None else atomic_folder(out, last="metrics.json") as folder:
+    with nullcontext() if out is None else atomic_folder(out, "metrics.json", earlier_files) as folder:
         return _evaluate(network, cases, task, settings, device, options, folder, note, save_masks, quiet)
 
 
 def result_files(out: Path, cases: Sequence[Case], task: Task, save_masks: bool) -> list[Path]:
     """What `evaluate_cases` would write."""
     masks = [out / "masks" / mask_name(case.id, task) for case in cases] if save_masks else []
-    return [*masks, out / "per_case.csv", out / "metrics.json"]
+    return [*masks, out / TABLE, out / "metrics.json"]
+
+
+def earlier_files(out: Path) -> list[Path]:
+    """What an evaluation wrote into a folder, masks of either task, as its table names the cases; no other file.
+
+    A table of other columns is none of an evaluation's, and one without cases names no masks.
+    """
+    try:
+        with open(out / TABLE, newline="", encoding="utf-8") as file:
+            rows = csv.reader(file)
+            names = {row[0] for row in rows if row} if next(rows, None) == HEADER else set()
+    except (OSError, UnicodeDecodeError, csv.Error):  # somebody else's, of the same name
+        return []
+    masks = [out / "masks" / f"{name}_segmentation{ending}" for name in sorted(names) for ending in ENDINGS.values()]
+    return [path for path in masks if path.parent == out / "masks" and path.is_file() and not path.is_symlink()]
 
 
 def _evaluate(network, cases, task, settings, device, options, folder, note, save_masks, quiet) -> dict:
@@ -88,6 +107,6 @@ def _evaluate(network, cases, task, settings, device, options, folder, note, sav
             for case, result in zip(cases, results, strict=True)
             for name in task.classes
         ]
-        write_csv(folder / "per_case.csv", ["case", "class", *METRICS], rows)
+        write_csv(folder / TABLE, HEADER, rows)
         write_json(folder / "metrics.json", summary)  # renamed last: its presence says that the evaluation is complete
     return summary

@@ -7,10 +7,12 @@ import numpy as np
 from clustercl.data.task import Task
 from clustercl.files import atomic
 
+ENDINGS = {2: ".png", 3: ".nii.gz"}  # by the number of axes
+
 
 def mask_name(stem: str, task: Task) -> str:
     """`<stem>_segmentation.png` for photographs, `.nii.gz` for volumes."""
-    return f"{stem}_segmentation{'.png' if task.spatial_dims == 2 else '.nii.gz'}"
+    return f"{stem}_segmentation{ENDINGS[task.spatial_dims]}"
 
 
 def write_mask(path: Path, index: np.ndarray, task: Task, source: Path, affine: np.ndarray | None) -> None:

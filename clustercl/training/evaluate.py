@@ -9,7 +9,7 @@ from clustercl.data.task import Task, TrainedTask
 from clustercl.data.unseen import learnt_from, read_all
 from clustercl.errors import ClusterclError, DataError, RunError, UsageError
 from clustercl.evaluation.memory import SMALLER, memory_advice_untrained
-from clustercl.files import require_writable
+from clustercl.files import finish_folder, require_writable
 from clustercl.training.context import Context, new_context
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.graph import needed
@@ -73,6 +73,7 @@ def evaluate_run(
         if not cases:
             raise RunError(f"{data or list_csv}: holds no case with a label, so there is nothing to compare with")
     if result is not None:
+        finish_folder(result)
         may_replace = overwrite or result.resolve() == run.evaluation.resolve()
         for file in result_files(result, cases, context.task, save_masks):
             if file.is_dir():

@@ -20,7 +20,7 @@ from pathlib import Path
 from clustercl.data.split import Split
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.evaluation.comparison import no_run
-from clustercl.files import is_alive, read_json, write_json
+from clustercl.files import finish_folder, is_alive, read_json, write_json
 from clustercl.progress import say_once
 from clustercl.training.config import Config
 from clustercl.training.overrides import flatten
@@ -208,12 +208,15 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove what kills left half-written or half removed, by the names of `atomic`, `atomic_folder`,
-        `write_demo` and `discard`."""
+        `write_demo` and `discard`; an evaluation that only wanted its files renamed is completed."""
+        for folder in (self.evaluation, self.test_data):
+            with suppress(OSError):  # a run that is only read may lie on a disk that cannot be written to
+                finish_folder(folder)
         for path in [*self.path.glob(".*"), *self.path.glob("*/.*")]:
             written_by = re.match(r"\.(\d+|discarded)\.", path.name)
             if not written_by or (written_by[1].isdigit() and is_alive(int(written_by[1]))):
                 continue  # a file that another process is writing at this moment
-            with suppress(OSError):  # a run that is only read may lie on a disk that cannot be written to
+            with suppress(OSError):
                 if path.is_dir():
                     shutil.rmtree(path)
                 else:

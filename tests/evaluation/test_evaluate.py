@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from clustercl.data.settings import DataSettings
 from clustercl.data.task import get_task
 from clustercl.errors import RunError
 from clustercl.evaluation.evaluate import evaluate_cases
+from clustercl.files import finish_folder
 
 OPTIONS = SimpleNamespace(overlap=0.25, tolerance_mm=1.0)
 LPS = np.array([[-2.0, 0, 0, 40], [0, 0, 2.0, -7], [0, -2.0, 0, 30], [0, 0, 0, 1]])  # and two axes swapped
@@ -125,6 +127,85 @@ def test_what_a_kill_left_is_removed_by_the_next_evaluation(made, hearts, tmp_pa
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
         [others.name, own.name, "metrics.json", "per_case.csv"]
     )
+
+
+def listing(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_only_what_it_wrote_itself_goes_for_a_new_evaluation(made, hearts, tmp_path):
+    """Masks of earlier cases would stand among the new ones; what somebody else put there is not ours to remove."""
+    out, words = tmp_path / "out", (get_task("heart"), made.HEART, "cpu", OPTIONS, tmp_path / "out")
+    cases = hearts(3)
+    evaluate_cases(made.Hearts(), cases[:2], *words, save_masks=True, quiet=True)
+    foreign = ["masks/expert_segmentation.nii.gz", "masks/p0.nii.gz", "masks/p0_segmentation.txt", "notes.txt",
+               "p0_segmentation.nii.gz"]  # fmt: skip
+    for name in foreign:
+        (out / name).write_bytes(b"by somebody else")
+    with open(out / "per_case.csv", "a") as table:
+        table.write("../../patient0/image,LV,,,,\n")  # names no file of ours
+    (tmp_path / "patient0/image_segmentation.nii.gz").write_bytes(b"by somebody else")
+    got = evaluate_cases(made.Hearts(), cases[1:], *words, save_masks=True, quiet=True)
+    new = ["masks/p1_segmentation.nii.gz", "masks/p2_segmentation.nii.gz", "metrics.json", "per_case.csv"]
+    assert sorted(listing(out)) == sorted([*foreign, *new])
+    assert (tmp_path / "patient0/image_segmentation.nii.gz").exists()
+    assert json.loads((out / "metrics.json").read_text()) == got
+    for name in foreign:
+        (out / name).unlink()
+    evaluate_cases(made.Hearts(), cases[:1], *words, quiet=True)
+    assert sorted(path.name for path in out.iterdir()) == ["metrics.json", "per_case.csv"]
+    (out / "per_case.csv").write_text("case,finding\np0,benign\n")  # another program's
+    (out / "masks").mkdir()
+    (out / "masks/p0_segmentation.nii.gz").write_bytes(b"by somebody else")
+    evaluate_cases(made.Hearts(), cases[1:], *words, quiet=True)
+    assert sorted(listing(out)) == ["masks/p0_segmentation.nii.gz", "metrics.json", "per_case.csv"]
+
+
+def test_a_kill_at_any_moment_leaves_the_old_or_what_the_next_command_completes(made, hearts, tmp_path, monkeypatch):
+    cases, calls = hearts(3), []
+    out = tmp_path / "out"
+    words = (get_task("heart"), made.HEART, "cpu", OPTIONS)
+    evaluate_cases(made.Hearts(), cases[:2], *words, out, save_masks=True, quiet=True)
+    old = listing(out)
+    evaluate_cases(made.Hearts(), cases[1:], *words, tmp_path / "new", save_masks=True, quiet=True)
+    new = listing(tmp_path / "new")
+    steps = {"replace": os.replace, "unlink": os.unlink, "rmtree": shutil.rmtree}
+
+    def dies_at(number):
+        def step(name):
+            def call(*given, **options):
+                calls.append(name)
+                if len(calls) > number:  # and whatever the dying process would still do
+                    raise KeyboardInterrupt
+                return steps[name](*given, **options)
+
+            return call
+
+        calls.clear()
+        for name in steps:
+            monkeypatch.setattr(shutil if name == "rmtree" else os, name, step(name))
+        try:
+            evaluate_cases(made.Hearts(), cases[1:], *words, here, save_masks=True, quiet=True)
+        except KeyboardInterrupt:
+            return True
+        finally:
+            monkeypatch.undo()
+        return False
+
+    completed, number = [], 0
+    while True:
+        here = tmp_path / f"killed{number}"
+        shutil.copytree(out, here)
+        if not dies_at(number):
+            break
+        visible = {name: content for name, content in listing(here).items() if not name.startswith(".")}
+        assert "metrics.json" not in visible or visible in (old, new), calls
+        finish_folder(here)
+        assert listing(here) in (old, new), calls
+        completed.append(listing(here) == new)
+        number += 1
+    assert completed == sorted(completed) and 5 < sum(completed) < len(completed)
+    assert listing(here) == new
 
 
 def test_photographs_in_pixels_with_thresholded_jaccard(made, tmp_path):

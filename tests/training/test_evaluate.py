@@ -16,6 +16,7 @@ from clustercl.files import read_json, write_json
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.evaluate import evaluate_run
 from clustercl.training.pipeline import train
+from clustercl.training.run import RunFolder
 
 CPU = DeviceRequest("cpu")
 
@@ -124,6 +125,37 @@ def test_results_that_are_there_are_not_lost(run, make_skin, tmp_path):
     evaluate_run(run, data=other, overwrite=True, **options)
     with Image.open(expert) as mask:
         assert mask.size == (48, 40)
+
+
+def test_overwrite_leaves_no_mask_of_an_earlier_case(run, make_skin, tmp_path):
+    first, second = (make_skin(tmp_path / name, labelled=2, first=at) for name, at in (("first", 50), ("second", 70)))
+    options = {"result": tmp_path / "out", "devices": CPU, "quiet": True, "save_masks": True}
+    evaluate_run(run, data=first, **options)
+    (tmp_path / "out/masks/notes.txt").write_text("of the reader")
+    evaluate_run(run, data=second, overwrite=True, **options)
+    evaluate_run(run, data=second, **options | {"result": tmp_path / "fresh"})
+    assert listing(tmp_path / "out") == sorted([*listing(tmp_path / "fresh"), "masks/notes.txt"])
+
+
+def test_what_a_kill_kept_from_its_place_is_put_there_by_the_next_command(
+    run, make_skin, tmp_path, monkeypatch, capsys
+):
+    other, out = make_skin(tmp_path / "other", labelled=2, first=50), tmp_path / "out"
+    options = {"data": other, "result": out, "devices": CPU, "quiet": True, "save_masks": True}
+
+    def killed(whole):
+        raise KeyboardInterrupt
+
+    for result in (out, run / "evaluation"):  # the run's own go where training looks for them
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(files, "_put_in_place", killed)
+            evaluate_run(run, devices=CPU, quiet=True) if result != out else evaluate_run(run, **options)
+    with pytest.raises(DataError, match="exists already"):
+        evaluate_run(run, **options)
+    assert f"{out}: what was complete when it was stopped is in its place now" in capsys.readouterr().err
+    assert len(listing(out)) == 1 + 2 + 2
+    RunFolder(run).sweep()
+    assert listing(run / "evaluation") == ["metrics.json", "per_case.csv"]
 
 
 def test_what_is_in_the_way_is_told_before_anything_is_segmented(run, make_skin, tmp_path, monkeypatch):
