@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from clustercl.loss_arguments import DTYPES, check_embeddings, check_pseudo_class, check_settings, view_major
 from clustercl.ops.contrastive import contrastive_loss
-from clustercl.ops.gather import SAME_SHAPE, gather_numbers, gather_rows, rank, world_size
+from clustercl.ops.gather import SAME_SHAPE, gather_numbers, gather_rows, meeting_device, rank, world_size
 
 
 def pseudo_class_nt_xent(
@@ -134,20 +134,22 @@ class PseudoClassNTXentLoss(nn.Module):
         return _scaled(_reduce(rows, self.reduction), self.temperature, self.base_temperature)
 
     def _agreed(self, z0, z1, pseudo_class) -> tuple[Tensor, Tensor | None, int]:
-        """Embeddings, pseudo-class and views of this process. An error on one is one on all, which else would wait."""
-        refused, mine = None, [0] * 5
+        """Embeddings, pseudo-class and views of this process. An error on one, be it no tensor at all, is one on all,
+        which else would wait."""
+        refused, mine, device = None, [0] * 5, meeting_device((z0, z1, pseudo_class))
         try:
             embeddings, pseudo_class, views = view_major(z0, z1, pseudo_class)
             b = check_embeddings(embeddings, views, self.check_finite)
             if b < 1:
                 raise ValueError(f"gather_distributed: embeddings must hold an image on every process, got {b}")
+            if embeddings.device != device:
+                raise ValueError(f"gather_distributed: embeddings are on {embeddings.device}, wanted them where the "
+                                 f"process group exchanges, as {device.type}")  # fmt: skip
             pseudo_class = check_pseudo_class(pseudo_class, b, embeddings, self.level_weight)
             mine = [*embeddings.shape, views, DTYPES.index(embeddings.dtype), pseudo_class is not None]
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # whatever it is, the others are to hear of it
             refused = error
-            if not isinstance(z0, Tensor):  # on which device to tell the others is not known
-                raise
-        found = gather_numbers([refused is None, *mine], z0.device)
+        found = gather_numbers([refused is None, *mine], device)
         if refused is not None:
             raise refused
         if others := [process for process, (fine, *_) in enumerate(found) if not fine]:

@@ -262,12 +262,21 @@ if processes > 1:
         ("types", lambda: loss(images[:6].to(other_types)), 2 * ["one dtype on all processes, got torch.float32, "]),
         ("no images", lambda: loss(images[:0], c[:0]), 2 * ["must hold an image on every process, got 0"]),
         ("NaN on one", lambda: finite([images[:6], nan][rank]), [refused, "got NaN or infinity in 12 of 12 rows"]),
+        ("no tensor on one", lambda: loss([images[:6], images[:6].numpy()][rank], c[:6]),
+         [refused, "z0 must be a tensor, got ndarray"]),
+        ("nothing on one", lambda: loss([images[:6], None][rank]), [refused, "z0 must be a tensor, got NoneType"]),
+        ("no second view on one", lambda: loss(images[:6, 0], [images[:6, 1], "z1"][rank]),
+         [refused, "got (6, 6) and str"]),
+        ("classes in a list on one", lambda: loss(images[:6], [c[:6], c[:6].tolist()][rank]),
+         [refused, "pseudo_class must be a tensor, got list"]),
+        ("another device on one", lambda: loss(images[:6].to(["cpu", "meta"][rank])),
+         [refused, "embeddings are on meta, wanted them where the process group exchanges, as cpu"]),
         ("one class too many", lambda: loss(images[:6], c[: 6 + rank]), [refused, "must be (6,), one per image"]),
     ):
         try:
             call()
             raise SystemExit(f"{what} must raise")
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             assert messages[rank] in str(error), error
 torch.save(found, f"{folder}/{rank}of{processes}.pt")
 if processes > 1:  # left to the interpreter's end, gloo's threads now and then abort the process

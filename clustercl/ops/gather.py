@@ -42,6 +42,19 @@ def rank() -> int:
     return dist.get_rank() if world_size() > 1 else 0
 
 
+def meeting_device(wanted: Sequence) -> torch.device:
+    """Where this process can exchange numbers with the others: the device of the first of `wanted` that is a tensor
+    whose device the process group serves, else the one that the others would use."""
+    backends = dict(part.split(":", 1) for part in dist.get_backend_config().split(","))  # cpu:gloo,cuda:nccl
+    for item in wanted:
+        if isinstance(item, Tensor) and item.device.type in backends:
+            return item.device
+    # Gloo exchanges between any devices; where NCCL serves GPUs, those are what the others train on.
+    if (backends.get("cuda", "gloo") != "gloo" or "cpu" not in backends) and torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("cpu")
+
+
 def gather_numbers(numbers: Sequence[int], device: torch.device) -> list[list[int]]:
     """The integers of every process, in rank order; as many of them on each."""
     return _gathered(torch.tensor([numbers], dtype=torch.int64, device=device)).tolist()
