@@ -17,7 +17,7 @@ from clustercl.evaluation.comparison import is_of, remember_data
 from clustercl.files import read_json, require_writable, write_json
 from clustercl.methods import METHODS
 from clustercl.progress import say
-from clustercl.training.config import require_fitting
+from clustercl.training.config import require_classes, require_fitting
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.evaluate import evaluate_run
 from clustercl.training.grid import Cell, Grid, part_of
@@ -78,6 +78,7 @@ def compare(
     place = Place(data, unlabelled, list_csv, labels, groups, test_data)
     source, task = place.source(), get_task(grid.task, labels)
     for cell in cells:
+        require_classes(grid.config(cell))
         require_fitting(grid.config(cell), task)
         require_groups(cell.method, source)
     if RunFolder(out).exists():

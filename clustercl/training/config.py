@@ -75,20 +75,35 @@ class Config:
 
 
 def require_fitting(config: Config, task: Task) -> None:
-    """UsageError where images are too small for the levels of the network, each half as fine as the one before, and
-    where there are too few pseudo-classes for the method."""
-    from clustercl.methods import METHODS
-
-    classes, least = config.cluster.n_clusters, METHODS[config.method].least_classes
-    if classes != "auto" and classes < least:
-        raise UsageError(f"cluster.n_clusters: wanted {least} or more, or auto, for method {config.method}, got "
-                         f"{classes}: in one pseudo-class of all units no negative is left to learn from")  # fmt: skip
+    """UsageError where images are too small for the levels of the network, each half as fine as the one before."""
     shape, levels = config.data.spatial_shape(task), len(config.model.features)
     views = view_shape(shape, config.pretrain.view_scale)
     for key, got in (("data.size" if task.spatial_dims == 2 else "data.patch", shape), ("pretrain.view_scale", views)):
         if min(got) < 2 ** (levels - 1):
             raise UsageError(f"{key}: wanted {2 ** (levels - 1)} or more pixels per axis for a network of {levels} "
                              f"levels (model.features), got {min(got)}")  # fmt: skip
+
+
+def too_few_classes(config: Config, run: Path | str | None = None) -> str | None:
+    """The sentence where there are too few pseudo-classes for the method. `run`: one that has its setting from a time
+    when that was allowed, so that only clustering again can change it."""
+    from clustercl.methods import METHODS
+
+    classes, least = config.cluster.n_clusters, METHODS[config.method].least_classes
+    if classes == "auto" or classes >= least:
+        return None
+    return (
+        f"cluster.n_clusters: wanted {least} or more, or auto, for method {config.method}, got {classes}: in one "
+        "pseudo-class of all units no negative is left to learn from"
+        + ("" if run is None else f"; cluster and pre-train again, from clustercl cluster {run} "
+                                  "--set cluster.n_clusters=auto on")
+    )  # fmt: skip
+
+
+def require_classes(config: Config, run: Path | str | None = None) -> None:
+    """UsageError with the sentence of `too_few_classes`."""
+    if sentence := too_few_classes(config, run):
+        raise UsageError(sentence)
 
 
 def resolve(

@@ -10,7 +10,7 @@ from clustercl.data.task import get_task
 from clustercl.errors import RunError, UsageError
 from clustercl.files import read_json, require_writable
 from clustercl.methods import METHODS
-from clustercl.training.config import Config, require_fitting
+from clustercl.training.config import Config, require_classes, require_fitting, too_few_classes
 from clustercl.training.context import Context, new_context
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.graph import ancestors, dependents, needed
@@ -66,10 +66,16 @@ def train(
             read_table(Path(groups))  # what is wrong with it is told before the data are looked at
     require_writable(run.path)
     require_groups(config.method, source)
+    # A run from a time when that was allowed, and with its pre-training behind it, is not kept from going on.
+    learnt = run.exists() and run.finished("pretrain", config)
+    if not learnt:
+        require_classes(config, run.path if run.exists() else None)
     require_fitting(config, get_task(config.task, labels))
     with _at_work(run, config, source, devices, quiet, time_limit) as context:
         context.report = None if store is None else store.report
         context.open()
+        if learnt:
+            _warn_of_classes(config, context)
         if store is not None:
             store.report = context.report
         _announce_split(context)
@@ -108,6 +114,8 @@ def run_stage(
     run = RunFolder(out)
     before, source = run.read_config()
     config = _changed(before, stage, sets)
+    if stage in ("clusters", "pretrain"):
+        require_classes(config, out if config.cluster == before.cluster else None)
     require_fitting(config, get_task(config.task, source.labels))
     require_groups(config.method, source, out)
     missing = [earlier for earlier in ancestors(config, stage) if not run.finished(earlier, config)]
@@ -118,6 +126,8 @@ def run_stage(
         raise UsageError(f"pretrain: method {config.method} has no pre-training, name another with --set method=NAME")
     with _at_work(run, config, source, devices, quiet, time_limit) as context:
         context.open()
+        if stage == "finetune" and stage in dependents(config, "clusters"):
+            _warn_of_classes(config, context)
         if stage == "pretrain" and METHODS[config.method].needs_groups:  # told before anything is discarded
             context.from_the_first(lambda: true_groups(context, context.training_ids))
         if stage == "clusters":
@@ -129,6 +139,11 @@ def run_stage(
             context.open()
         _announce_split(context)
         _run(stage, context)
+
+
+def _warn_of_classes(config: Config, context: Context) -> None:
+    if sentence := too_few_classes(config, context.run.path):
+        context.say(f"warning: {sentence}")
 
 
 @contextmanager

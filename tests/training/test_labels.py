@@ -1,6 +1,8 @@
 """Labels of pre-training in a run: groups, one unit of each class in a batch, clustering again."""
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 
@@ -9,6 +11,7 @@ import torch
 
 from clustercl.data.feed import UnitFeed
 from clustercl.errors import DataError, UsageError
+from clustercl.files import read_json, write_json
 from clustercl.training import stages
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.interrupt import Interrupt, Stopped
@@ -85,6 +88,28 @@ def test_one_pseudo_class_is_refused_in_a_run_that_exists(tiny, skin, tmp_path):
         run_stage("clusters", run, ["cluster.n_clusters=1"], devices=CPU, quiet=True)
     assert (run / "clusters/units.csv").is_file() and (run / "evaluation/metrics.json").is_file()
     train(tiny("cluster.n_clusters=1", method="simclr"), tmp_path / "simclr", skin, devices=CPU, quiet=True)
+
+
+def test_a_run_of_one_pseudo_class_from_when_that_was_allowed_goes_on(skin, tiny, tmp_path, capsys):
+    """Its pre-training is behind it; what wants clusters says what to do, as no --set of its own can."""
+    config, run = tiny("cluster.n_clusters=1"), tmp_path / "run"
+    train(tiny("cluster.n_clusters=3"), run, skin, devices=CPU, quiet=True)
+    write_json(run / "config.json", read_json(run / "config.json") | {"cluster": config.to_dict()["cluster"]})
+    capsys.readouterr()
+    run_stage("finetune", run, ["label_fraction=0.5"], devices=CPU)
+    advice = f"; cluster and pre-train again, from clustercl cluster {run} --set cluster.n_clusters=auto on"
+    wanted = "cluster.n_clusters: wanted 2 or more, or auto, .* no negative is left to learn from" + re.escape(advice)
+    assert re.search(f"^warning: {wanted}$", capsys.readouterr().err, re.M)
+    half = tiny("cluster.n_clusters=1", label_fraction=0.5)
+    assert train(half, run, skin, devices=CPU)["cases"] >= 1
+    assert re.search(f"^warning: {wanted}$", capsys.readouterr().err, re.M)
+    with pytest.raises(UsageError, match=f"^{wanted}$"):
+        run_stage("pretrain", run, devices=CPU, quiet=True)
+    shutil.rmtree(run / "pretrain")
+    with pytest.raises(UsageError, match=f"^{wanted}$"):
+        train(half, run, skin, devices=CPU, quiet=True)
+    run_stage("clusters", run, ["cluster.n_clusters=auto"], devices=CPU, quiet=True)
+    run_stage("pretrain", run, devices=CPU, quiet=True)
 
 
 def test_labels_that_leave_no_negative_are_warned_of(tiny, skin, tmp_path, capsys):
