@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 
@@ -35,6 +36,7 @@ def check_case(case: Case, task: Task) -> tuple[Row, list[Problem]]:
                     f"{SPACING_MM[1]:g}: look whether the header is right"
                 )
                 problems.append(Problem(str(case.image), "warning", sentence))
+        problems += [Problem(str(case.image), "warning", sentence) for sentence in _two_places(case, grid)]
     if case.label is not None:
         found = _check_label(case, task, grid, row)
         problems += [Problem(str(case.label), severity, sentence) for severity, sentence in found]
@@ -53,6 +55,28 @@ def _describe(image: np.ndarray | Volume, row: Row) -> None:
     row.low, row.high = float(array.min()), float(array.max())
 
 
+def _two_places(case: Case, grid: Extent) -> Iterator[str]:
+    """Of a NIfTI volume, whose header may place it twice, by its sform and its qform."""
+    shape, affine = grid
+    if affine is None or case.image.is_dir():
+        return
+    import nibabel
+
+    header = nibabel.load(case.image).header
+    if not (header["sform_code"] and header["qform_code"]):
+        return
+    corners = np.array([[*corner, 1] for corner in product(*((0, length - 1) for length in shape))])
+    try:
+        apart = np.linalg.norm(((header.get_qform() - affine) @ corners.T)[:3], axis=0).max()
+    except nibabel.spatialimages.HeaderDataError:  # of what is no rotation only the sform is read
+        return
+    if apart > np.linalg.norm(affine[:3, :3], axis=0).min():
+        yield (
+            f"{case.image}: its sform and its qform place it up to {apart:.3g} mm apart, of which the sform is taken: "
+            "other programs may take the qform, so correct the header"
+        )
+
+
 def _content(array: np.ndarray) -> str:
     """A hash of values and shape, in the order of memory: no copy of a volume."""
     digest = hashlib.blake2b(f"{array.shape} {array.strides} {array.dtype}".encode(), digest_size=16)
@@ -62,6 +86,9 @@ def _content(array: np.ndarray) -> str:
 
 def _check_label(case: Case, task: Task, grid: Extent | None, row: Row) -> Iterator[tuple[str, str]]:
     """Severity and sentence of each problem; counts go into the row. `grid`: of the image, None where it has none."""
+    if case.label.resolve() == case.image.resolve():
+        yield "error", f"{case.label}: is named as an image and as its own label: name the file that holds its label"
+        return
     try:
         stored, affine = read_stored_label(case, task)
     except DataError as error:

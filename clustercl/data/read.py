@@ -92,6 +92,9 @@ def _picture(path: Path, convert: Callable) -> np.ndarray:
             ImageOps.exif_transpose(picture, in_place=True)  # no second copy of what need not be turned
             return convert(picture)
     except UnidentifiedImageError:
+        if path.name.lower().endswith((".nii", ".nii.gz", ".dcm")):
+            raise DataError(f"{path}: is a volume, wanted a photograph: choose a task, or a checkpoint, for volumes"
+                            ) from None  # fmt: skip
         raise DataError(f"{path}: this is no image that can be read (JPEG, PNG, WebP, BMP, TIFF): replace it") from None
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: the image is too large to be opened safely ({one_line(error)}): shrink it") from None

@@ -5,6 +5,7 @@ import shutil
 import tracemalloc
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -116,6 +117,39 @@ def test_a_label_may_have_several_faults(heart_folder, files):
     (heart_folder / "ct_train/ct_train_1002_image.nii.gz").write_bytes(b"")
     report = check_data(HEART, *discover(HEART, heart_folder), quiet=True)
     assert [problem.file[-12:] for problem in report.errors] == ["image.nii.gz", "label.nii.gz"]
+
+
+def test_an_image_that_is_its_own_label_is_an_error(tmp_path, files):
+    """With a label map for an image training would find the perfect network."""
+    path = files.save_volume(tmp_path / "label.nii.gz", files.hearts()[1])
+    row, problems = check_case(Case("a", path, tmp_path / "." / "label.nii.gz"), HEART)
+    assert [problem.severity for problem in problems] == ["error"] and row.counts is None
+    assert (
+        problems[0].sentence == f"{path}: is named as an image and as its own label: name the file that holds its label"
+    )
+
+
+def test_a_volume_whose_header_places_it_twice_is_told(tmp_path, files):
+    path = files.save_volume(tmp_path / "a.nii.gz", files.hearts()[0])
+    shifted, mirrored, nearly, sheared = (np.eye(4) for _ in range(4))
+    shifted[:3, 3], mirrored[0, 0], nearly[:3, 3], sheared[0, 1] = 5, -1, 0.5, 0.01
+    for qform, apart in ((shifted, "8.66 mm"), (mirrored, "22 mm"), (nearly, None), (sheared, None)):
+        image = nibabel.load(path)
+        image = nibabel.Nifti1Image(np.asarray(image.dataobj), None, image.header)
+        image.set_sform(np.eye(4), 1)
+        image.set_qform(qform, 1, strip_shears=True)
+        nibabel.save(image, tmp_path / "b.nii.gz")
+        _, problems = check_case(Case("b", tmp_path / "b.nii.gz"), HEART)
+        told = [(problem.severity, problem.sentence) for problem in problems]
+        if apart is None:
+            assert told == []
+        else:
+            assert told[0][0] == "warning" and f"its sform and its qform place it up to {apart} apart" in told[0][1]
+    for sform, qform in ((1, 0), (0, 1)):
+        image.set_sform(np.eye(4), sform)
+        image.set_qform(shifted, qform)
+        nibabel.save(image, tmp_path / "c.nii.gz")
+        assert check_case(Case("c", tmp_path / "c.nii.gz"), HEART)[1] == []
 
 
 def test_stored_values_of_a_class_are_told(heart_folder, files):

@@ -89,6 +89,13 @@ def test_broken_pictures(tmp_path, files):
         read_image(tmp_path / "none.jpg")
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.DCM"])
+def test_a_volume_for_a_photograph_is_told_to_be_one(name, tmp_path):
+    (tmp_path / name).write_bytes(b"no picture")
+    with pytest.raises(DataError, match=rf"{name}: is a volume, wanted a photograph: choose a task, or a checkpoint"):
+        read_image(tmp_path / name)
+
+
 def test_volume(tmp_path, files):
     affine = np.diag([-0.5, -0.75, 2.0, 1.0])
     volume = read_volume(files.save_volume(tmp_path / "v.nii.gz", files.hearts()[0], affine))
@@ -182,7 +189,7 @@ def test_pair_of_photographs(tmp_path, files):
     files.save_picture(label, files.mask(21, 30))
     with pytest.raises(DataError, match=r"x_mask.png: the mask has 30 x 21 pixels, its image .*x.png has 30 x 20"):
         read_pair(Case("x", image, label), SKIN)
-    with pytest.raises(DataError, match=r"x.nii.gz: this is no image"):
+    with pytest.raises(DataError, match=r"x.nii.gz: is a volume, wanted a photograph"):
         read_pair(Case("x", files.save_volume(tmp_path / "x.nii.gz", files.hearts()[0])), SKIN)
 
 
