@@ -189,7 +189,7 @@ def test_inputs_that_are_none(predict, tmp_path, make):
 def test_an_image_for_the_wrong_task(predict, made, tmp_path):
     with pytest.raises(DataError, match="NIfTI"):
         predict("heart", [made.save_skin(tmp_path / "a.jpg", made.skin_index())])
-    with pytest.raises(DataError, match="no image that can be read"):
+    with pytest.raises(DataError, match="is a volume, wanted a photograph"):
         predict("skin", [made.save_heart(tmp_path / "a.nii.gz", made.heart_index())])
 
 
