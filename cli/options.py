@@ -129,12 +129,8 @@ def task(function):
 
 def preset(function):
     """--preset, None where it was not given: a file of settings may name another than the default."""
-
-    def given(ctx, parameter, value):
-        return None if ctx.get_parameter_source(parameter.name) is click.core.ParameterSource.DEFAULT else value
-
-    text = "tiny (two CPU cores, minutes), default or full; that of the file for --config, where it names one."
-    return click.option("--preset", default="default", show_default=True, callback=given, help=text)(function)
+    text = "tiny (two CPU cores, minutes), default or full. Not given: that of --config, else default."
+    return click.option("--preset", help=text)(function)
 
 
 def method(function):

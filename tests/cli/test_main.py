@@ -50,8 +50,9 @@ def test_unknown_option_is_usage(capsys):
         (["train"], "Missing option '--task'. Choose from: skin, heart; clustercl train --help tells more"),
         (["train", "--task", "skin"], "Missing option '--out'; clustercl train --help tells more"),
         (["info", "more"], "Got unexpected extra argument (more); clustercl info --help tells more"),
-        (["train", "--prset", "tiny"], "No such option '--prset'. (Did you mean one of: '--preset',"),
-        (["data", "chek"], "No such command 'chek'. Did you mean 'check'?"),
+        # Each as far as every Click from 8.2 on has it.
+        (["train", "--prset", "tiny"], "No such option"),
+        (["data", "chek"], "No such command 'chek'"),
         (["bench", "loss", "--sizes", "a"], "--sizes: wanted numbers from 2 on with commas between them, got 'a'"),
         (["trian"], "there is no command 'trian'; did you mean 'train'?"),
     ],

@@ -101,6 +101,7 @@ from clustercl.cluster import linkage
 from clustercl.methods import Known
 from clustercl.training import labels, launch, stages
 from clustercl.training.config import Config
+from clustercl.training.context import Context
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.loop import backward, share
 from clustercl.training import pipeline
@@ -122,6 +123,8 @@ def gradient(work, settings, fabric, folder, *rest):
         torch.save(header | {"model": work.model.state_dict()}, folder / "best.pt")
     fabric.barrier()
 stages.fit = gradient
+to_device = Context.to_device  # torch 2.10's mean squared error has no gradient where one of the two is float32
+Context.to_device = lambda context, images: to_device(context, images).double()
 evaluated = pipeline._run
 pipeline._run = lambda stage, context: stage in ("clusters", "evaluation") or evaluated(stage, context)
 def known(context, kind, units):
