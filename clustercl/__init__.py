@@ -5,6 +5,7 @@ need torch and numpy alone.
 """
 
 from importlib import import_module, metadata
+from typing import TYPE_CHECKING
 
 _HOME = {
     "PseudoClassNTXentLoss": "losses",
@@ -16,18 +17,37 @@ _HOME = {
     "choose_cut": "cut",
     "AgglomerativeClustering": "estimator",
 }
-__all__ = sorted(_HOME) + ["__version__"]
+# Written out, as type checkers want it; tests/test_typing.py compares it with _HOME.
+__all__ = [
+    "AgglomerativeClustering",
+    "PseudoClassNTXentLoss",
+    "__version__",
+    "assign_to_clusters",
+    "choose_cut",
+    "cut_tree",
+    "linkage",
+    "pairwise_distances",
+    "pseudo_class_nt_xent",
+]
 
+if TYPE_CHECKING:
+    from clustercl.cluster import assign_to_clusters, linkage, pairwise_distances
+    from clustercl.cut import choose_cut, cut_tree
+    from clustercl.estimator import AgglomerativeClustering
+    from clustercl.losses import PseudoClassNTXentLoss, pseudo_class_nt_xent
 
-def __getattr__(name: str):
-    if name in _HOME:
-        return getattr(import_module(f"clustercl.{_HOME[name]}"), name)
-    if name == "__version__":
-        try:
-            return metadata.version("clustercl")
-        except metadata.PackageNotFoundError:  # a source tree that was never installed
-            return "0+unknown"
-    raise AttributeError(f"module 'clustercl' has no attribute {name!r}")
+    __version__: str
+else:  # a type checker that saw __getattr__ would take any name for one of ours
+
+    def __getattr__(name: str):
+        if name in _HOME:
+            return getattr(import_module(f"clustercl.{_HOME[name]}"), name)
+        if name == "__version__":
+            try:
+                return metadata.version("clustercl")
+            except metadata.PackageNotFoundError:  # a source tree that was never installed
+                return "0+unknown"
+        raise AttributeError(f"module 'clustercl' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

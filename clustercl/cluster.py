@@ -4,17 +4,27 @@ The linkage matrix Z is SciPy's: row i joins clusters Z[i, 0] < Z[i, 1] at heigh
 rows, so scipy.cluster.hierarchy.dendrogram and its like take it as it is. Needs torch and numpy alone.
 """
 
+# help() shows ArrayLike by its name, not the union that it stands for.
+from __future__ import annotations
+
 from collections.abc import Callable
+from typing import overload
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from clustercl.ops import linkage as linkage_op
 from clustercl.ops import pairwise as pairwise_op
 from clustercl.ops.arrays import condensed_distances, gpu_matrix, host_matrix
 
 
-def pairwise_distances(X, Y=None, metric: str = "euclidean"):
+@overload
+def pairwise_distances(X: Tensor, Y: ArrayLike | Tensor | None = None, metric: str = "euclidean") -> Tensor: ...
+@overload
+def pairwise_distances(X: ArrayLike, Y: ArrayLike | Tensor | None = None, metric: str = "euclidean") -> np.ndarray: ...
+def pairwise_distances(X, Y=None, metric="euclidean"):
     """Distances of the rows of X (n, d) to the rows of Y (m, d), or of X: (n, m) float64.
 
     X, Y: NumPy arrays or tensors, of any real dtype; the result is a tensor on X's device when X is one, else an array.
@@ -36,7 +46,7 @@ def pairwise_distances(X, Y=None, metric: str = "euclidean"):
 
 
 def linkage(
-    X,
+    X: ArrayLike | Tensor,
     method: str = "ward",
     metric: str = "euclidean",
     progress: Callable[[int, int, int], object] | None = None,
@@ -87,7 +97,7 @@ def linkage(
     return linkage_op.linkage_matrix(x, method, metric, dtype, progress)
 
 
-def assign_to_clusters(X_new, X, labels) -> np.ndarray:
+def assign_to_clusters(X_new: ArrayLike | Tensor, X: ArrayLike | Tensor, labels: ArrayLike | Tensor) -> np.ndarray:
     """Labels (m,) int64 for new rows X_new (m, d), from the clusters that labels (n,) make of the rows X (n, d).
 
     A row goes where Ward would merge it: to the cluster with the smallest sqrt(2 s / (s + 1)) |x - c|, c the mean and s

@@ -3,10 +3,15 @@
 The linkage matrix Z is SciPy's, as `clustercl.linkage` returns it. Needs torch and numpy alone.
 """
 
+# help() shows ArrayLike by its name, not the union that it stands for.
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from math import isqrt
 
 import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from clustercl.cluster import one_of, pairwise_distances
 from clustercl.ops.arrays import check_finite, condensed_distances, host_matrix
@@ -38,7 +43,7 @@ class Cut:
         return f"{text}; next {self.runner_up}: {self.runner_up_gap:.3f}{_shown(self.runner_up_silhouette)}"
 
 
-def choose_cut(Z, X=None, metric: str = "euclidean") -> Cut:
+def choose_cut(Z: ArrayLike | Tensor, X: ArrayLike | Tensor | None = None, metric: str = "euclidean") -> Cut:
     """Choose the number of clusters of a linkage matrix Z (n - 1, 4) by its largest relative gap of heights.
 
     Cutting into k clusters lies between the height `low` of the last merge that is kept and `high` of the first that is
@@ -119,7 +124,7 @@ def _silhouette(distances: np.ndarray, labels: np.ndarray) -> float | None:
     return float(width.mean())
 
 
-def cut_tree(Z, n_clusters: int | str | None = None, height: float | None = None) -> np.ndarray:
+def cut_tree(Z: ArrayLike | Tensor, n_clusters: int | str | None = None, height: float | None = None) -> np.ndarray:
     """Labels (n,) int64 of the clusters that a linkage matrix Z (n - 1, 4) holds at one cut.
 
     Give one of: n_clusters, an integer 1 .. n, or "auto" for `choose_cut`; height, keeping every merge up to and with

@@ -1,8 +1,15 @@
 """Hierarchical clustering as a scikit-learn estimator; without scikit-learn a plain class with the same attributes."""
 
+# help() shows ArrayLike by its name, not the union that it stands for.
+from __future__ import annotations
+
+from collections.abc import Callable
 from numbers import Real
+from typing import Self
 
 import numpy as np
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from clustercl.cluster import linkage
 from clustercl.cut import count_clusters, cut_tree
@@ -16,8 +23,7 @@ except ImportError:  # torch and numpy are enough: no clone() and no pipelines t
     validate_data = None
 
     class ClusterMixin:
-        def fit_predict(self, X, y=None, **kwargs):
-            return self.fit(X, **kwargs).labels_
+        pass
 
     class BaseEstimator:
         pass
@@ -37,17 +43,26 @@ class AgglomerativeClustering(ClusterMixin, BaseEstimator):
     Errors: ValueError, as in scikit-learn. Source: sklearn.cluster.AgglomerativeClustering.
     """
 
+    n_clusters_: int
+    labels_: np.ndarray
+    children_: np.ndarray
+    distances_: np.ndarray
+    n_leaves_: int
+    n_connected_components_: int
+    n_features_in_: int
+    linkage_matrix_: np.ndarray
+
     def __init__(
         self,
-        n_clusters=2,
+        n_clusters: int | str | None = 2,
         *,
-        metric="euclidean",
-        memory=None,
-        connectivity=None,
-        compute_full_tree="auto",
-        linkage="ward",
-        distance_threshold=None,
-        compute_distances=False,
+        metric: str = "euclidean",
+        memory: None = None,
+        connectivity: None = None,
+        compute_full_tree: bool | str = "auto",
+        linkage: str = "ward",
+        distance_threshold: float | None = None,
+        compute_distances: bool = False,
     ):
         self.n_clusters = n_clusters
         self.metric = metric
@@ -58,7 +73,9 @@ class AgglomerativeClustering(ClusterMixin, BaseEstimator):
         self.distance_threshold = distance_threshold
         self.compute_distances = compute_distances
 
-    def fit(self, X, y=None, *, progress=None):
+    def fit(
+        self, X: ArrayLike | Tensor, y: object = None, *, progress: Callable[[int, int, int], object] | None = None
+    ) -> Self:
         """Cluster the rows of X (n, d), array or tensor, n >= 2; y is ignored. progress as in `linkage`."""
         x = self._checked_data(X)
         self._check_parameters()
@@ -80,6 +97,12 @@ class AgglomerativeClustering(ClusterMixin, BaseEstimator):
         if self.compute_distances or self.distance_threshold is not None:
             self.distances_ = z[:, 2].copy()
         return self
+
+    def fit_predict(
+        self, X: ArrayLike | Tensor, y: object = None, *, progress: Callable[[int, int, int], object] | None = None
+    ) -> np.ndarray:
+        """`fit`, then labels_."""
+        return self.fit(X, progress=progress).labels_
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

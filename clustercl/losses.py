@@ -5,6 +5,7 @@ Source: Zhang et al., IEEE BIBM 2022 (`exclude`); Khosla et al., NeurIPS 2020 (`
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -104,6 +105,10 @@ class PseudoClassNTXentLoss(nn.Module):
         self.check_finite = check_finite
         self.base_temperature = base_temperature
         self.level_weight = None if level_weight is None else tuple(level_weight)
+
+    if TYPE_CHECKING:  # nn.Module's takes and returns anything
+
+        def __call__(self, z0: Tensor, z1: Tensor | None = None, pseudo_class: Tensor | None = None) -> Tensor: ...
 
     def forward(self, z0: Tensor, z1: Tensor | None = None, pseudo_class: Tensor | None = None) -> Tensor:
         """The loss of z0 and z1 (b, d), or of z0 = features (b, views, d), whose pseudo_class may come second."""

@@ -86,6 +86,7 @@ def test_wheel_runs_with_torch_and_numpy_alone(source_copy):
         )
         assert ran.returncode == 0, ran.stderr
         assert ran.stdout.startswith("loss ")
+    assert (site / "clustercl/py.typed").exists(), "type checkers ignore annotations without it"
     (extension,) = site.glob("clustercl/_C*.so")
     header = subprocess.run(["readelf", "-d", extension], capture_output=True, text=True, check=True).stdout
     assert "NEEDED" in header and "PATH)" not in header, "a RUNPATH names a folder of the machine that built the wheel"
