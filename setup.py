@@ -101,6 +101,21 @@ def tool(name: str) -> str:
     return shutil.which(name, path=places) or sys.exit(f"clustercl: {name} was not found; run: pip install {name}")
 
 
+def configuration(cmake: str, build: Path, definitions: list[str]) -> list[str | Path]:
+    """The command that configures. What a configuration that failed has left is thrown away: one that found no compiler
+    leaves empty flags, with which the next would compile without -O3."""
+    fresh = [] if (build / "build.ninja").exists() else ["--fresh"]
+    return [cmake, *fresh, "-S", ROOT, "-B", build, "-G", "Ninja", *definitions]
+
+
+def why_cmake_failed(build: Path) -> str:
+    if not os.environ.get("CXX") and not any(map(shutil.which, ("c++", "g++", "clang++"))):
+        return (
+            "no C++ compiler was found: put one on the PATH (on Debian and Ubuntu: apt install g++) or name it in CXX"
+        )
+    return f"the compilation failed in {build}; what CMake and the compiler say stands above"
+
+
 class CMakeBuild(build_ext):
     """Builds the extension with CMake and Ninja and puts it where setuptools expects it."""
 
@@ -143,9 +158,9 @@ class CMakeBuild(build_ext):
             definitions.append(f"-DCMAKE_CUDA_COMPILER={nvcc}")
         # An isolated build holds its own ninja in a folder that is gone next time: a stale cache must not name it.
         definitions.append(f"-DCMAKE_MAKE_PROGRAM={tool('ninja')}")
-        for step in ([cmake, "-S", ROOT, "-B", build, "-G", "Ninja", *definitions], [cmake, "--build", build]):
+        for step in (configuration(cmake, build, definitions), [cmake, "--build", build]):
             if subprocess.run(step).returncode:
-                sys.exit(f"clustercl: the compilation failed in {build}; what CMake and the compiler say stands above")
+                sys.exit(f"clustercl: {why_cmake_failed(build)}")
 
 
 if __name__ == "__main__":

@@ -115,6 +115,20 @@ def test_tools_of_an_environment_that_is_not_activated_come_first(setup, monkeyp
         setup.tool("ninja")
 
 
+def test_without_a_compiler_the_build_says_so_and_the_next_one_optimises(setup, tmp_path, monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    ninja = setup.tool("ninja")
+    path, cmake = os.environ["PATH"], setup.tool("cmake")
+    definitions = ["-DCMAKE_BUILD_TYPE=Release", "-DCLUSTERCL_TESTS=OFF", f"-DCMAKE_MAKE_PROGRAM={ninja}"]
+    for compiler in (False, True):
+        monkeypatch.setenv("PATH", path if compiler else str(tmp_path))
+        done = subprocess.run(setup.configuration(cmake, tmp_path, definitions), capture_output=True, timeout=300)
+        assert (done.returncode == 0) == compiler
+        assert ("no C++ compiler was found" in setup.why_cmake_failed(tmp_path)) != compiler
+    assert "CMAKE_CXX_FLAGS_RELEASE:STRING=-O3" in (tmp_path / "CMakeCache.txt").read_text()
+    assert "--fresh" not in setup.configuration(cmake, tmp_path, definitions)
+
+
 WHEEL, ON_PATH, HOME = "site packages/nvidia/cu13/bin/nvcc", "path/nvcc", "home/bin/nvcc"
 
 
