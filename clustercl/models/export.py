@@ -143,9 +143,12 @@ FORMATS: dict[str, Callable[[Path, Path], str]] = {
 @contextmanager
 def _translating() -> Iterator[None]:
     """Without what torch.onnx says of packages that nobody needs here; Ctrl-C stays Ctrl-C."""
-    log = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = log.level
-    log.setLevel(logging.ERROR)
+    logs = [
+        logging.getLogger(f"torch.{name}") for name in ("onnx._internal.exporter._registration", "utils.flop_counter")
+    ]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.ERROR)
     try:
         yield
     except Exception as error:
@@ -156,7 +159,8 @@ def _translating() -> Iterator[None]:
             raise KeyboardInterrupt from error
         raise
     finally:
-        log.setLevel(level)
+        for log, level in zip(logs, levels):
+            log.setLevel(level)
 
 
 def _network(checkpoint: Path):
