@@ -3,9 +3,10 @@
 //   ward      d(A, B) = sqrt(2 |A||B| / (|A| + |B|)) |c_A - c_B|, c the centroids
 //   average   d(A, B) = mean of d(a, b);   complete  the largest;   single  the smallest
 //   and every merge joins two clusters at the smallest distance that is left.
-// Memory: ward and single hold rows of n * padded doubles, the rows twice in float32 and 200 to 350 bytes per row;
-// average and complete three times the rows and the condensed float64 matrix of n (n - 1) / 2 entries (average: sums of distances, so that a merge
-// only adds and nothing is rounded twice; or the means in half the memory, compact.h) and 144 bytes per row and thread.
+// Memory: ward and single hold rows of n * padded doubles, the rows twice in float32 (up to half of them once more while those look
+// again) and 200 to 350 bytes per row; average and complete three times the rows and the condensed float64 matrix of n (n - 1) / 2
+// entries (average: sums of distances, so that a merge only adds and nothing is rounded twice; or the means in half the memory,
+// compact.h) and 144 bytes per row and thread.
 // Shapes: rows (n, padded) from pad_rows, overwritten; z (n - 1, 4) = id, id, height, size as in SciPy.
 // How: equal rows first (linkage_duplicates.cpp; not on CUDA). ward, average and complete in rounds (linkage_rounds.cpp): every
 // cluster knows its nearest, all pairs that are each other's nearest merge at once, and only clusters that lost their nearest look

@@ -1,5 +1,5 @@
-// A minimum spanning tree by Boruvka's rounds behind the float32 screen: one or two scans by matrix products, where Prim's
-// algorithm (linkage_prim.cpp) waits for memory.
+// A minimum spanning tree by Boruvka's rounds behind the float32 screen: a scan or two by matrix products, and about as much again
+// for every level of clusters within clusters, where Prim's algorithm (linkage_prim.cpp) waits for memory.
 //
 // In a round every part of the tree but the largest takes its shortest edge to another part. A row knows its nearest few with
 // their distances, and a bound below which nothing else outside its part lies; it looks again, past its own part, when that bound
@@ -8,11 +8,11 @@
 // its bound (kSlack: for the rounding of float64), and where neither products nor differences decide, the row is measured against
 // all others in float64.
 // Ties: the edges of a round are taken by length, those that would close a circle are left. Such an edge may be replaced by others
-// of its length: a path of the tree between its ends leaves a part by an edge no shorter than that part's shortest, so either
-// all of it are edges of this round, or one that is not is at least as long.
+// of its length: along the path of the tree between its ends, edges of this round are of its length, each picked by the part that
+// it leads to, until one that is not of this round leaves such a part, and it is no shorter than what that part picked.
 // Unfit are few rows, and rows that lie so near to each other, or are so alike in their distances, that the screen leaves too
 // many open: a sample of rows tells that before the first scan, and their number later on.
-// Memory: the rows twice in float32 and some 350 bytes per row.
+// Memory: the rows twice in float32, up to half of them once more while they look again, and some 350 bytes per row.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -28,7 +28,8 @@ namespace {
 constexpr std::int64_t kLeast = 800;     // of fewer rows Prim's algorithm is as fast
 constexpr std::int64_t kAlone = std::int64_t{1} << 29;  // multiply-adds of all pairs that wake no other thread
 constexpr std::int64_t kSample = 64;     // rows that tell whether the screen is of use
-constexpr std::int64_t kShare = 8;       // of so many rows one may be measured against all others
+constexpr std::int64_t kShare = 8;       // of so many rows one may be measured against all others in a round,
+constexpr std::int64_t kShareOfAll = 2;  // and in all rounds: more would take longer than Prim's algorithm
 constexpr std::int64_t kColumns = 1024;  // measured at once
 
 class Boruvka {
@@ -48,7 +49,7 @@ class Boruvka {
       for (std::int64_t f = 0; f < padded; ++f) largest = std::max(largest, std::fabs(rows[i * padded + f] - middle_[f]));
     int exponent = 0;
     if (largest > 0) std::frexp(largest, &exponent);
-    unit_ = std::ldexp(1.0, -exponent);
+    unit_ = std::ldexp(1.0, std::min(-exponent, kMostExponent));
   }
 
   Spanned run() {
@@ -56,7 +57,7 @@ class Boruvka {
     while (state == Spanned::finished && static_cast<std::int64_t>(edges_.size()) < n_ - 1) {
       find_largest();
       state = look();
-      if (state == Spanned::finished) join();
+      if (state == Spanned::finished && !join()) state = Spanned::unfit;
     }
     if (state == Spanned::unfit) edges_.clear();
     return state;
@@ -74,7 +75,7 @@ class Boruvka {
       for (const std::int64_t i : some)
         open += known_[i].beyond < *std::min_element(known_[i].distance, known_[i].distance + kCandidates);
       sums_ = sums;
-      if (open <= kSample / 4) return Spanned::finished;
+      if (open <= kSample / kShare) return Spanned::finished;
     }
     return Spanned::unfit;
   }
@@ -85,11 +86,14 @@ class Boruvka {
     const std::int64_t count = static_cast<std::int64_t>(places.size());
     const Parallel parallel = count * n_ * padded_ < kLittle ? Parallel::alone() : parallel_;
     const ScreenPoints from{rows_, padded_, nullptr, middle_.data(), unit_, sums};
-    if (!screen_.scan(from, order, places, groups, parallel, monitor_, static_cast<std::int64_t>(edges_.size()))) return false;
+    const std::int64_t merges = static_cast<std::int64_t>(edges_.size());
+    if (!screen_.scan(from, order, places, groups, parallel, monitor_, merges)) return false;
+    const GoOn go_on(monitor_, merges);
     parallel.for_each(0, count, 4096, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t r = begin; r < end; ++r) measure(order[places[r]], order, screen_.lists()[r]);
+      for (std::int64_t r = begin; r < end && (r % kAsk != 0 || go_on()); ++r)
+        measure(order[places[r]], order, screen_.lists()[r]);
     });
-    return true;
+    return go_on();
   }
 
   void find_largest() {
@@ -112,15 +116,17 @@ class Boruvka {
       places.clear();
       for (std::int64_t k = 0; k < n_; ++k)
         if (undecided(order[k])) places.push_back(k);
-      if (places.empty()) return Spanned::finished;
+      if (places.empty()) break;
       if (!screen(sums, order, places, groups.data())) return Spanned::stopped;
       take_nearest();
     }
+    sums_ = Sums::products;  // edges between parts are longer
     std::vector<std::int64_t> wanted;
     for (std::int64_t i = 0; i < n_; ++i)
       if (undecided(i)) wanted.push_back(i);
     measured_ += static_cast<std::int64_t>(wanted.size());
-    if (measured_ > n_ / kShare) return Spanned::unfit;
+    if (static_cast<std::int64_t>(wanted.size()) > n_ / kShare || measured_ > n_ / kShareOfAll) return Spanned::unfit;
+    if (wanted.empty()) return Spanned::finished;
     if (!measure_all(wanted)) return Spanned::stopped;
     take_nearest();
     return Spanned::finished;
@@ -190,8 +196,9 @@ class Boruvka {
     known.id[at] = static_cast<std::int32_t>(id);
   }
 
-  // Every part but the largest takes its shortest edge.
-  void join() {
+  // Every part but the largest takes its shortest edge; false where none has one, as of distances that are not numbers.
+  bool join() {
+    const std::size_t before = edges_.size();
     std::vector<std::int64_t> from(n_, -1);
     for (std::int64_t i = 0; i < n_; ++i) {
       std::int64_t& best = from[part_[i]];
@@ -209,6 +216,7 @@ class Boruvka {
       edges_.push_back(edge);
     }
     for (std::int64_t i = 0; i < n_; ++i) part_[i] = root(i);
+    return edges_.size() > before;
   }
 
   std::int32_t root(std::int64_t i) {

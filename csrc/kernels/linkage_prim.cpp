@@ -17,8 +17,8 @@ namespace clustercl {
 namespace {
 
 // The rows in float32, and what a sum of theirs says of the exact one.
-struct Sums {
-  Sums(const double* exact, std::int64_t n, std::int64_t padded) : rows(buffer<float>(n * padded)), norm(n) {
+struct Rounded {
+  Rounded(const double* exact, std::int64_t n, std::int64_t padded) : rows(buffer<float>(n * padded)), norm(n) {
     double largest = 0;
     for (std::int64_t k = 0; k < n * padded; ++k) largest = std::max(largest, std::fabs(exact[k]));
     int exponent = 0;
@@ -57,7 +57,7 @@ bool span_by_rows(const double* rows, std::int64_t n, std::int64_t padded, const
                   std::vector<Edge>& edges) {
   const auto row_screen = CLUSTERCL_PICK(row_screen);
   const auto row_squares = CLUSTERCL_PICK(row_squares);
-  const Sums screen(rows, n, padded);
+  const Rounded screen(rows, n, padded);
   // Of the rows that are left, ascending: the square of the distance to the tree, from where, and the sum in float32 from
   // which on a row is no nearer.
   std::vector<std::int64_t> left(n - 1), from(n - 1, 0);

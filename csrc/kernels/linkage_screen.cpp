@@ -20,7 +20,7 @@ Screened list_of(float lower) {
   return list;
 }
 
-const Screened kNothing = list_of(std::numeric_limits<float>::infinity()), kClosed = list_of(-1.0f);
+const Screened kNothing = list_of(std::numeric_limits<float>::infinity()), kClosed = list_of(-std::numeric_limits<float>::infinity());
 
 void put_together(Screened& list, const Screened& other) {
   Screened both;

@@ -62,8 +62,14 @@ struct ScreenPoints {
   Sums sums;
 };
 
+// Of ScreenPoints::unit, so that its square is finite. What is smaller still underflows: the bounds are of no use then, but hold.
+constexpr int kMostExponent = 500;
+
 // Multiply-adds of a scan for which threads cost more than they bring, far more on a busy machine: about a millisecond.
 constexpr std::int64_t kLittle = std::int64_t{1} << 26;
+
+// Clusters whose candidates are measured between two questions to the monitor.
+constexpr std::int64_t kAsk = 64;
 
 // Clusters packed into such a side; memory is kept from one packing to the next.
 class ScreenPack {
@@ -105,7 +111,7 @@ class Screen {
 
 CLUSTERCL_PER_ISA(
     // Takes the tile of block i of `a` and block j of `b` into the lists of a's rows; `both`: and of b's, which are a's too
-    // (i <= j; the diagonal block once). A list whose last lower is -1 takes nothing. scratch: kBlock * kBlock floats, aligned
+    // (i <= j; the diagonal block once). A list whose last lower is -inf takes nothing. scratch: kBlock * kBlock floats, aligned
     // to 64 bytes.
     void screen_tile(const ScreenSide& a, const ScreenSide& b, std::int64_t d, std::int64_t i, std::int64_t j, bool both,
                      float* scratch, Screened* lists);)

@@ -26,7 +26,7 @@ class Ward final : public Space {
     for (std::int64_t k = 0; k < static_cast<std::int64_t>(sizes.size()) * padded; ++k) largest = std::max(largest, std::fabs(rows[k]));
     int exponent = 0;
     if (largest > 0) std::frexp(largest, &exponent);
-    unit_ = std::ldexp(1.0, -exponent);
+    unit_ = std::ldexp(1.0, std::min(-exponent, kMostExponent));
   }
 
   bool scan(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, std::vector<Nearest>& nearest,
@@ -36,9 +36,11 @@ class Ward final : public Space {
       return scan_exactly(rows, active, nearest, monitor, merges);
     std::vector<std::int64_t> open(count);  // which of the rows have not found their nearest
     std::iota(open.begin(), open.end(), 0);
-    for (const Sums sums : {Sums::products, Sums::differences})
-      if (static_cast<std::int64_t>(open.size()) >= kScreenRows && !screen(sums, rows, active, nearest, candidates, open, monitor, merges))
-        return false;
+    for (const Sums sums : {Sums::products, Sums::differences}) {
+      if (static_cast<std::int64_t>(open.size()) < kScreenRows) break;
+      if (sums == Sums::differences && settled_ < tried_ / 4) break;  // ties, for instance: float64 has to decide
+      if (!screen(sums, rows, active, nearest, candidates, open, monitor, merges)) return false;
+    }
     if (open.empty()) return true;
     std::vector<std::int64_t> again;
     for (const std::int64_t r : open) again.push_back(rows[r]);
@@ -96,16 +98,22 @@ class Ward final : public Space {
     const ScreenPoints from{centroids_, padded_, sizes_.data(), nullptr, unit_, sums};
     if (!screen_.scan(from, active, places, nullptr, parallel, monitor, merges)) return false;
     std::vector<char> found(count);
+    const GoOn go_on(monitor, merges);
     parallel.for_each(0, count, 256, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t k = begin; k < end; ++k) {
+      for (std::int64_t k = begin; k < end && (k % kAsk != 0 || go_on()); ++k) {
         const std::int64_t r = open[k];
         found[k] = measure(rows[r], active, screen_.lists()[k], nearest[r], candidates[r]);
       }
     });
+    if (!go_on()) return false;
     std::int64_t left = 0;
     for (std::int64_t k = 0; k < count; ++k)
       if (!found[k]) open[left++] = open[k];
     open.resize(left);
+    if (sums == Sums::differences) {
+      tried_ += count;
+      settled_ += count - left;
+    }
     return true;
   }
 
@@ -168,6 +176,7 @@ class Ward final : public Space {
   const Parallel& parallel_;
   double unit_;  // a power of two that brings the largest element to about 1
   std::vector<double> sizes_;
+  std::int64_t tried_ = 0, settled_ = 0;  // clusters screened by differences, and those for which that was enough
   std::vector<Nearest> parts_;
   Screen screen_;
   decltype(CLUSTERCL_PICK(ward_nearest)) nearest_in_;

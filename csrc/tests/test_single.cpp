@@ -84,6 +84,16 @@ static Rows far_from_zero(Rows rows) {
   return rows;
 }
 
+// Beside a column that is the same for all there is nothing but numbers near to the smallest: no power of two makes them large.
+static Rows denormal(double step) {
+  Rows rows(1000, 2);
+  for (std::int64_t i = 0; i < rows.n; ++i) {
+    rows(i, 0) = 1;
+    rows(i, 1) = static_cast<double>(i * 409 % rows.n) * step;
+  }
+  return rows;
+}
+
 static Rows one_hot(std::int64_t n) {
   Rows rows(n, n);
   for (std::int64_t i = 0; i < n; ++i) rows(i, i) = 1;
@@ -189,6 +199,8 @@ int main() {
   compare("some rows very near to each other", with_tight(gaussian(1500, 10), 60, 1e-7));
   compare("many rows very near to each other", with_tight(gaussian(1500, 10), 250, 1e-7), false);
   compare("equally far", one_hot(820), false);
+  compare("denormal", denormal(5e-324));
+  compare("nearly denormal", denormal(1e-300));
   compare("few rows", gaussian(700, 4), false);
   for (int seed = 0; seed < 30; ++seed) many_parts(blobs(800, 2, 20, 12, seed));
   looks_once();
