@@ -51,7 +51,7 @@ demo: $(VENV)/built
 test: ctest pytest
 
 ctest: $(VENV)/installed
-	cmake -S . -B build/ctest -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja
+	cmake $$(test -e build/ctest/build.ninja || echo --fresh) -S . -B build/ctest -G Ninja -DCMAKE_BUILD_TYPE=Release -DCMAKE_MAKE_PROGRAM=$(CURDIR)/$(BIN)/ninja
 	cmake --build build/ctest
 	ctest --test-dir build/ctest --output-on-failure
 

@@ -78,6 +78,18 @@ struct Listed {
   std::int32_t place[kCandidates];
 };
 
+// Into a list that ascends by key, whose last entry falls out; among equal keys it comes last. (`static`: blocks.h)
+template <class T>
+static inline void insert_ascending(T* keys, std::int32_t* ids, int last, T key, std::int32_t id) {
+  int at = last;
+  for (; at > 0 && keys[at - 1] > key; --at) {
+    keys[at] = keys[at - 1];
+    ids[at] = ids[at - 1];
+  }
+  keys[at] = key;
+  ids[at] = id;
+}
+
 CLUSTERCL_PER_ISA(
     // nearest[r] takes in the clusters columns[0 .. column_count) as seen from cluster rows[r], itself left out.
     // Distances are |A||B| / (|A| + |B|) * 2 |c_A - c_B|^2. sizes and centroids by cluster id.

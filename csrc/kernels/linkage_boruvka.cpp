@@ -47,9 +47,7 @@ class Boruvka {
     double largest = 0;
     for (std::int64_t i = 0; i < n; ++i)
       for (std::int64_t f = 0; f < padded; ++f) largest = std::max(largest, std::fabs(rows[i * padded + f] - middle_[f]));
-    int exponent = 0;
-    if (largest > 0) std::frexp(largest, &exponent);
-    unit_ = std::ldexp(1.0, std::min(-exponent, kMostExponent));
+    unit_ = screen_unit(largest);
   }
 
   Spanned run() {
@@ -187,13 +185,8 @@ class Boruvka {
 
   static void insert(Candidates& known, double square, std::int64_t id) {
     if (known.count == kCandidates && !(square < known.distance[kCandidates - 1])) return;
-    int at = known.count < kCandidates ? known.count++ : kCandidates - 1;
-    for (; at > 0 && known.distance[at - 1] > square; --at) {
-      known.distance[at] = known.distance[at - 1];
-      known.id[at] = known.id[at - 1];
-    }
-    known.distance[at] = square;
-    known.id[at] = static_cast<std::int32_t>(id);
+    const int last = known.count < kCandidates ? known.count++ : kCandidates - 1;
+    insert_ascending(known.distance, known.id, last, square, static_cast<std::int32_t>(id));
   }
 
   // Every part but the largest takes its shortest edge; false where none has one, as of distances that are not numbers.

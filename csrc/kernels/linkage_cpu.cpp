@@ -24,13 +24,7 @@ inline double ward(double size_a, double size_b, double square) {
 }
 
 inline void insert(Listed& list, double distance, std::int64_t place) {
-  int at = kCandidates - 1;
-  for (; at > 0 && list.distance[at - 1] > distance; --at) {
-    list.distance[at] = list.distance[at - 1];
-    list.place[at] = list.place[at - 1];
-  }
-  list.distance[at] = distance;
-  list.place[at] = static_cast<std::int32_t>(place);
+  insert_ascending(list.distance, list.place, kCandidates - 1, distance, static_cast<std::int32_t>(place));
 }
 
 }  // namespace

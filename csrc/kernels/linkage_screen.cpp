@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <limits>
 
 #include "linkage_parts.h"
@@ -33,6 +34,14 @@ void put_together(Screened& list, const Screened& other) {
 }
 
 }  // namespace
+
+double screen_unit(double largest) {
+  int exponent = 0;
+  if (largest > 0) std::frexp(largest, &exponent);
+  return std::ldexp(1.0, std::min(-exponent, 500));
+}
+
+std::int64_t ScreenPack::rows_in(std::int64_t block) const { return std::min<std::int64_t>(kBlock, count_ - block * kBlock); }
 
 ScreenSide ScreenPack::view() const {
   return {sums_, count_, rows_.get(), panels_.get(), norm_.get(), inverse_size_.get(), place_.data(), group_.data()};
@@ -96,18 +105,17 @@ bool Screen::scan(const ScreenPoints& from, const std::vector<std::int64_t>& clu
   const std::int64_t count = static_cast<std::int64_t>(places.size()), columns = static_cast<std::int64_t>(clusters.size());
   columns_.pack(from, clusters, nullptr, groups, true, parallel);
   const GoOn go_on(monitor, merges);
-  const bool most = 2 * count > columns;  // a pair that is looked at once serves both
-  monitor.effort.distances += most ? columns * (columns - 1) / 2 : count * columns;
-  if (most) {
-    all_pairs(from.d, places, parallel, go_on);
+  if (2 * count > columns) {  // a pair that is looked at once serves both
+    monitor.effort.distances += all_pairs(from.d, places, parallel, go_on);
   } else {
     rows_.pack(from, clusters, &places, groups, false, parallel);
-    some_rows(from.d, count, parallel, go_on);
+    monitor.effort.distances += some_rows(from.d, count, parallel, go_on);
   }
   return go_on();
 }
 
-void Screen::all_pairs(std::int64_t d, const std::vector<std::int64_t>& places, const Parallel& parallel, const GoOn& go_on) {
+std::int64_t Screen::all_pairs(std::int64_t d, const std::vector<std::int64_t>& places, const Parallel& parallel,
+                               const GoOn& go_on) {
   const ScreenSide side = columns_.view();
   std::vector<char> looks(columns_.blocks(), 0);
   lists_.assign(side.count, kClosed);
@@ -115,34 +123,41 @@ void Screen::all_pairs(std::int64_t d, const std::vector<std::int64_t>& places, 
     lists_[place] = kNothing;
     looks[place / kBlock] = 1;
   }
+  std::atomic<std::int64_t> distances{0};
   for_each_pair((columns_.blocks() + kGroup - 1) / kGroup, parallel, [&](std::int64_t p, std::int64_t q) {
     alignas(64) float scratch[kBlock * kBlock];
     for (std::int64_t i = p * kGroup; i < std::min((p + 1) * kGroup, columns_.blocks()); ++i)
       for (std::int64_t j = std::max(i, q * kGroup); j < std::min((q + 1) * kGroup, columns_.blocks()) && go_on(); ++j)
-        if ((looks[i] || looks[j]) && (columns_.only_group(i) < 0 || columns_.only_group(i) != columns_.only_group(j)))
+        if ((looks[i] || looks[j]) && (columns_.only_group(i) < 0 || columns_.only_group(i) != columns_.only_group(j))) {
           tile_(side, side, d, i, j, true, scratch, lists_.data());
+          distances += i == j ? columns_.rows_in(i) * (columns_.rows_in(i) - 1) / 2 : columns_.rows_in(i) * columns_.rows_in(j);
+        }
   });
   for (std::size_t r = 0; r < places.size(); ++r) lists_[r] = lists_[places[r]];
+  return distances;
 }
 
-void Screen::some_rows(std::int64_t d, std::int64_t count, const Parallel& parallel, const GoOn& go_on) {
+std::int64_t Screen::some_rows(std::int64_t d, std::int64_t count, const Parallel& parallel, const GoOn& go_on) {
   // Few blocks of rows: the columns are split too, and the lists put together.
   const std::int64_t blocks = columns_.blocks();
   const std::int64_t parts = rows_.blocks() < 2 * parallel.threads ? std::min<std::int64_t>(2 * parallel.threads, blocks) : 1;
   lists_.assign(parts * count, kNothing);
   const ScreenSide left = rows_.view(), right = columns_.view();
-  std::atomic<std::int64_t> next{0};
+  std::atomic<std::int64_t> next{0}, distances{0};
   parallel.for_each(0, parallel.threads, 1, [&](std::int64_t, std::int64_t) {
     alignas(64) float scratch[kBlock * kBlock];
     for (std::int64_t task; (task = next.fetch_add(1)) < parts * rows_.blocks();) {
       const std::int64_t part = task % parts, i = task / parts;
       for (std::int64_t j = blocks * part / parts; j < blocks * (part + 1) / parts && go_on(); ++j)
-        if (rows_.only_group(i) < 0 || rows_.only_group(i) != columns_.only_group(j))
+        if (rows_.only_group(i) < 0 || rows_.only_group(i) != columns_.only_group(j)) {
           tile_(left, right, d, i, j, false, scratch, lists_.data() + part * count);
+          distances += rows_.rows_in(i) * columns_.rows_in(j);
+        }
     }
   });
   for (std::int64_t part = 1; part < parts; ++part)
     for (std::int64_t r = 0; r < count; ++r) put_together(lists_[r], lists_[part * count + r]);
+  return distances;
 }
 
 }  // namespace clustercl

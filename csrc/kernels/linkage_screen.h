@@ -62,14 +62,15 @@ struct ScreenPoints {
   Sums sums;
 };
 
-// Of ScreenPoints::unit, so that its square is finite. What is smaller still underflows: the bounds are of no use then, but hold.
-constexpr int kMostExponent = 500;
-
 // Multiply-adds of a scan for which threads cost more than they bring, far more on a busy machine: about a millisecond.
 constexpr std::int64_t kLittle = std::int64_t{1} << 26;
 
 // Clusters whose candidates are measured between two questions to the monitor.
 constexpr std::int64_t kAsk = 64;
+
+// ScreenPoints::unit of elements up to `largest`. Its square is finite: what lies too near to 0 for that underflows in the
+// screen, whose bounds are of no use then, but hold.
+double screen_unit(double largest);
 
 // Clusters packed into such a side; memory is kept from one packing to the next.
 class ScreenPack {
@@ -79,6 +80,7 @@ class ScreenPack {
   void pack(const ScreenPoints& from, const std::vector<std::int64_t>& clusters, const std::vector<std::int64_t>* places,
             const std::int32_t* groups, bool with_panels, const Parallel& parallel);
   std::int64_t blocks() const { return blocks_; }
+  std::int64_t rows_in(std::int64_t block) const;
   std::int32_t only_group(std::int64_t block) const { return only_group_[block]; }  // of all in it; -1: of several
   ScreenSide view() const;
 
@@ -101,8 +103,9 @@ class Screen {
   const std::vector<Screened>& lists() const { return lists_; }
 
  private:
-  void all_pairs(std::int64_t d, const std::vector<std::int64_t>& places, const Parallel& parallel, const GoOn& go_on);
-  void some_rows(std::int64_t d, std::int64_t count, const Parallel& parallel, const GoOn& go_on);
+  // Both tell how many distances they screened.
+  std::int64_t all_pairs(std::int64_t d, const std::vector<std::int64_t>& places, const Parallel& parallel, const GoOn& go_on);
+  std::int64_t some_rows(std::int64_t d, std::int64_t count, const Parallel& parallel, const GoOn& go_on);
 
   ScreenPack columns_, rows_;
   std::vector<Screened> lists_;

@@ -25,13 +25,7 @@ inline unsigned bits(I mask) {
 }
 
 inline void insert(Screened& list, float lower, std::int32_t place) {
-  int at = kCandidates - 1;
-  for (; at > 0 && list.lower[at - 1] > lower; --at) {
-    list.lower[at] = list.lower[at - 1];
-    list.place[at] = list.place[at - 1];
-  }
-  list.lower[at] = lower;
-  list.place[at] = place;
+  insert_ascending(list.lower, list.place, kCandidates - 1, lower, place);
 }
 
 }  // namespace

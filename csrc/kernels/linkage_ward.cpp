@@ -23,10 +23,9 @@ class Ward final : public Space {
       : centroids_(rows), padded_(padded), parallel_(parallel), sizes_(sizes), nearest_in_(CLUSTERCL_PICK(ward_nearest)),
         distance_(CLUSTERCL_PICK(ward_distance)) {
     double largest = 0;
-    for (std::int64_t k = 0; k < static_cast<std::int64_t>(sizes.size()) * padded; ++k) largest = std::max(largest, std::fabs(rows[k]));
-    int exponent = 0;
-    if (largest > 0) std::frexp(largest, &exponent);
-    unit_ = std::ldexp(1.0, std::min(-exponent, kMostExponent));
+    const std::int64_t count = static_cast<std::int64_t>(sizes.size()) * padded;
+    for (std::int64_t k = 0; k < count; ++k) largest = std::max(largest, std::fabs(rows[k]));
+    unit_ = screen_unit(largest);
   }
 
   bool scan(const std::vector<std::int64_t>& rows, const std::vector<std::int64_t>& active, std::vector<Nearest>& nearest,

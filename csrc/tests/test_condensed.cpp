@@ -3,23 +3,15 @@
 #include "kernels/condensed.h"
 
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <vector>
 
+#include "checks.h"
 #include "threads.h"
 
 using namespace clustercl;
-
-static int failures = 0;
-
-static void check(bool holds, const char* what) {
-  if (holds) return;
-  std::printf("FAILED: %s\n", what);
-  ++failures;
-}
+using test::check, test::finish, test::for_each_isa;
 
 static std::vector<double> prepared(const std::vector<double>& x, std::int64_t n, std::int64_t d, Metric metric) {
   std::vector<double> rows(n * padded_width(d));
@@ -52,22 +44,14 @@ static void compare(const std::vector<double>& x, std::int64_t n, std::int64_t d
       const double packed = unpack(half[condensed_offset(i, n) + j]) / unit;
       check(std::fabs(packed - got) <= 0x1p-27 * got + kCompactLeast / unit, "entry in half the memory: 27 digits");
     }
-  for (const char* isa : {"portable", "avx2", "avx512"}) {
-    setenv("CLUSTERCL_CPU", isa, 1);
-    try {
-      cpu_isa();
-    } catch (const std::exception&) {
-      std::printf("skipped: this CPU has no %s\n", isa);
-      continue;
-    }
+  for_each_isa([&](const char*) {
     for (int threads : {1, 3}) {
       const auto again = filled<double>(rows, n, metric, 1.0, threads);
       check(std::memcmp(again.data(), entries.data(), again.size() * sizeof(double)) == 0, "same bits everywhere");
       const auto half_again = filled<Compact>(rows, n, metric, unit, threads);
       check(std::memcmp(half_again.data(), half.data(), half.size() * sizeof(Compact)) == 0, "same bits in half the memory");
     }
-  }
-  unsetenv("CLUSTERCL_CPU");
+  });
 }
 
 static void random_rows() {
@@ -142,6 +126,5 @@ int main() {
   integers_are_exact();
   stops();
   compact_numbers();
-  std::printf(failures ? "%d failures\n" : "ok\n", failures);
-  return failures != 0;
+  return finish();
 }

@@ -1,23 +1,15 @@
 // The contrastive loss: every instruction set, precision and mode against sums written out in long double.
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <vector>
 
 #include "kernels/contrastive.h"
+#include "checks.h"
 #include "threads.h"
 
 using namespace clustercl;
-
-static int failures = 0;
-
-static void check(bool holds, const char* what) {
-  if (holds) return;
-  std::printf("FAILED: %s\n", what);
-  ++failures;
-}
+using test::check, test::finish, test::for_each_isa;
 
 template <class T>
 struct Problem {
@@ -145,14 +137,7 @@ static void against_truth(std::int64_t images, std::int64_t views, std::int64_t 
   const double rounding = std::numeric_limits<T>::epsilon() / 2 * (8 + std::sqrt(static_cast<double>(d)));
   const double size = p.normalize ? 1 : static_cast<double>(d) * 8;
   const double tolerance = 4 * rounding * (1 + size / temperature);
-  for (const char* isa : {"portable", "avx2", "avx512"}) {
-    setenv("CLUSTERCL_CPU", isa, 1);
-    try {
-      cpu_isa();
-    } catch (const std::exception&) {
-      std::printf("skipped: this CPU has no %s\n", isa);
-      continue;
-    }
+  for_each_isa([&](const char*) {
     const auto out = run(p, grad_loss, 1);
     for (std::size_t i = 0; i < out.loss.size(); ++i)
       check(std::fabs(static_cast<double>(out.loss[i] - wanted.loss[i])) <= tolerance, "loss of a row");
@@ -171,8 +156,7 @@ static void against_truth(std::int64_t images, std::int64_t views, std::int64_t 
       for (std::size_t i = 0; i < out.loss.size(); ++i)
         check(std::fabs(static_cast<double>(out.loss[i] - one.loss[i])) <= tolerance, "loss of a row with more threads");
     }
-  }
-  unsetenv("CLUSTERCL_CPU");
+  });
 }
 
 template <class T>
@@ -230,6 +214,5 @@ int main() {
   // Several blocks per task, and tasks that begin within a group of blocks.
   against_truth<float>(1000, 2, 3, SameClass::exclude, 0.5, false);
   against_truth<float>(1000, 2, 3, SameClass::attract, 0.5, true);
-  std::printf(failures ? "%d failures\n" : "ok\n", failures);
-  return failures != 0;
+  return finish();
 }

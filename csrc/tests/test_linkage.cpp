@@ -1,23 +1,16 @@
 // Linkage: against the greedy algorithm by definition (ties included), every instruction set and thread count alike.
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <vector>
 
 #include "kernels/linkage.h"
+#include "checks.h"
 #include "threads.h"
 
 using namespace clustercl;
-
-static int failures = 0;
-
-static void check(bool holds, const char* what) {
-  if (holds) return;
-  std::printf("FAILED: %s\n", what);
-  ++failures;
-}
+using test::check, test::finish, test::for_each_isa;
 
 using Matrix = std::vector<double>;
 
@@ -147,20 +140,13 @@ static void same_bits() {
   }
   for (const Case& one : cases) {
     Matrix reference;
-    for (const char* isa : {"portable", "avx2", "avx512"}) {
-      setenv("CLUSTERCL_CPU", isa, 1);
-      try {
-        cpu_isa();
-      } catch (const std::exception&) {
-        continue;
-      }
+    for_each_isa([&](const char*) {
       for (int threads : {1, 2, 3}) {
         const Matrix z = run(one.x, n, one.method, one.metric, threads, one.entries);
         if (reference.empty()) reference = z;
         check(std::memcmp(z.data(), reference.data(), z.size() * sizeof(double)) == 0, "same bits everywhere");
       }
-    }
-    unsetenv("CLUSTERCL_CPU");
+    });
   }
 }
 
@@ -251,6 +237,5 @@ int main() {
   tiny_beside_large();
   stops();
   stops_where_rows_are_equal();
-  std::printf(failures ? "%d failures\n" : "ok\n", failures);
-  return failures != 0;
+  return finish();
 }

@@ -1,24 +1,15 @@
 // The screen's promise: nothing that is not listed lies below a list's largest bound, and listed bounds are bounds.
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <limits>
 #include <random>
-#include <stdexcept>
 #include <vector>
 
 #include "kernels/linkage_screen.h"
+#include "checks.h"
 #include "threads.h"
 
 using namespace clustercl;
-
-static int failures = 0;
-
-static void check(bool holds, const char* what) {
-  if (holds) return;
-  std::printf("FAILED: %s\n", what);
-  ++failures;
-}
+using test::check, test::finish, test::for_each_isa;
 
 static long double ward(const std::vector<double>& x, const std::vector<double>& sizes, std::int64_t d, int a, int b) {
   long double square = 0;
@@ -55,13 +46,7 @@ static void promise(int n, std::int64_t d, double spread, double scale, bool sym
   const ScreenPoints from{x.data(), d, sizes.data(), nullptr, unit, sums};
   columns.pack(from, all, nullptr, nullptr, true, test::threads(2));
   rows.pack(from, all, &some, nullptr, true, test::threads(2));
-  for (const char* isa : {"portable", "avx2", "avx512"}) {
-    setenv("CLUSTERCL_CPU", isa, 1);
-    try {
-      cpu_isa();
-    } catch (const std::exception&) {
-      continue;
-    }
+  for_each_isa([&](const char*) {
     const auto tile = CLUSTERCL_PICK(screen_tile);
     Screened nothing;
     for (int k = 0; k < kCandidates; ++k) {
@@ -89,8 +74,7 @@ static void promise(int n, std::int64_t d, double spread, double scale, bool sym
           check(static_cast<long double>(lists[r].lower[kCandidates - 1]) <= ward(x, sizes, d, static_cast<int>(some[r]), j) * unit * unit,
                 "what is not listed lies beyond");
     }
-  }
-  unsetenv("CLUSTERCL_CPU");
+  });
 }
 
 int main() {
@@ -103,6 +87,5 @@ int main() {
           promise(250, 40, spread, scale, symmetric, sums);
           promise(200, 333, spread, scale, symmetric, sums);
         }
-  std::printf(failures ? "%d failures\n" : "ok\n", failures);
-  return failures != 0;
+  return finish();
 }

@@ -1,23 +1,15 @@
 // Distances: hand-computed values, every instruction set and thread count bit for bit, against long double sums.
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <vector>
 
 #include "kernels/pairwise.h"
+#include "checks.h"
 #include "threads.h"
 
 using namespace clustercl;
-
-static int failures = 0;
-
-static void check(bool holds, const char* what) {
-  if (holds) return;
-  std::printf("FAILED: %s\n", what);
-  ++failures;
-}
+using test::check, test::finish, test::for_each_isa;
 
 static std::vector<double> padded(const std::vector<double>& x, std::int64_t n, std::int64_t d) {
   std::vector<double> rows(n * padded_width(d));
@@ -68,21 +60,13 @@ static void against_truth(Metric metric) {
     for (double& value : x) value = normal(random) + 0.5;
     for (double& value : y) value = normal(random) + 0.5;
     std::vector<double> reference;
-    for (const char* isa : {"portable", "avx2", "avx512"}) {
-      setenv("CLUSTERCL_CPU", isa, 1);
-      try {
-        cpu_isa();
-      } catch (const std::exception&) {
-        std::printf("skipped: this CPU has no %s\n", isa);
-        continue;
-      }
+    for_each_isa([&](const char*) {
       for (int threads : {1, 2, 3}) {
         const auto out = distances(x, n, y, m, d, metric, threads);
         if (reference.empty()) reference = out;
         check(std::memcmp(out.data(), reference.data(), out.size() * sizeof(double)) == 0, "same bits everywhere");
       }
-    }
-    unsetenv("CLUSTERCL_CPU");
+    });
     // d roundings of float64 at most, relative to the sum; cosine absolute, as 1 - cos cancels in the truth too.
     for (std::int64_t i = 0; i < n; ++i)
       for (std::int64_t j = 0; j < m; ++j) {
@@ -100,6 +84,5 @@ static void against_truth(Metric metric) {
 int main() {
   hand_computed();
   for (Metric metric : {Metric::sqeuclidean, Metric::euclidean, Metric::cosine}) against_truth(metric);
-  std::printf(failures ? "%d failures\n" : "ok\n", failures);
-  return failures != 0;
+  return finish();
 }

@@ -1,25 +1,16 @@
 // The two algorithms for a minimum spanning tree: the same lengths, a tree, and which rows the screen is unfit for.
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <functional>
 #include <random>
-#include <stdexcept>
 #include <vector>
 
 #include "kernels/linkage_single.h"
+#include "checks.h"
 #include "threads.h"
 
 using namespace clustercl;
-
-static int failures = 0;
-
-static void check(bool holds, const char* what, const char* data) {
-  if (holds) return;
-  std::printf("FAILED: %s, %s\n", data, what);
-  ++failures;
-}
+using test::check, test::finish, test::for_each_isa;
 
 struct Rows {
   Rows(std::int64_t n, std::int64_t d) : n(n), d(d), padded(padded_width(d)), x(n * padded, 0.0) {}
@@ -125,13 +116,7 @@ static bool is_tree(const std::vector<Edge>& edges, const Rows& rows) {
 static void compare(const char* data, const Rows& rows, bool fit = true) {
   const Monitor monitor{nullptr, nullptr};
   std::vector<double> wanted;
-  for (const char* isa : {"portable", "avx2", "avx512"}) {
-    setenv("CLUSTERCL_CPU", isa, 1);
-    try {
-      cpu_isa();
-    } catch (const std::exception&) {
-      continue;
-    }
+  for_each_isa([&](const char*) {
     for (int threads : {1, 3}) {
       std::vector<Edge> one, other;
       check(span_by_rows(rows.x.data(), rows.n, rows.padded, test::threads(threads), monitor, one), "Prim ran to its end", data);
@@ -142,8 +127,7 @@ static void compare(const char* data, const Rows& rows, bool fit = true) {
       if (fit) check(is_tree(other, rows) && lengths(other) == wanted, "the rounds' is the tree", data);
       if (!fit) check(other.empty(), "unfit leaves no edges", data);
     }
-  }
-  unsetenv("CLUSTERCL_CPU");
+  });
 }
 
 // Which rows look again in a round hangs on bounds that one kind of data seldom comes near to.
@@ -180,7 +164,7 @@ static void stops() {
     calls = context[1];
     check(spanned == (calls > after ? Spanned::stopped : Spanned::finished), "stopped wherever it was asked", "blobs");
     check(calls <= after + 1, "and did not ask again", "blobs");
-    if (failures) return;
+    if (test::failures) return;
   }
 }
 
@@ -205,6 +189,5 @@ int main() {
   for (int seed = 0; seed < 30; ++seed) many_parts(blobs(800, 2, 20, 12, seed));
   looks_once();
   stops();
-  std::printf(failures ? "%d failures\n" : "ok\n", failures);
-  return failures != 0;
+  return finish();
 }
