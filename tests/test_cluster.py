@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import scipy
 import sklearn.cluster
 import torch
 from scipy.cluster import hierarchy
@@ -45,7 +46,7 @@ def test_cut_tree_equals_fcluster(method):
     z = linkage(x, method)
     for k in (1, 2, 9, 50, 200):
         labels = cut_tree(z, n_clusters=k)
-        if k < 200:  # of as many clusters as rows SciPy 1.11 makes two fewer
+        if k < 200 or not scipy.__version__.startswith("1.11."):  # which makes two clusters fewer than rows there
             assert adjusted_rand_score(labels, hierarchy.fcluster(z, k, "maxclust")) == 1
         _, first = np.unique(labels, return_index=True)
         assert len(first) == k and (np.diff(first) > 0).all()  # numbered by first appearance
