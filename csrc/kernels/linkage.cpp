@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "compact.h"
+#include "linkage_duplicates.h"
 #include "linkage_parts.h"
 
 namespace clustercl {
@@ -168,7 +169,7 @@ bool linkage(double* rows, std::int64_t n, std::int64_t padded, Linkage method, 
   if (method != Linkage::single) centre(rows, n, padded);
   const Distinct distinct = merge_duplicates(rows, n, padded, merges);
   const std::size_t before = merges.size();
-  const std::vector<double> sizes = before == 0 ? std::vector<double>(n, 1.0) : distinct.copies;
+  const std::vector<double> sizes = distinct.some() ? distinct.copies : std::vector<double>(n, 1.0);
   if (method == Linkage::ward) {
     finished = merge_ward(rows, sizes, padded, parallel, monitor, merges);
   } else if (method == Linkage::single) {
@@ -177,7 +178,7 @@ bool linkage(double* rows, std::int64_t n, std::int64_t padded, Linkage method, 
     const auto merge = entries == Entries::half ? merge_condensed<Compact> : merge_condensed<double>;
     finished = merge(rows, sizes, padded, method, metric, parallel, monitor, merges);
   }
-  for (std::size_t m = before; before > 0 && m < merges.size(); ++m)
+  for (std::size_t m = before; distinct.some() && m < merges.size(); ++m)
     merges[m] = {distinct.row[merges[m].a], distinct.row[merges[m].b], merges[m].height};
   if (!finished || !monitor(n - 1)) return false;
   write_merges(merges, n, metric == Metric::sqeuclidean ? 2 * exponent : exponent, z);

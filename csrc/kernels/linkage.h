@@ -8,7 +8,7 @@
 // entries (average: sums of distances, so that a merge only adds and nothing is rounded twice; or the means in half the memory,
 // compact.h) and 144 bytes per row and thread.
 // Shapes: rows (n, padded) from pad_rows, overwritten; z (n - 1, 4) = id, id, height, size as in SciPy.
-// How: equal rows first (linkage_duplicates.cpp; not on CUDA). ward, average and complete in rounds (linkage_rounds.cpp): every
+// How: equal rows first (linkage_duplicates.h). ward, average and complete in rounds (linkage_rounds.cpp): every
 // cluster knows its nearest, all pairs that are each other's nearest merge at once, and only clusters that lost their nearest look
 // again. Clusters know their nearest few (Ward's from linkage_screen.h). single from a minimum spanning tree (linkage_single.h).
 // Threads share the scans: blocks of clusters, or blocks of columns when few clusters scan.

@@ -10,9 +10,9 @@
 
 namespace clustercl {
 
-bool merge_ward_cuda(const RoundsCuda& rounds, const Monitor& monitor, Launches& launches);
-bool merge_dense_cuda(const RoundsCuda& rounds, const LinkageCuda& in, void* entries, double unit, const Monitor& monitor,
-                      Launches& launches);
+bool merge_ward_cuda(const RoundsCuda& rounds, const Distinct& distinct, const Monitor& monitor, Launches& launches);
+bool merge_dense_cuda(const RoundsCuda& rounds, const Distinct& distinct, const LinkageCuda& in, void* entries, double unit,
+                      const Monitor& monitor, Launches& launches);
 
 namespace {
 
@@ -154,11 +154,13 @@ cudaError_t linkage_cuda(const LinkageCuda& in, double* rows, void* workspace, c
   const double unit = std::ldexp(1.0, -(largest > 0 ? std::ilogb(largest) + 1 : 0));
   s.rounds.scan.unit = s.spanning.scan.unit = unit;
 
-  const std::int64_t count = in.n - 1;
   std::vector<Merge> merges;
-  merges.reserve(count);
-  if (in.method == Linkage::single) {
-    finished = spanning_tree_cuda(s.spanning, monitor, launches);
+  merges.reserve(in.n - 1);
+  const bool single = in.method == Linkage::single;
+  const Distinct distinct = merge_duplicates_cuda(single ? s.spanning.scan.clusters : s.rounds.scan.clusters, merges, launches);
+  const std::int64_t count = count_of(distinct, in.n) - 1;
+  if (single) {
+    finished = spanning_tree_cuda(s.spanning, distinct, monitor, launches);
     if (!finished || !launches.fine()) return launches.error;
     const auto a = fetched(s.spanning.a, count, launches), b = fetched(s.spanning.b, count, launches);
     auto square = fetched(s.spanning.square, count, launches);
@@ -172,15 +174,15 @@ cudaError_t linkage_cuda(const LinkageCuda& in, double* rows, void* workspace, c
   } else {
     const bool ward = in.method == Linkage::ward;
     const double entry_unit = !ward && in.entries == Entries::half ? compact_unit(largest, in.padded, in.metric) : 1.0;
-    finished = ward ? merge_ward_cuda(s.rounds, monitor, launches)
-                    : merge_dense_cuda(s.rounds, in, s.entries, entry_unit, monitor, launches);
+    finished = ward ? merge_ward_cuda(s.rounds, distinct, monitor, launches)
+                    : merge_dense_cuda(s.rounds, distinct, in, s.entries, entry_unit, monitor, launches);
     if (!finished || !launches.fine()) return launches.error;
     const auto a = fetched(s.rounds.a, count, launches), b = fetched(s.rounds.b, count, launches);
     const auto between = fetched(s.rounds.between, count, launches);
     for (std::int64_t m = 0; m < count; ++m) merges.push_back({a[m], b[m], ward ? std::sqrt(between[m]) : between[m] / entry_unit});
   }
   if (!launches.fine()) return launches.error;
-  finished = finished && monitor(count);
+  finished = finished && monitor(in.n - 1);
   if (finished) write_merges(merges, in.n, in.metric == Metric::sqeuclidean ? 2 * exponent : exponent, z);
   return cudaSuccess;
 }

@@ -39,6 +39,17 @@ __global__ void __launch_bounds__(kDistanceThreads)
   }
 }
 
+// Rows that stand for several have as many distances to add up.
+template <class T>
+__global__ void weigh_kernel(Matrix<T> matrix, const std::int32_t* active, std::int64_t count) {
+  for (std::int64_t r = blockIdx.x; r < count; r += gridDim.x)
+    for (std::int64_t k = threadIdx.x; k < count; k += blockDim.x) {
+      const std::int64_t i = active[r], j = active[k];
+      T& entry = matrix.at(i, j);
+      pack(unpack(entry) * (matrix.weight(i) * matrix.weight(j)), entry);
+    }
+}
+
 template <class T>
 __global__ void look_kernel(ScanCuda scan, Matrix<T> matrix, const std::int32_t* active) {
   look(scan, matrix, active);
@@ -87,7 +98,8 @@ class DenseCuda final : public SpaceCuda {
 };
 
 template <class T>
-bool merge(const RoundsCuda& rounds, const LinkageCuda& in, void* entries, double unit, const Monitor& monitor, Launches& launches) {
+bool merge(const RoundsCuda& rounds, const Distinct& distinct, const LinkageCuda& in, void* entries, double unit, const Monitor& monitor,
+           Launches& launches) {
   const Join means = std::is_same_v<T, double> ? Join::sum : Join::mean;
   const Matrix<T> matrix{static_cast<T*>(entries), in.n, in.method == Linkage::average ? means : Join::largest,
                          rounds.scan.clusters.sizes};
@@ -95,18 +107,23 @@ bool merge(const RoundsCuda& rounds, const LinkageCuda& in, void* entries, doubl
   launches.launch(fill_kernel<T>, blocks_for(tiles * tiles, 1, kRowBlocks), kDistanceThreads, sizeof(double) * kDistanceShared,
                   matrix, static_cast<const double*>(rounds.scan.clusters.rows), in.padded, in.metric, unit);
   monitor.effort.distances += in.n * (in.n - 1) / 2;
+  begin_rounds_cuda(rounds, distinct, launches);
+  const std::int64_t clusters = count_of(distinct, in.n);
+  if (distinct.some() && matrix.join == Join::sum)
+    launches.launch(weigh_kernel<T>, blocks_for(clusters, 1, kRowBlocks), kLinkageThreads, 0, matrix,
+                    static_cast<const std::int32_t*>(rounds.active), clusters);
   DenseCuda<T> space(matrix);
   RoundsCuda patient = rounds;
   patient.patience = kPatience;
-  return merge_by_rounds_cuda(space, patient, monitor, launches);
+  return merge_by_rounds_cuda(space, patient, clusters, monitor, launches);
 }
 
 }  // namespace
 
-bool merge_dense_cuda(const RoundsCuda& rounds, const LinkageCuda& in, void* entries, double unit, const Monitor& monitor,
-                      Launches& launches) {
+bool merge_dense_cuda(const RoundsCuda& rounds, const Distinct& distinct, const LinkageCuda& in, void* entries, double unit,
+                      const Monitor& monitor, Launches& launches) {
   const auto run = in.entries == Entries::half ? merge<Compact> : merge<double>;
-  return run(rounds, in, entries, unit, monitor, launches);
+  return run(rounds, distinct, in, entries, unit, monitor, launches);
 }
 
 }  // namespace clustercl

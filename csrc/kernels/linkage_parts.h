@@ -65,14 +65,6 @@ struct Space {
 // Appends the n - 1 merges of clusters 0 .. n - 1; false when stopped.
 bool merge_by_rounds(Space& space, std::int64_t n, const Parallel& parallel, const Monitor& monitor,
                      std::vector<Merge>& merges);
-// Rows that occur once, or for the first time, and how many times they occur; nothing where all differ, or where distances of
-// others may be 0 too. `rows` then begins with them, and `merges` has those of the others.
-struct Distinct {
-  std::vector<std::int64_t> row;
-  std::vector<double> copies;
-};
-Distinct merge_duplicates(double* rows, std::int64_t n, std::int64_t padded, std::vector<Merge>& merges);
-
 // sizes: of the clusters in rows.
 bool merge_ward(double* rows, const std::vector<double>& sizes, std::int64_t padded, const Parallel& parallel,
                 const Monitor& monitor, std::vector<Merge>& merges);

@@ -5,7 +5,7 @@
 // greedy one.
 #pragma once
 
-#include "linkage_cuda.cuh"
+#include "linkage_duplicates_cuda.cuh"
 #include "meeting.cuh"
 
 namespace clustercl {
@@ -69,8 +69,10 @@ struct SpaceCuda {
 // patience: n, for nobody to wait.
 RoundsCuda rounds_in(Parts& parts, const ScanCuda& scan);
 
-// Fills a, b and between; false when stopped.
-bool merge_by_rounds_cuda(SpaceCuda& space, const RoundsCuda& rounds, const Monitor& monitor, Launches& launches);
+// Clusters before the first round: the distinct rows.
+void begin_rounds_cuda(const RoundsCuda& rounds, const Distinct& distinct, Launches& launches);
+// Fills a, b and between with the merges of the `clusters` that there are at first; false when stopped.
+bool merge_by_rounds_cuda(SpaceCuda& space, const RoundsCuda& rounds, std::int64_t clusters, const Monitor& monitor, Launches& launches);
 
 // A warp: c's nearest and candidates after a round. distances(a, b, count): in lane k < count, that of clusters a and b, b the
 // lane's own, where that is not negative.

@@ -24,14 +24,15 @@ __global__ void want_kernel(RoundsCuda rounds, std::int64_t blocks) {
 
 __global__ void choose_kernel(RoundsCuda rounds, std::int64_t blocks) { choose(rounds, of_all(rounds, blocks)); }
 
-__global__ void first_kernel(RoundsCuda rounds) {
+// clusters: how many of the n rows are to merge.
+__global__ void first_kernel(RoundsCuda rounds, std::int64_t clusters) {
   const std::int64_t n = rounds.scan.clusters.n;
   for (std::int64_t i = first_of_launch(); i < n; i += threads_of_launch()) rounds.active[i] = static_cast<std::int32_t>(i);
   for (std::int64_t chunk = first_of_launch(); chunk * kChunk < n; chunk += threads_of_launch()) rounds.chunks[chunk] = 0;
   if (first_of_launch() != 0) return;
-  *rounds.counts = {static_cast<std::int32_t>(n), 0, 0, n, 0, 0, 0, 0, 0};
+  *rounds.counts = {static_cast<std::int32_t>(clusters), 0, 0, clusters, 0, 0, 0, 0, 0};
   *rounds.meeting = {};
-  *rounds.scan.counts = {static_cast<std::int32_t>(n), 0, {}};
+  *rounds.scan.counts = {static_cast<std::int32_t>(clusters), 0, {}};
 }
 
 }  // namespace
@@ -52,13 +53,21 @@ RoundsCuda rounds_in(Parts& parts, const ScanCuda& scan) {
   return rounds;
 }
 
-bool merge_by_rounds_cuda(SpaceCuda& space, const RoundsCuda& begin, const Monitor& monitor, Launches& launches) {
+void begin_rounds_cuda(const RoundsCuda& rounds, const Distinct& distinct, Launches& launches) {
+  const ClustersCuda& c = rounds.scan.clusters;
+  begin_clusters(c, launches);
+  launches.launch(first_kernel, blocks_for(c.n, kLinkageThreads), kLinkageThreads, 0, rounds, count_of(distinct, c.n));
+  if (!distinct.some()) return;
+  list_distinct(distinct, rounds.active, launches);
+  count_copies(c, distinct, launches);
+}
+
+bool merge_by_rounds_cuda(SpaceCuda& space, const RoundsCuda& begin, std::int64_t clusters, const Monitor& monitor,
+                          Launches& launches) {
   constexpr std::size_t shared = survey_bytes(kLinkageThreads);
   RoundsCuda rounds = begin;
   const std::int64_t n = rounds.scan.clusters.n, before = monitor.effort.distances;
-  begin_clusters(rounds.scan.clusters, launches);
-  launches.launch(first_kernel, blocks_for(n, kLinkageThreads), kLinkageThreads, 0, rounds);
-  for (std::int64_t most = n; most > 1 && launches.fine();) {
+  for (std::int64_t most = clusters; most > 1 && launches.fine();) {
     const std::int64_t merges = n - most, blocks = blocks_for(most, kLinkageThreads, kSurveyBlocks);
     if (!monitor(merges)) return false;
     const bool together = space.rounds_together(rounds, most, launches);

@@ -25,13 +25,14 @@ __device__ unsigned long long bits_of(double x) {  // in the order of numbers th
 __global__ void refresh_kernel(SpanningCuda s) {
   const ClustersCuda& c = s.scan.clusters;
   const std::int64_t first = blockIdx.x * kLinkageThreads + threadIdx.x;
-  for (std::int64_t i = first; i < c.n; i += gridDim.x * kLinkageThreads) {
+  for (std::int64_t row = first; row < s.count; row += gridDim.x * kLinkageThreads) {
+    const std::int32_t i = s.all[row];
     s.shortest[i] = s.edge[i] = ~0ull;
     const std::int32_t component = c.component[i];
     if (c.id[i] < 0 || c.component[c.id[i]] != component) continue;
     std::int32_t id = -1;
     double nearest = c.beyond[i];
-    for (std::int64_t k = i * kCandidates; k < i * kCandidates + c.count[i]; ++k)
+    for (std::int64_t k = std::int64_t{i} * kCandidates; k < std::int64_t{i} * kCandidates + c.count[i]; ++k)
       if (c.component[c.listed[k]] != component && (c.far[k] < nearest || (c.far[k] == nearest && id >= 0 && c.listed[k] < id))) {
         nearest = c.far[k];
         id = c.listed[k];
@@ -40,26 +41,27 @@ __global__ void refresh_kernel(SpanningCuda s) {
     c.id[i] = id;
     c.distance[i] = nearest;
   }
-  if (first == 0) *s.scan.counts = {static_cast<std::int32_t>(c.n), 0, {}};
+  if (first == 0) *s.scan.counts = {static_cast<std::int32_t>(s.count), 0, {}};
 }
 
 __global__ void shortest_kernel(SpanningCuda s) {
   const ClustersCuda& c = s.scan.clusters;
-  for (std::int64_t i = blockIdx.x * kLinkageThreads + threadIdx.x; i < c.n; i += gridDim.x * kLinkageThreads)
-    if (c.id[i] >= 0) atomicMin(&s.shortest[c.component[i]], bits_of(c.distance[i]));
+  for (std::int64_t row = blockIdx.x * kLinkageThreads + threadIdx.x; row < s.count; row += gridDim.x * kLinkageThreads)
+    if (const std::int32_t i = s.all[row]; c.id[i] >= 0) atomicMin(&s.shortest[c.component[i]], bits_of(c.distance[i]));
 }
 
 __global__ void want_kernel(SpanningCuda s) {
   const ClustersCuda& c = s.scan.clusters;
-  for (std::int64_t i = blockIdx.x * kLinkageThreads + threadIdx.x; i < c.n; i += gridDim.x * kLinkageThreads)
-    if (c.id[i] < 0 && bits_of(c.bound[i] > 0 ? c.bound[i] : 0.0) <= s.shortest[c.component[i]])
-      s.scan.wanted[atomicAdd(&s.scan.counts->wanted, 1)] = static_cast<std::int32_t>(i);
+  for (std::int64_t row = blockIdx.x * kLinkageThreads + threadIdx.x; row < s.count; row += gridDim.x * kLinkageThreads)
+    if (const std::int32_t i = s.all[row]; c.id[i] < 0 && bits_of(c.bound[i] > 0 ? c.bound[i] : 0.0) <= s.shortest[c.component[i]])
+      s.scan.wanted[atomicAdd(&s.scan.counts->wanted, 1)] = i;
 }
 
 // Of the edges of the shortest length, the one with the smallest rows.
 __global__ void edge_kernel(SpanningCuda s) {
   const ClustersCuda& c = s.scan.clusters;
-  for (std::int64_t i = blockIdx.x * kLinkageThreads + threadIdx.x; i < c.n; i += gridDim.x * kLinkageThreads) {
+  for (std::int64_t row = blockIdx.x * kLinkageThreads + threadIdx.x; row < s.count; row += gridDim.x * kLinkageThreads) {
+    const std::int32_t i = s.all[row];
     const std::int32_t component = c.component[i];
     if (c.id[i] < 0 || bits_of(c.distance[i]) != s.shortest[component]) continue;
     const unsigned long long low = i < c.id[i] ? i : c.id[i], high = i < c.id[i] ? c.id[i] : i;
@@ -80,7 +82,8 @@ __device__ std::int32_t follow(const SpanningCuda& s, std::int32_t component) {
 
 __global__ void join_kernel(SpanningCuda s) {
   const ClustersCuda& c = s.scan.clusters;
-  for (std::int64_t i = blockIdx.x * kLinkageThreads + threadIdx.x; i < c.n; i += gridDim.x * kLinkageThreads) {
+  for (std::int64_t row = blockIdx.x * kLinkageThreads + threadIdx.x; row < s.count; row += gridDim.x * kLinkageThreads) {
+    const std::int32_t i = s.all[row];
     std::int32_t name = c.component[i], next = follow(s, name);
     if (name == i && next != name) {
       const std::int32_t at = atomicAdd(s.edges, 1);
@@ -110,17 +113,20 @@ SpanningCuda spanning_in(Parts& parts, const ScanCuda& scan) {
   return s;
 }
 
-bool spanning_tree_cuda(const SpanningCuda& begin, const Monitor& monitor, Launches& launches) {
+bool spanning_tree_cuda(const SpanningCuda& begin, const Distinct& distinct, const Monitor& monitor, Launches& launches) {
   SpanningCuda s = begin;
-  const std::int64_t n = s.scan.clusters.n, blocks = blocks_for(n, kLinkageThreads);
-  begin_clusters(s.scan.clusters, launches);
-  launches.launch(first_kernel, blocks, kLinkageThreads, 0, s);
-  for (std::int32_t edges = 0, before = -1; edges < n - 1 && launches.fine();) {
-    if (!monitor(edges)) return false;
+  const ClustersCuda& c = s.scan.clusters;
+  s.count = count_of(distinct, c.n);
+  const std::int64_t blocks = blocks_for(s.count, kLinkageThreads);
+  begin_clusters(c, launches);
+  launches.launch(first_kernel, blocks_for(c.n, kLinkageThreads), kLinkageThreads, 0, s);
+  if (distinct.some()) list_distinct(distinct, s.all, launches);
+  for (std::int32_t edges = 0, before = -1; edges < s.count - 1 && launches.fine();) {
+    if (!monitor(c.n - s.count + edges)) return false;
     launches.launch(refresh_kernel, blocks, kLinkageThreads, 0, s);
     launches.launch(shortest_kernel, blocks, kLinkageThreads, 0, s);
     launches.launch(want_kernel, blocks, kLinkageThreads, 0, s);
-    if (!scan_rows(s.scan, s.all, n, monitor, edges, launches)) return false;
+    if (!scan_rows(s.scan, s.all, s.count, monitor, c.n - s.count + edges, launches)) return false;
     launches.launch(shortest_kernel, blocks, kLinkageThreads, 0, s);
     launches.launch(edge_kernel, blocks, kLinkageThreads, 0, s);
     launches.launch(join_kernel, blocks, kLinkageThreads, 0, s);
@@ -129,7 +135,7 @@ bool spanning_tree_cuda(const SpanningCuda& begin, const Monitor& monitor, Launc
     before = edges;
     launches.read(&edges, s.edges, 1);
     launches.read(&scans, s.scan.counts, 1);
-    monitor.effort.distances += scans.wanted * n;
+    monitor.effort.distances += scans.wanted * s.count;
     // Every component has an edge: anything else, as a distance that is not a number, would go on for ever.
     if (launches.fine() && edges == before) launches.error = cudaErrorUnknown;
   }

@@ -82,9 +82,10 @@ class WardCuda final : public SpaceCuda {
 
 }  // namespace
 
-bool merge_ward_cuda(const RoundsCuda& rounds, const Monitor& monitor, Launches& launches) {
+bool merge_ward_cuda(const RoundsCuda& rounds, const Distinct& distinct, const Monitor& monitor, Launches& launches) {
+  begin_rounds_cuda(rounds, distinct, launches);
   WardCuda space;
-  return merge_by_rounds_cuda(space, rounds, monitor, launches);
+  return merge_by_rounds_cuda(space, rounds, count_of(distinct, rounds.scan.clusters.n), monitor, launches);
 }
 
 }  // namespace clustercl

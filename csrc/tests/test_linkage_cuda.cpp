@@ -1,4 +1,5 @@
 // The CUDA linkage of linkage_cuda.h, on the host executor or a GPU: the tree of the CPU's linkage, ties included.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -14,11 +15,11 @@
 using namespace clustercl;
 
 // How often the host may wait for the device: once a round, or twice a round of single's, which halves the trees at least, and
-// for the rows' range, their middle and the tree.
+// for the rows' range (6 times where they are scaled), their middle (3), equal rows (5) and the tree (3).
 static std::int64_t waits_allowed(Linkage method, std::int64_t n, std::int64_t rounds_done) {
   if (method == Linkage::single)
     for (std::int64_t trees = 1; trees < n; trees *= 2) rounds_done += 2;
-  return rounds_done + 12;
+  return rounds_done + 17;
 }
 
 static int failures = 0;
@@ -117,6 +118,31 @@ static Rows spread(std::int64_t n, std::int64_t d, double apart) {
   return blobs;
 }
 
+// `distinct` rows, each several times and far from its copies.
+static Rows copied(std::int64_t n, std::int64_t distinct, std::int64_t d, unsigned seed) {
+  const Rows x = normal(distinct, d, seed);
+  Rows all;
+  for (std::int64_t i = 0; i < n; ++i) all.insert(all.end(), &x[i * i % distinct * d], &x[i * i % distinct * d] + d);
+  return all;
+}
+
+// In rounds copies would take one each: the largest of these groups has more than a third of the rows.
+static void compare_copies(Linkage method, Entries entries, double tolerance) {
+  constexpr std::int64_t n = 210;
+  for (const std::int64_t distinct : {1, 2, 30}) {
+    Rows x = copied(n, distinct, 9, 40);
+    for (std::int64_t i = 0; i < n; i += 3) std::copy_n(&x[0], 9, &x[i * 9]);
+    const Effort effort = compare("copies", x, n, method, Metric::euclidean, entries, tolerance);
+    if (effort.rounds <= n / 3) continue;
+    std::printf("copies, %s: %ld rounds\n", name_of(method), static_cast<long>(effort.rounds));
+    ++failures;
+  }
+  // Squares of the smallest numbers underflow, so that rows at distance 0 need not be equal: the rounds merge them all.
+  Rows x = copied(40, 8, 3, 41);
+  for (std::int64_t i = 0; i < 40; i += 2) x[i * 3] = (i / 4 % 2 + 1) * 1e-170;
+  compare("copies and the smallest", x, 40, method, Metric::euclidean, entries, tolerance);
+}
+
 #if !defined(CLUSTERCL_SIMT)
 // So many that a GPU takes screens, by wgmma up to 256 features and by mma.sync, and that rounds are begun one by one at first and
 // many together then.
@@ -180,7 +206,8 @@ int main(int count, char** words) {
     // In one dimension distances are whole numbers, of which sums are exact. Ties merge one a round.
     const std::int64_t tied = method == Linkage::ward ? 140 : 50;
     compare("ties", integers(tied, method == Linkage::average ? 1 : 2, 6, 7), tied, method, Metric::euclidean, Entries::full, tolerance);
-    compare("one distance", Rows(14 * 3, 2.5), 14, method);
+    compare_copies(method, Entries::full, tolerance);
+    if (dense) compare_copies(method, Entries::half, 1e-7);
     if (method != Linkage::ward) compare("cosine", normal(90, 7, 8), 90, method, Metric::cosine, Entries::full, tolerance);
     for (unsigned seed = 0; seed < (only == "few" ? 2 : 6) && method != Linkage::ward; ++seed)
       compare("lattice", lattice(24, 9, 20 + seed), 24, method, Metric::euclidean, Entries::full, tolerance);

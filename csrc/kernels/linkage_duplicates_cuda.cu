@@ -1,0 +1,93 @@
+// Equal rows on CUDA (linkage_duplicates.h): the device hashes them and compares those whose hashes agree, the host finds which do.
+//
+// Where all differ, this is one pass over the rows, and n hashes for the host, in memory that the scans use later.
+#include "linkage_duplicates_cuda.cuh"
+
+#include <algorithm>
+
+namespace clustercl {
+namespace {
+
+// Of the host executor few, so that unlike rows share theirs.
+#if defined(CLUSTERCL_SIMT)
+constexpr std::uint64_t kHashes = 31;
+#else
+constexpr std::uint64_t kHashes = ~std::uint64_t{0};
+#endif
+constexpr std::uint64_t kTooSmall = 0;  // of rows with numbers whose squares may underflow
+
+__device__ std::uint64_t mixed(std::uint64_t x) {  // the end of MurmurHash3
+  x = (x ^ x >> 33) * 0xff51afd7ed558ccdu;
+  x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53u;
+  return x ^ x >> 33;
+}
+
+// A warp per row: a sum over the features, of which the order does not matter.
+__global__ void hash_kernel(const double* rows, std::int64_t n, std::int64_t padded, std::uint64_t* hashes) {
+  const int lane = threadIdx.x % kWarp;
+  for (std::int64_t i = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; i < n; i += gridDim.x * kLinkageWarps) {
+    std::uint64_t sum = 0;
+    bool small = false;
+    for (std::int64_t f = lane; f < padded; f += kWarp) {
+      const double x = rows[i * padded + f];
+      if (x == 0) continue;  // of either sign
+      small |= fabs(x) < kSquaresHold;
+      std::uint64_t bits;
+      memcpy(&bits, &x, sizeof bits);
+      sum += mixed(bits ^ mixed(static_cast<std::uint64_t>(f) + 1));
+    }
+    for (int step = kWarp / 2; step > 0; step /= 2) sum += shuffle_xor(sum, step);
+    const unsigned too_small = __ballot_sync(kAllLanes, small);
+    if (lane == 0) hashes[i] = too_small != 0 ? kTooSmall : (mixed(sum) & kHashes) + 1;
+  }
+}
+
+// A warp per row: whether it differs from the first row of its hash.
+__global__ void compare_kernel(const double* rows, std::int64_t n, std::int64_t padded, const std::int32_t* first, std::int32_t* unlike) {
+  const int lane = threadIdx.x % kWarp;
+  for (std::int64_t i = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; i < n; i += gridDim.x * kLinkageWarps) {
+    const double *const x = rows + i * padded, *const y = rows + first[i] * padded;
+    bool differs = false;
+    for (std::int64_t f = lane; f < padded && first[i] != i; f += kWarp) differs |= x[f] != y[f];
+    const unsigned any = __ballot_sync(kAllLanes, differs);
+    if (lane == 0) unlike[i] = any != 0;
+  }
+}
+
+}  // namespace
+
+Distinct merge_duplicates_cuda(const ClustersCuda& c, std::vector<Merge>& merges, Launches& launches) {
+  const std::int64_t blocks = blocks_for(c.n, kLinkageWarps, 1 << 16);
+  const double* const rows = c.rows;
+  auto* const device = reinterpret_cast<std::uint64_t*>(c.far);
+  launches.launch(hash_kernel, blocks, kLinkageThreads, 0, rows, c.n, c.padded, device);
+  std::vector<std::uint64_t> hashes(c.n);
+  launches.read(hashes.data(), device, c.n);
+  if (!launches.fine() || std::find(hashes.begin(), hashes.end(), kTooSmall) != hashes.end()) return {};
+  auto first = first_equals(hashes, [](std::int64_t, std::int64_t) { return true; });
+  if (first.empty()) return {};
+  const std::vector<std::int32_t> narrow(first.begin(), first.end());
+  std::vector<std::int32_t> unlike(c.n);
+  launches.write(c.id, narrow.data(), c.n);
+  launches.launch(compare_kernel, blocks, kLinkageThreads, 0, rows, c.n, c.padded, static_cast<const std::int32_t*>(c.id), c.count);
+  launches.read(unlike.data(), c.count, c.n);
+  if (!launches.fine()) return {};
+  // Of rows that share their hash with unlike ones the rounds merge all, or the order of a group's merges would not be the greedy one.
+  for (std::int64_t i = 0; i < c.n; ++i)
+    if (unlike[i] != 0) first[i] = i;
+  const Distinct distinct = distinct_of(first, merges);
+  return merges.empty() ? Distinct{} : distinct;
+}
+
+void list_distinct(const Distinct& distinct, std::int32_t* list, Launches& launches) {
+  const std::vector<std::int32_t> row(distinct.row.begin(), distinct.row.end());
+  launches.write(list, row.data(), static_cast<std::int64_t>(row.size()));
+}
+
+void count_copies(const ClustersCuda& c, const Distinct& distinct, Launches& launches) {
+  std::vector<double> sizes(c.n, 1.0);
+  for (std::size_t k = 0; k < distinct.row.size(); ++k) sizes[distinct.row[k]] = distinct.copies[k];
+  launches.write(c.sizes, sizes.data(), c.n);
+}
+
+}  // namespace clustercl
