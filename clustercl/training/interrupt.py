@@ -22,7 +22,7 @@ class Stopped(RunError):
 
 
 class Interrupt:
-    """While entered, listens to SIGTERM and SIGINT: within `deferred` they wait until `asked` is looked at, elsewhere,
+    """While entered, listens to SIGTERM and SIGINT: within `deferred` they wait for `step` or `between`, elsewhere,
     where nothing can be lost, they end the run at once. A second Ctrl-C never waits.
 
     limit: seconds from now on after which the queue kills the run; None for no such limit.
@@ -70,9 +70,12 @@ class Interrupt:
         return self._asked
 
     def between(self, where: str) -> None:
-        """Stopped where the time limit is over; `where` as in "before stage pretrain"."""
-        if self.deadline is not None and monotonic() > self.deadline:
-            raise Stopped("the time limit", where)
+        """Stopped where a signal came too late for the last step, or the time limit is over; `where` as in "before
+        stage pretrain"."""
+        if self._asked is None and self.deadline is not None and monotonic() > self.deadline:
+            self._asked = "the time limit"
+        if self._asked is not None:
+            raise Stopped(self._asked, where)
 
 
 @contextmanager
