@@ -55,7 +55,7 @@ class Context:
 
     def __post_init__(self):
         self.task: Task = get_task(self.config.task, self.source.labels)
-        self.lock = RunLock(self.run.path)
+        self.lock = RunLock(self.run.path / ".lock")
 
     def open(self) -> None:
         """Write the demo data where they are wanted, find all cases, and make or read the split.

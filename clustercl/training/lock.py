@@ -1,10 +1,11 @@
-"""One training per run folder: a file that names the process at work, and tells when that is gone."""
+"""One training per run folder, or shared stage: a file that names the process at work, and tells when that is gone."""
 
 import json
 import os
 import socket
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from clustercl.errors import RunError
@@ -14,11 +15,11 @@ SILENT_SECONDS = 600.0  # without a beat, a process on another machine counts as
 
 
 class RunLock:
-    """`folder`/.lock while it is held. Of this machine's processes it is known whether they live; others' must beat,
+    """The file `path` while it is held. Of this machine's processes it is known whether they live; others' must beat,
     but for those of the same SLURM job before it was requeued, which SLURM has ended."""
 
-    def __init__(self, folder: Path):
-        self.path = folder / ".lock"
+    def __init__(self, path: Path):
+        self.path = path
         self._stop: threading.Event | None = None
 
     def take(self) -> None:
@@ -26,7 +27,7 @@ class RunLock:
         if self._stop is not None:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.path.with_name(f".lock.{socket.gethostname()}.{os.getpid()}")
+        aside = self.path.with_name(f"{self.path.name}.{socket.gethostname()}.{os.getpid()}")
         own = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()), "job": _job()}
         aside.write_text(json.dumps(own))
         try:
@@ -49,7 +50,8 @@ class RunLock:
 
     def _remove_stale(self) -> None:
         try:
-            holder, silent = json.loads(self.path.read_text()), time.time() - self.path.stat().st_mtime
+            content = self.path.read_bytes()
+            holder, silent = json.loads(content), time.time() - self.path.stat().st_mtime
             host, pid, born, job = holder["host"], holder["pid"], holder["born"], holder.get("job")
         except FileNotFoundError:
             return
@@ -59,11 +61,14 @@ class RunLock:
         if _born(pid) == born is not None if here else silent < SILENT_SECONDS and not _requeued(job):
             raise RunError(f"{self.path.parent}: process {pid} on {host} is at work in this run folder: wait for it, "
                            "stop it, or choose another --out")  # fmt: skip
-        gone = self.path.with_name(f".lock.{os.getpid()}.stale")
+        gone = self.path.with_name(f"{self.path.name}.{os.getpid()}.stale")
         try:
             os.rename(self.path, gone)  # of several that find it stale, one succeeds
         except FileNotFoundError:
             return
+        if gone.read_bytes() != content:  # another was faster, and this is its lock
+            with suppress(FileExistsError):
+                os.link(gone, self.path)
         gone.unlink()
 
     def _beat(self, stop: threading.Event) -> None:

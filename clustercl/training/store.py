@@ -36,7 +36,7 @@ class StageStore:
             train()
             return
         place = self.folder / f"{stage}-{fingerprint(stage, context)}"
-        lock, waited = RunLock(self.folder / f".{place.name}"), False
+        lock, waited = RunLock(self.folder / f".{place.name}.lock"), False
         while not self._take(stage, context, place):
             try:
                 lock.take()
@@ -54,7 +54,6 @@ class StageStore:
                 return
             finally:
                 lock.release()
-                shutil.rmtree(lock.path.parent, ignore_errors=True)
 
     def _take(self, stage: str, context: Context, place: Path) -> bool:
         if not place.is_dir():

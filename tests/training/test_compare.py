@@ -17,7 +17,7 @@ from clustercl.methods import METHODS
 from clustercl.methods.base import Method
 from clustercl.report import comparison as reports
 from clustercl.report.comparison import write_comparison
-from clustercl.training import pipeline
+from clustercl.training import lock, pipeline
 from clustercl.training.compare import compare
 from clustercl.training.config import resolve
 from clustercl.training.devices import DeviceRequest
@@ -407,13 +407,11 @@ def test_a_stage_that_another_process_trains_is_waited_for(grid, skin, tmp_path,
     (stage,) = (out / "stages").iterdir()
     # As if it were at work still: the stage is not there, a living process holds its lock.
     aside = stage.rename(tmp_path / "aside")
-    lock = out / "stages" / f".{stage.name}"
-    lock.mkdir()
-    from clustercl.training import lock as locks
+    held = out / "stages" / f".{stage.name}.lock"
     from clustercl.training import store
 
-    text = f'{{"host": "{locks.socket.gethostname()}", "pid": {os.getppid()}, "born": "{locks._born(os.getppid())}"}}'
-    (lock / ".lock").write_text(text)
+    text = f'{{"host": "{lock.socket.gethostname()}", "pid": {os.getppid()}, "born": "{lock._born(os.getppid())}"}}'
+    held.write_text(text)
     naps = []
 
     def nap(seconds):
@@ -425,7 +423,27 @@ def test_a_stage_that_another_process_trains_is_waited_for(grid, skin, tmp_path,
     compare(chosen, out, skin, devices=CPU)
     told = capsys.readouterr().err
     assert len(naps) == 2 and told.count("waiting for another run that is at the same stage") == 1
-    shutil.rmtree(lock)
+
+
+def test_who_waits_for_a_stage_may_look_while_its_lock_is_given_back(grid, skin, tmp_path, monkeypatch):
+    """The other process has finished the stage; this one is between its look at the stage and its look at the lock."""
+    out, chosen = tmp_path / "out", grid(("autoencoder",), (0.4,))
+    real = lock.RunLock.release
+
+    def release(self):
+        real(self)
+        if "stages" in self.path.parts:
+            waiting = lock.RunLock(self.path)
+            waiting.take()
+            kept.append(waiting)
+
+    kept = []
+    monkeypatch.setattr(lock.RunLock, "release", release)
+    compare(chosen, out, skin, devices=CPU)
+    assert [waiting.path.is_file() for waiting in kept] == [True], "who has it must keep it"
+    for waiting in kept:
+        real(waiting)
+    assert [path.name for path in (out / "stages").iterdir() if path.name.startswith(".")] == []
 
 
 def test_demo_data_are_written_once(grid, tmp_path):

@@ -11,6 +11,7 @@ import time
 import pytest
 
 from clustercl.errors import RunError, UsageError
+from clustercl.training import lock
 from clustercl.training.interrupt import Interrupt, Stopped, parse_limit
 from clustercl.training.lock import SILENT_SECONDS, RunLock
 
@@ -59,8 +60,18 @@ def test_a_limit_leaves_time_for_two_steps():
     Interrupt().between("before stage pretrain")
 
 
+def test_a_signal_after_the_last_step_ends_the_run_before_the_next_stage():
+    with Interrupt() as interrupt:
+        with interrupt.deferred():  # as a stage's last validation and saving
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+        with pytest.raises(Stopped, match=r"stopped by SIGTERM before stage clusters: the same") as told:
+            interrupt.between("before stage clusters")
+        assert told.value.exit_code == 143
+
+
 def test_a_folder_is_held_once(tmp_path):
-    first, second = RunLock(tmp_path / "run"), RunLock(tmp_path / "run")
+    first, second = RunLock(tmp_path / "run/.lock"), RunLock(tmp_path / "run/.lock")
     first.take()
     first.take()
     with pytest.raises(RunError, match=rf"run: process {os.getpid()} on {socket.gethostname()} is at work in this run"):
@@ -98,7 +109,7 @@ def test_stale_locks_are_taken_over(tmp_path, content, monkeypatch):
     elif content == "other machine":
         path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "born": "1"}))
         with pytest.raises(RunError, match=r"process 1 on elsewhere is at work"):
-            RunLock(tmp_path).take()  # it may well be alive
+            RunLock(path).take()  # it may well be alive
         old = time.time() - SILENT_SECONDS - 1
         os.utime(path, (old, old))
     elif content == "requeued":
@@ -108,20 +119,38 @@ def test_stale_locks_are_taken_over(tmp_path, content, monkeypatch):
         for job, restarts in (("78", "2"), (None, None), ("77", "1")):
             slurm(monkeypatch, job, restarts)
             with pytest.raises(RunError, match=r"process 1 on elsewhere is at work"):
-                RunLock(tmp_path).take()
+                RunLock(path).take()
         slurm(monkeypatch, "77", "2")
     elif content == "first start requeued":  # as the lock itself has written it, before there was a count
         slurm(monkeypatch, "77", None)
-        lock = RunLock(tmp_path)
-        lock.take()
+        first = RunLock(path)
+        first.take()
         before = json.loads(path.read_text())
-        lock.release()
+        first.release()
         path.write_text(json.dumps(before | {"host": "elsewhere"}))
         slurm(monkeypatch, "77", "1")
     else:
         path.write_text('{"host": "a')
-    lock = RunLock(tmp_path)
-    lock.take()
+    second = RunLock(path)
+    second.take()
     assert json.loads(path.read_text())["pid"] == os.getpid()
-    lock.release()
+    second.release()
     assert not list(tmp_path.iterdir())
+
+
+def test_of_two_that_find_a_lock_stale_one_gets_it(tmp_path, monkeypatch):
+    path = tmp_path / ".lock"
+    path.write_text(json.dumps(stale_pid()))
+    alive = {"host": socket.gethostname(), "pid": os.getppid(), "born": lock._born(os.getppid())}
+    real = os.rename
+
+    def late(source, target):
+        """Meanwhile another has taken it over."""
+        path.write_text(json.dumps(alive))
+        monkeypatch.undo()
+        real(source, target)
+
+    monkeypatch.setattr(lock.os, "rename", late)
+    with pytest.raises(RunError, match=rf"process {os.getppid()} on .* is at work in this run folder"):
+        RunLock(path).take()
+    assert json.loads(path.read_text()) == alive and [*tmp_path.iterdir()] == [path]

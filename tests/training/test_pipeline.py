@@ -399,7 +399,7 @@ def test_a_signal_in_every_stage(skin, tiny, tmp_path, number, code):
 def test_a_folder_in_use_is_refused(skin, tiny, tmp_path):
     run = tmp_path / "run"
     train(tiny(method="scratch"), run, skin, devices=CPU, quiet=True)
-    lock = RunLock(run)
+    lock = RunLock(run / ".lock")
     lock.take()
     for again in (
         lambda: train(tiny(method="scratch"), run, skin, devices=CPU, quiet=True),
