@@ -209,6 +209,15 @@ def test_places_that_cannot_hold_a_comparison(grid, skin, tmp_path):
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == held
 
 
+def test_several_processes_of_one_command_are_refused(grid, skin, tmp_path, monkeypatch):
+    """They would wait for each other for ever: one in a collective, the others for the stage that it trains."""
+    for name, value in (("TORCHELASTIC_RUN_ID", "none"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match=r"compare: each .* by one process, got 2 by torchrun: .*--shard 1/N") as told:
+        compare(grid(), tmp_path / "out", skin, devices=CPU)
+    assert told.value.joint and not (tmp_path / "out").exists()
+
+
 def test_nothing_is_tested_on_what_it_learnt_from(grid, skin, make_skin, tmp_path):
     copies = make_skin(tmp_path / "copies", labelled=3)  # other files, the same photographs
     for other in (skin, copies):
