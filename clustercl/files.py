@@ -93,6 +93,12 @@ def finish_folder(folder: Path | str) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
+def awaits_its_place(folder: Path | str) -> bool:
+    """Whether this process ended an `atomic_folder` there while the files, all of them written, went to their places:
+    `finish_folder` of the next one will move what is left."""
+    return (Path(folder) / f".{os.getpid()}.whole.clustercl").exists()
+
+
 def _put_in_place(whole: Path) -> None:
     """Start again after a kill at any moment, it ends with the same files."""
     folder = whole.parent

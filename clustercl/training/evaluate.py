@@ -88,7 +88,7 @@ def evaluate_run(
             if note:
                 context.say(f"warning: {note}")
     device = context.fabric.device
-    with memory_advice_untrained("evaluation", device, SMALLER, "the same command with"), cleared_up():
+    with memory_advice_untrained("evaluation", device, SMALLER, "the same command with"), cleared_up(result):
         network = context.layout(network).to(device)
         return evaluate_cases(
             network, cases, context.task, config.data, device, config.evaluation, result, note=note,

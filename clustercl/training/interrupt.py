@@ -5,9 +5,11 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from time import monotonic
 
 from clustercl.errors import RunError, UsageError
+from clustercl.files import awaits_its_place
 
 EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143, "the time limit": 143}
 KEPT_STEPS = 2  # of the longest step so far, with its validation and saving, before a time limit
@@ -78,14 +80,17 @@ class Interrupt:
             raise Stopped(self._asked, where)
 
 
+class _Told(BaseException):
+    """SIGTERM came."""
+
+
 @contextmanager
-def cleared_up() -> Iterator[None]:
-    """While entered, SIGTERM raises, so that whoever has files half written removes them; exit code 143."""
+def cleared_up(folder: Path | None) -> Iterator[None]:
+    """While entered, SIGTERM raises, so that whoever has files half written removes them; exit code 143. `folder`: that
+    of an `atomic_folder` inside, which may have been complete by then."""
 
     def told(number: int, frame) -> None:
-        error = RunError("stopped by SIGTERM: nothing was written")
-        error.exit_code = EXIT_CODES["SIGTERM"]
-        raise error
+        raise _Told
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -93,6 +98,13 @@ def cleared_up() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, told)
     try:
         yield
+    except _Told:
+        error = RunError("stopped by SIGTERM: nothing was written")
+        if folder is not None and awaits_its_place(folder):
+            error = RunError(f"stopped by SIGTERM: all was written, and what is not in its place in {folder} yet is "
+                             "put there by the next command for that folder")  # fmt: skip
+        error.exit_code = EXIT_CODES["SIGTERM"]
+        raise error from None
     finally:
         signal.signal(signal.SIGTERM, before)
 

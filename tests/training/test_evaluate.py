@@ -113,6 +113,25 @@ def test_sigterm_leaves_nothing(run, make_skin, tmp_path, monkeypatch):
     assert sum(name.endswith(".png") for name in seen[2]) == 2 and not (tmp_path / "out").exists()
 
 
+def test_sigterm_among_complete_files_says_that_they_are(run, make_skin, tmp_path, monkeypatch):
+    other, out, real = make_skin(tmp_path / "other", labelled=2, first=50), tmp_path / "out", os.replace
+
+    def replace(source, target):
+        real(source, target)
+        if target == out / "per_case.csv":
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(files.os, "replace", replace)
+    words = rf"stopped by SIGTERM: all was written, and what is not in its place in {out} yet is put there by the next"
+    with pytest.raises(RunError, match=words) as told:
+        evaluate_run(run, data=other, result=out, devices=CPU, quiet=True)
+    assert told.value.exit_code == 143 and not (out / "metrics.json").exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(files, "is_alive", lambda process: False)
+    files.finish_folder(out)
+    assert listing(out) == ["metrics.json", "per_case.csv"]
+
+
 def test_results_that_are_there_are_not_lost(run, make_skin, tmp_path):
     other, out = make_skin(tmp_path / "other", labelled=2, first=50), tmp_path / "out"
     (out / "masks").mkdir(parents=True)
