@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 
@@ -36,7 +37,8 @@ def check_case(case: Case, task: Task) -> tuple[Row, list[Problem]]:
                     f"{SPACING_MM[1]:g}: look whether the header is right"
                 )
                 problems.append(Problem(str(case.image), "warning", sentence))
-        problems += [Problem(str(case.image), "warning", sentence) for sentence in _two_places(case, grid)]
+        if sentence := two_places(case.image, grid):
+            problems.append(Problem(str(case.image), "warning", sentence))
     if case.label is not None:
         found = _check_label(case, task, grid, row)
         problems += [Problem(str(case.label), severity, sentence) for severity, sentence in found]
@@ -55,26 +57,28 @@ def _describe(image: np.ndarray | Volume, row: Row) -> None:
     row.low, row.high = float(array.min()), float(array.max())
 
 
-def _two_places(case: Case, grid: Extent) -> Iterator[str]:
-    """Of a NIfTI volume, whose header may place it twice, by its sform and its qform."""
+def two_places(image: Path, grid: Extent) -> str | None:
+    """The sentence on a NIfTI volume whose header places it twice, by its sform and its qform, more than a voxel apart.
+    `grid`: its extent as it was read."""
     shape, affine = grid
-    if affine is None or case.image.is_dir():
-        return
+    if affine is None or image.is_dir():
+        return None
     import nibabel
 
-    header = nibabel.load(case.image).header
+    header = nibabel.load(image).header
     if not (header["sform_code"] and header["qform_code"]):
-        return
+        return None
     corners = np.array([[*corner, 1] for corner in product(*((0, length - 1) for length in shape))])
     try:
         apart = np.linalg.norm(((header.get_qform() - affine) @ corners.T)[:3], axis=0).max()
     except nibabel.spatialimages.HeaderDataError:  # of what is no rotation only the sform is read
-        return
-    if apart > np.linalg.norm(affine[:3, :3], axis=0).min():
-        yield (
-            f"{case.image}: its sform and its qform place it up to {apart:.3g} mm apart, of which the sform is taken: "
-            "other programs may take the qform, so correct the header"
-        )
+        return None
+    if apart <= np.linalg.norm(affine[:3, :3], axis=0).min():
+        return None
+    return (
+        f"{image}: its sform and its qform place it up to {apart:.3g} mm apart, of which the sform is taken: "
+        "other programs may take the qform, so correct the header"
+    )
 
 
 def _content(array: np.ndarray) -> str:

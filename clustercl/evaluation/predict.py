@@ -6,9 +6,10 @@ from pathlib import Path
 import torch
 
 from clustercl.data.cases import Case
+from clustercl.data.check_case import two_places
 from clustercl.data.layouts import find_unlabelled, stem
 from clustercl.data.prepare import prepare_image_array, restore, to_float
-from clustercl.data.read import read_source
+from clustercl.data.read import extent, read_source
 from clustercl.data.settings import DataSettings
 from clustercl.data.task import Task
 from clustercl.data.workers import in_threads
@@ -42,9 +43,11 @@ def predict_files(
     require_writable(out)
     targets = _targets(_images(inputs, task), Path(out), task, overwrite)
     heavy = task.spatial_dims == 3
-    in_threads(
+    for odd in in_threads(
         lambda image: _check(image, task), list(targets.values()), "checking inputs", "image", quiet, heavy=heavy
-    )
+    ):
+        if odd is not None:
+            say(f"warning: {odd}")
     network = loaded.network.to(device)
     with Progress("predict", len(targets), "image", quiet=quiet) as progress:
         for target, image in targets.items():
@@ -60,8 +63,9 @@ def predict_files(
     return list(targets)
 
 
-def _check(image: Path, task: Task) -> None:
-    read_source(Case(stem(image), image), task)
+def _check(image: Path, task: Task) -> str | None:
+    """What is odd about where it lies, in a sentence. DataError where it cannot be read."""
+    return two_places(image, extent(read_source(Case(stem(image), image), task)))
 
 
 def _targets(images: Sequence[Path], out: Path, task: Task, overwrite: bool) -> dict[Path, Path]:

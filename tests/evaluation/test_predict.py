@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clustercl.data.cases import Case
+from clustercl.data.check_case import check_case
 from clustercl.data.task import get_task
 from clustercl.errors import DataError, RunError
 from clustercl.evaluation import predict as module
@@ -70,6 +72,19 @@ def test_volumes_keep_their_place(predict, made, tmp_path, codes, ending):
     face = np.diff(index, axis=0, prepend=0).astype(bool) | np.diff(index, axis=0, append=0).astype(bool)
     assert not (wrong & ~face).any()
     assert {600, 820} <= set(np.unique(found))
+
+
+def test_a_volume_with_two_places_is_told_once_as_data_check_tells_it(predict, made, tmp_path, capsys):
+    path = made.save_heart(tmp_path / "a.nii.gz", made.heart_index())
+    image = nibabel.load(path)
+    moved = image.affine.copy()
+    moved[0, 3] += 30
+    image.set_qform(moved, 1)
+    nibabel.save(image, path)
+    (told,) = (problem.sentence for problem in check_case(Case("a", path), get_task("heart"))[1])
+    assert "its sform and its qform place it up to 30 mm apart, of which the sform is taken" in told
+    predict("heart", [path, path])
+    assert capsys.readouterr().err.count(f"warning: {told}\n") == 1
 
 
 def test_exact_where_nothing_is_resampled(predict, made, tmp_path):
