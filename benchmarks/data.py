@@ -6,7 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from clustercl.benchmarks.record import machine
+from clustercl.benchmarks.record import last_word, machine
 from clustercl.data.demo import write_demo
 from clustercl.errors import RunError
 from clustercl.files import require_writable, write_json
@@ -52,7 +52,7 @@ def _phase(task: str, phase: str, data: Path, cache: Path) -> dict:
     command = [sys.executable, "-m", "clustercl.benchmarks.data_case", task, phase, str(data), str(cache)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
-        raise RunError(f"bench data: {task}, {phase}: {done.stderr.strip().splitlines()[-1]}")
+        raise RunError(f"bench data: {task}, {phase}: {last_word(done)}")
     return json.loads(done.stdout)
 
 

@@ -1,7 +1,6 @@
 """How long does an exact linkage take, and how much memory, against SciPy, scikit-learn and fastcluster?"""
 
 import json
-import signal
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,7 @@ from pathlib import Path
 from clustercl.benchmarks.linkage_case import WRONG
 from clustercl.benchmarks.linkage_programs import DATA, PROGRAMS, why_not
 from clustercl.benchmarks.linkage_show import plot
-from clustercl.benchmarks.record import CALM, machine, measured_calmly
+from clustercl.benchmarks.record import CALM, last_word, machine, measured_calmly
 from clustercl.errors import RunError
 from clustercl.files import require_writable, write_json
 from clustercl.ops import _extension
@@ -111,11 +110,9 @@ def _case(arguments: list, name: str) -> dict:
     done = subprocess.run(words, capture_output=True, text=True)
     if not done.returncode:
         return json.loads(done.stdout.strip().splitlines()[-1])
-    said = (done.stderr.strip().splitlines() or ["no further word"])[-1]
+    said = last_word(done)
     if done.returncode == WRONG:
         raise RunError(said)
-    if done.returncode < 0:
-        said = f"ended by {signal.Signals(-done.returncode).name}, perhaps for lack of memory"
     if name.startswith("clustercl"):
         raise RunError(f"bench linkage: {name}: {said}")
     raise PeerFailed(said)

@@ -6,7 +6,8 @@ from importlib.util import find_spec
 
 import numpy as np
 
-METHODS = ("ward", "average", "complete", "single")
+from clustercl.ops.linkage import METHODS
+
 # These need a matrix of n (n - 1) / 2 distances; ours for them as well.
 DENSE = ("average", "complete")
 DENSE_MOST = 40_000

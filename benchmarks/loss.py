@@ -1,7 +1,6 @@
 """How long do the loss and its gradient take, and how much memory, against plain torch and the strongest library?"""
 
 import json
-import signal
 import subprocess
 import sys
 import tempfile
@@ -14,7 +13,7 @@ import torch
 from clustercl.benchmarks.loss_case import WRONG
 from clustercl.benchmarks.loss_programs import PROGRAMS, chosen, truth
 from clustercl.benchmarks.loss_show import plot
-from clustercl.benchmarks.record import CALM, machine, measured_calmly, memory
+from clustercl.benchmarks.record import CALM, last_word, machine, measured_calmly, memory
 from clustercl.errors import RunError, UsageError
 from clustercl.files import require_writable, write_json
 from clustercl.ops import _extension
@@ -117,11 +116,9 @@ def _case(program: str, n: int, d: int, repeats: int, answers: Path) -> dict:
     done = subprocess.run(words, capture_output=True, text=True)
     if not done.returncode:
         return json.loads(done.stdout.strip().splitlines()[-1])
-    said = (done.stderr.strip().splitlines() or ["no further word"])[-1]
+    said = last_word(done)
     if done.returncode == WRONG:
         raise RunError(said)
-    if done.returncode < 0:
-        said = f"ended by {signal.Signals(-done.returncode).name}, perhaps for lack of memory"
     if program.startswith("kernel"):
         raise RunError(f"bench loss: {program}, n = {n}, d = {d}: {said}")
     raise PeerFailed(said)

@@ -2,7 +2,7 @@
 
 import os
 import platform
-import statistics
+import signal
 import subprocess
 import sys
 import time
@@ -49,15 +49,11 @@ def memory() -> int | None:
         return machine
 
 
-def timed(call: Callable[[], object], repeats: int) -> dict:
-    """Median, smallest and largest seconds of `repeats` calls after one that warms up."""
-    call()
-    seconds = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - began)
-    return {"seconds": statistics.median(seconds), "fastest": min(seconds), "slowest": max(seconds)}
+def last_word(done: subprocess.CompletedProcess) -> str:
+    """Why a case failed in a process of its own: the last line that it said, or the signal that ended it."""
+    if done.returncode < 0:
+        return f"ended by {signal.Signals(-done.returncode).name}, perhaps for lack of memory"
+    return (done.stderr.strip().splitlines() or ["no further word"])[-1]
 
 
 def measured_calmly(case: Callable[[], dict], best: float) -> dict:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from clustercl.benchmarks.record import machine
+from clustercl.benchmarks.record import last_word, machine
 from clustercl.data.demo import write_demo
 from clustercl.errors import RunError
 from clustercl.files import read_json, require_writable, write_json
@@ -65,7 +65,7 @@ def run(
             except subprocess.TimeoutExpired:
                 raise RunError(f"bench train: {task}, {preset}: not finished after {most:.0f} s") from None
             if done.returncode != 0:
-                raise RunError(f"bench train: {(done.stderr.strip() or 'no word').splitlines()[-1]}")
+                raise RunError(f"bench train: {last_word(done)}")
             rows += [{"task": task, "preset": preset} | row for row in read_json(own / "rows.json")]
     found = {"machine": machine(("torch", "monai", "lightning-fabric")), "rows": rows}
     if out is not None:

@@ -22,7 +22,7 @@ def missing() -> list[str]:
 
 
 def run(cases: Sequence[tuple[str, str]] = CASES, device: str = "cuda", steps: int = STEPS) -> list[dict]:
-    """Rows of `train.run`, for each task and preset one of each stage. None where a package is missing, which is said.
+    """Rows of `train.run`, for each task and preset one of each stage; none where a package is missing, which is said.
 
     RunError where a loss is not finite.
     """

@@ -1,6 +1,8 @@
 """The benchmark of reading and feeding: every phase runs and its row is what it says."""
 
 import json
+import signal
+import subprocess
 
 import pytest
 
@@ -46,3 +48,10 @@ def test_bad_data_are_told(skin, tmp_path):
     (tmp_path / "ISIC_0000001.jpg").write_text("none")
     with pytest.raises(RunError, match=r"bench data: skin, check: .*ISIC_0000001.jpg: this is no image"):
         data.run("skin", data=tmp_path)
+
+
+def test_a_phase_that_is_killed_is_told(skin, monkeypatch):
+    killed = subprocess.CompletedProcess([], -signal.SIGKILL, "", "")
+    monkeypatch.setattr(data.subprocess, "run", lambda *words, **options: killed)
+    with pytest.raises(RunError, match=r"bench data: skin, check: ended by SIGKILL, perhaps for lack of memory"):
+        data.run("skin", data=skin)
