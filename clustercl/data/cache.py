@@ -109,7 +109,7 @@ class Cache:
         count = size = 0
         parts = [part for kind in KINDS for part in sorted((self.folder / kind).glob("*/"))]
         for part in track(parts, "removing", unit="folder"):
-            for file in part.iterdir():
+            for file in part.glob("*"):  # of a folder that is gone, nothing
                 try:
                     bytes_there = file.stat().st_size
                     file.unlink()

@@ -126,7 +126,7 @@ def _stored(run: RunFolder, name: str, units: int) -> np.ndarray:
     path = run.clusters / f"{name}.npy"
     try:
         found = np.load(path)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path}: cannot be read ({error}): cluster again with clustercl cluster {run.path}") from error
     if len(found) != units - (name == "linkage"):
         raise DataError(f"{path}: is not of the {units} units of this run: cluster again with clustercl cluster "

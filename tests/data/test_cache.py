@@ -149,6 +149,18 @@ def test_what_cannot_be_removed_is_told(cache, skin_folder):
         cache.clean()
 
 
+def test_two_may_clean_at_once(cache, skin_folder, monkeypatch):
+    cache.prepare(find_cases(SKIN, skin_folder)[0], SKIN, SETTINGS["skin"])
+
+    def after_the_other(parts, *words, **options):
+        assert Cache(cache.folder).clean()[0] == 2
+        return parts
+
+    real = module.track
+    monkeypatch.setattr(module, "track", lambda *words, **options: monkeypatch.undo() or after_the_other(*words))
+    assert cache.clean() == (0, 0) and module.track is real
+
+
 def test_cleaning_shows_its_progress(cache, skin_folder, monkeypatch, capsys):
     cache.prepare(find_cases(SKIN, skin_folder)[0], SKIN, SETTINGS["skin"])
     monkeypatch.setattr("clustercl.progress.SECONDS_TO_FIRST_LINE", 0.0)

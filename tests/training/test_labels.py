@@ -216,11 +216,11 @@ def test_methods_without_pseudo_classes_are_not_clustered_again(tiny, skin, tmp_
     assert "method g-simclr is not clustered again" in told and "clustered again after step" not in told
 
 
-@pytest.mark.parametrize("name", ["features", "linkage"])
-def test_clusters_that_are_not_of_this_run(tiny, skin, tmp_path, name):
+@pytest.mark.parametrize(("name", "content"), [("features", b"x"), ("linkage", b"")])
+def test_clusters_that_are_not_of_this_run(tiny, skin, tmp_path, name, content):
     run = tmp_path / "run"
     train(tiny(), run, skin, devices=CPU, quiet=True)
-    (run / "clusters" / f"{name}.npy").write_bytes(b"x")
+    (run / "clusters" / f"{name}.npy").write_bytes(content)
     with pytest.raises(DataError, match=rf"{name}.npy: cannot be read .*: cluster again with clustercl cluster"):
         run_stage("pretrain", run, ["pretrain.lr=0.01"], devices=CPU, quiet=True)
     assert stages.WORKS  # the stage itself is what refused
