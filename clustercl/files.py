@@ -180,6 +180,17 @@ def read_json(path: Path | str):
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
+def read_rows(path: Path) -> list[dict]:
+    """The rows of a metrics.jsonl, none where it does not exist; a row that a kill cut short is left out."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
 def write_csv(path: Path | str, header: Sequence[str], rows: Iterable[Sequence]) -> None:
     with atomic(path) as aside, open(aside, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

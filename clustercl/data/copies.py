@@ -3,21 +3,9 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar
 
 from clustercl.data.cases import Case
-
-
-class Row(Protocol):
-    """What is asked of a row of `check.Report`."""
-
-    group: str
-    content: str | None
-    low: float | None
-    high: float | None
-
-
-T = TypeVar("T", bound=Row)
+from clustercl.data.findings import Row
 
 
 def with_copies_together(cases: Sequence[Case], rows: Sequence[Row]) -> list[Case]:
@@ -36,13 +24,13 @@ def with_copies_together(cases: Sequence[Case], rows: Sequence[Row]) -> list[Cas
     return [replace(case, group=lead(case.group)) for case in cases]
 
 
-def also_among(rows: Sequence[T], others: Sequence[Row]) -> list[T]:
+def also_among(rows: Sequence[Row], others: Sequence[Row]) -> list[Row]:
     """Those of `rows` whose image is one of `others` too, as `copies` understands it."""
     known = {row.content for row in others if row.content is not None}
     return [row for row in rows if row.content in known and row.low != row.high]
 
 
-def copies(rows: Sequence[T]) -> list[list[T]]:
+def copies(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows of one image in several groups. Constant images are no copies, but empty."""
     same: dict[str, list[Row]] = defaultdict(list)
     for row in rows:

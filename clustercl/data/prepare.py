@@ -75,7 +75,7 @@ def prepare_image_array(
         resized = resample(picture, (settings.size, settings.size))
         return resized, Geometry(tuple(source.shape[:2]), None, (1.0, 1.0))
     geometry = Geometry(tuple(source.array.shape), source.affine, source.spacing)
-    upright, shape = _to_ras(source.array, source.affine), grid_shape(geometry, settings)
+    upright, shape = to_ras(source.array, source.affine), grid_shape(geometry, settings)
     # The first axis is the last that `resample` goes along, so slabs across it give the planes of the whole.
     depth = max(1, SLAB // math.prod(upright.shape[1:]))
     planes = [
@@ -88,7 +88,7 @@ def prepare_image_array(
 def prepare_label_array(index: np.ndarray, geometry: Geometry, shape: tuple[int, ...]) -> torch.Tensor:
     """A label map in the file's order, uint8, to `shape` by nearest neighbour (after turning volumes to RAS)."""
     if geometry.affine is not None:
-        index = _to_ras(index, geometry.affine)
+        index = to_ras(index, geometry.affine)
     for axis, (old, new) in enumerate(zip(index.shape, shape)):
         # The old voxel that the new voxel's centre lies in.
         index = index.take(((np.arange(new) + 0.5) * old / new).astype(np.int64), axis=axis)
@@ -124,7 +124,7 @@ def restore(
     how far it is.
     """
     result = np.empty(geometry.shape, np.uint8)
-    upright = result if geometry.affine is None else _to_ras(result, geometry.affine)  # a view of it
+    upright = result if geometry.affine is None else to_ras(result, geometry.affine)  # a view of it
     *others, last = upright.shape
     across = probabilities.detach().float().cpu()
     if across.shape[-1] != last:
@@ -177,7 +177,7 @@ def _in_plane(image: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
 
 def grid_shape(geometry: Geometry, settings: DataSettings) -> tuple[int, ...]:
     """Shape in RAS order of a volume at `settings.spacing`."""
-    extent = (count * size for count, size in zip(_ras_shape(geometry), _ras_spacing(geometry)))
+    extent = (count * size for count, size in zip(_ras_shape(geometry), ras_spacing(geometry)))
     return tuple(max(1, round(length / wanted)) for length, wanted in zip(extent, settings.spacing))
 
 
@@ -192,7 +192,7 @@ def grid_affine(geometry: Geometry, shape: Sequence[int]) -> np.ndarray:
     return affine @ scale
 
 
-def _to_ras(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
+def to_ras(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
     """Axes permuted and flipped to the closest right, anterior, superior order; oblique grids are not rotated."""
     from nibabel.orientations import apply_orientation, io_orientation
 
@@ -203,7 +203,8 @@ def _ras_shape(geometry: Geometry) -> tuple[int, ...]:
     return tuple(geometry.shape[axis] for axis in _ras_order(geometry))
 
 
-def _ras_spacing(geometry: Geometry) -> tuple[float, ...]:
+def ras_spacing(geometry: Geometry) -> tuple[float, ...]:
+    """Voxel size in mm along each axis of that order."""
     return tuple(geometry.spacing[axis] for axis in _ras_order(geometry))
 
 

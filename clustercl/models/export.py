@@ -26,7 +26,7 @@ def export(checkpoint: Path | str, to: str, out: Path | str, overwrite: bool = F
 
     to: "monai" (arguments and state dict of a BasicUNet), "torchscript", "onnx" (the fine-tuned network: images
     (b, c, *s) as clustercl prepares them to logits (b, k, *s), each side a multiple of 2 ** (levels - 1)), or
-    "encoder" (of any stage). The written network is compared with the original before it gets its name. UsageError on
+    "encoder" (of any stage). A whole network is compared with the original before it gets its name. UsageError on
     an unknown format, DataError on a file that is no such checkpoint, RunError where a package is missing. An `out`
     that exists is replaced with `overwrite` alone, and never where it is the checkpoint or another file of a run.
     """

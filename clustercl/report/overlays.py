@@ -6,12 +6,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from clustercl.data.prepare import prepare_image_array, restore, to_float
+from clustercl.data.prepare import prepare_image_array, ras_spacing, restore, to_float, to_ras
 from clustercl.data.read import read_pair
 from clustercl.errors import DataError, RunError
 from clustercl.report.run import Ranked, Run
 from clustercl.report.style import INK, class_colour, new_figure, png
-from clustercl.report.volumes import VIEWS, aspect, grey_range, ras_spacing, to_ras, view
+from clustercl.report.volumes import VIEWS, aspect, grey_range, view
 
 Picture = TypeVar("Picture")
 MARGIN = 0.3  # shown around the structures of a volume, as a share of their extent
@@ -96,7 +96,7 @@ def segment(run: Run, chosen: Sequence[Ranked], work: Callable[[Segmented], Pict
         turned = [to_ras(array, geometry.affine) for array in (source.array, truth, prediction)]
         low, high = grey_range(turned[0], run.settings)
         grey = ((turned[0].astype(np.float32) - low) / (high - low)).clip(0, 1)
-        return Segmented(ranked, grey, *turned[1:], ras_spacing(geometry.spacing, geometry.affine))
+        return Segmented(ranked, grey, *turned[1:], ras_spacing(geometry))
 
     made = []
     with Progress("segmenting test cases", len(chosen), "case") as progress:

@@ -1,7 +1,6 @@
 """Reading a run for its report. What is not there raises a sentence, which the page shows in place of the part."""
 
 import csv
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,7 @@ from clustercl.data.split import Split
 from clustercl.data.task import Task, get_task
 from clustercl.errors import ClusterclError, DataError, RunError
 from clustercl.evaluation.comparison import no_run
-from clustercl.files import read_json
+from clustercl.files import read_json, read_rows
 
 
 @dataclass(frozen=True)
@@ -94,14 +93,7 @@ class Run:
 
     def rows(self, stage: str) -> list[dict]:
         """The rows of a stage's metrics.jsonl, none where it did not run; a line that a kill cut short is left out."""
-        path = self.path / stage / "metrics.jsonl"
-        rows = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-        return rows
+        return read_rows(self.path / stage / "metrics.jsonl")
 
     @cached_property
     def units(self) -> list[dict[str, str]]:

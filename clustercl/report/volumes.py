@@ -32,19 +32,6 @@ def aspect(spacing: tuple[float, ...], name: str) -> float:
     return spacing[up] / spacing[across]
 
 
-def to_ras(array: np.ndarray, affine: np.ndarray) -> np.ndarray:
-    """A volume in the file's order to the closest right, anterior, superior order."""
-    from nibabel.orientations import apply_orientation, io_orientation
-
-    return np.ascontiguousarray(apply_orientation(array, io_orientation(affine)))
-
-
-def ras_spacing(spacing: tuple[float, ...], affine: np.ndarray) -> tuple[float, ...]:
-    from nibabel.orientations import io_orientation
-
-    return tuple(float(spacing[axis]) for axis in np.argsort(io_orientation(affine)[:, 0]))
-
-
 def grey_range(volume: np.ndarray, settings: DataSettings, prepared: bool = False) -> tuple[float, float]:
     """What is shown as black and as white: the window in HU, or all but the extremes where intensities have no unit.
 

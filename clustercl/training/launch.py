@@ -11,9 +11,9 @@ from clustercl.training.config import Config
 from clustercl.training.devices import DeviceRequest, Placement
 from clustercl.training.peers import PATIENCE
 from clustercl.training.rendezvous import rendezvous
+from clustercl.training.run import TRAINING
 
 FABRIC_NAMES = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
-STAGES = ("autoencoder", "pretrain", "finetune")
 SHARED_BY = 8  # processes at most, for which batches that are as large as the data allow are made to fit
 
 
@@ -42,7 +42,7 @@ def start_fabric(request: DeviceRequest, config: Config, quiet: bool = False):
 
 def require_shareable(config: Config, world: int) -> None:
     """UsageError where a batch cannot be shared evenly; names the option and the nearest size that can."""
-    for stage in STAGES:
+    for stage in TRAINING:
         batch = getattr(config, stage).batch_size
         if batch % world:
             fits = -(-batch // world) * world

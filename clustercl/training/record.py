@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from clustercl.errors import RunError
-from clustercl.files import disk_is_full, write_text
+from clustercl.files import disk_is_full, read_rows, write_text
 
 
 class Record:
@@ -33,14 +33,3 @@ class Record:
 
     def close(self) -> None:
         self.board.close()
-
-
-def read_rows(path: Path) -> list[dict]:
-    """The rows of a metrics.jsonl, none where it does not exist; a row that a kill cut short is left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows

@@ -20,11 +20,10 @@ from pathlib import Path
 from clustercl.data.split import Split
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.evaluation.comparison import no_run
-from clustercl.files import finish_folder, is_alive, read_json, write_json
+from clustercl.files import finish_folder, is_alive, read_json, read_rows, write_json
 from clustercl.progress import say_once
 from clustercl.training.config import Config
 from clustercl.training.overrides import flatten
-from clustercl.training.record import read_rows
 
 TRAINING = ("autoencoder", "pretrain", "finetune")
 STAGES = ("autoencoder", "clusters", "pretrain", "finetune", "evaluation")

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from clustercl import cut_tree, linkage
+from clustercl.data.prepare import Geometry, ras_spacing, to_ras
 from clustercl.errors import DataError, RunError
 from clustercl.files import save_npy, write_csv
 from clustercl.report.clusters import VOLUMES_READ, _candidates, draw_examples, draw_tree, read_tree
@@ -17,7 +18,7 @@ from clustercl.report.overlays import Segmented, choose, draw_case, segment, sli
 from clustercl.report.pictures import overlay_strip
 from clustercl.report.run import Ranked, Run
 from clustercl.report.style import PREDICTED
-from clustercl.report.volumes import aspect, ras_spacing, to_ras, view
+from clustercl.report.volumes import aspect, view
 
 
 def pixels(png: bytes) -> np.ndarray:
@@ -45,7 +46,7 @@ def test_the_patients_right_is_on_the_left_and_front_and_head_are_up():
 def test_spacing_follows_the_axes():
     affine = np.zeros((4, 4))
     affine[2, 0], affine[0, 1], affine[1, 2], affine[3, 3] = 5, 1, -2, 1  # stored as superior, right, posterior
-    spacing = ras_spacing((5.0, 1.0, 2.0), affine)
+    spacing = ras_spacing(Geometry((5, 6, 7), affine, (5.0, 1.0, 2.0)))
     assert spacing == (1.0, 2.0, 5.0)
     assert aspect(spacing, "axial") == 2.0
     assert aspect(spacing, "coronal") == 5.0

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from clustercl.benchmarks.train_gpu import missing
+from clustercl.files import read_rows
 
 if missing():
     pytest.skip(f"not installed: {', '.join(missing())}", allow_module_level=True)
@@ -30,7 +31,6 @@ from clustercl.training.graph import needed
 from clustercl.training.interrupt import Interrupt, Stopped
 from clustercl.training.launch import FABRIC_NAMES, precision
 from clustercl.training.pipeline import train
-from clustercl.training.record import read_rows
 from clustercl.training.run import TRAINING
 from clustercl.training.toml import to_toml
 

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 
 from clustercl.errors import RunError
 from clustercl.evaluation.memory import memory_advice_untrained
-from clustercl.files import write_text
+from clustercl.files import read_rows, write_text
 from clustercl.models.checkpoint import read_checkpoint
 from clustercl.models.projection import embedding_spread
 from clustercl.training import clusters, pipeline
@@ -19,7 +19,6 @@ from clustercl.training.devices import DeviceRequest
 from clustercl.training.evaluate import evaluate_run
 from clustercl.training.guards import NORMS_KEPT
 from clustercl.training.loop import fit
-from clustercl.training.record import read_rows
 from clustercl.training.settings import FinetuneSettings
 from clustercl.training.work import Work
 

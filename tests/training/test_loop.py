@@ -11,10 +11,10 @@ import torch
 from lightning_fabric import Fabric
 
 from clustercl.errors import DataError, RunError
+from clustercl.files import read_rows
 from clustercl.models.checkpoint import read_checkpoint
 from clustercl.training.interrupt import Interrupt, Stopped
 from clustercl.training.loop import fit
-from clustercl.training.record import read_rows
 from clustercl.training.resume import restore
 from clustercl.training.schedule import learning_rate_factor
 from clustercl.training.settings import FinetuneSettings

@@ -8,13 +8,12 @@ from click.testing import CliRunner
 
 from clustercl.cli import options
 from clustercl.errors import DataError, RunError, UsageError
-from clustercl.files import read_json
+from clustercl.files import read_json, read_rows
 from clustercl.models.checkpoint import encoder_weights, read_checkpoint
 from clustercl.models.encoder import Encoder
 from clustercl.models.unet import UNet
 from clustercl.training.devices import DeviceRequest
 from clustercl.training.pipeline import run_stage, train
-from clustercl.training.record import read_rows
 from clustercl.training.run import TRAINING
 
 CPU = DeviceRequest("cpu")

@@ -13,9 +13,8 @@ import pytest
 import torch
 
 from clustercl.data.demo import write_demo
-from clustercl.files import read_json
+from clustercl.files import read_json, read_rows
 from clustercl.models.checkpoint import read_checkpoint
-from clustercl.training.record import read_rows
 from clustercl.training.run import TRAINING
 
 pytestmark = pytest.mark.slow
