@@ -63,7 +63,7 @@ class Context:
         Of a new run everything is checked as by `clustercl data check`, and prepared, before anything is written: bad
         data stop a run at its start and leave no folder.
         """
-        if self.fabric.is_global_zero:
+        if self.lock.held:  # of who only looks, another may be at work there, on another machine too
             self.run.sweep()
         self.fabric.barrier()
         match = self._match_encoder() if self.fabric.is_global_zero else None

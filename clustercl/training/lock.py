@@ -22,9 +22,13 @@ class RunLock:
         self.path = path
         self._stop: threading.Event | None = None
 
+    @property
+    def held(self) -> bool:
+        return self._stop is not None
+
     def take(self) -> None:
         """Hold it, or go on holding it. RunError naming host and process where another does."""
-        if self._stop is not None:
+        if self.held:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         aside = self.path.with_name(f"{self.path.name}.{socket.gethostname()}.{os.getpid()}")

@@ -407,8 +407,13 @@ def test_a_folder_in_use_is_refused(skin, tiny, tmp_path):
     ):
         with pytest.raises(RunError, match=rf"run: process {os.getpid()} on .* is at work in this run folder"):
             again()
-    evaluate_run(run, devices=CPU, quiet=True)  # looking is allowed
+    # Looking is allowed, and takes no file from who is at work, on whatever machine its process is.
+    (writing := run / "finetune/.999999999.1.last.pt").write_text("")
+    evaluate_run(run, devices=CPU, quiet=True)
+    assert writing.exists()
     lock.release()
+    train(tiny(method="scratch"), run, skin, devices=CPU, quiet=True)
+    assert not writing.exists()
 
 
 def test_a_time_limit_ends_it_before_the_next_stage(skin, tiny, tmp_path):
