@@ -34,7 +34,8 @@ def in_threads(
         except ClusterclError:
             raise
         except MemoryError:
-            raise RunError(f"{label}: {_name(item)}: there is not enough memory for it: take fewer --workers") from None
+            raise RunError(f"{label}: {_name(item)}: there is not enough memory for it: end other programs, or take "
+                           "fewer --workers where the command has that option") from None  # fmt: skip
         except Exception as error:
             raise RunError(f"{label}: {_name(item)}: {type(error).__name__}: {error}") from error
 

@@ -56,7 +56,7 @@ def test_what_goes_wrong_is_told_with_the_file(workers):
     with pytest.raises(RunError, match=r"^reading: b.png: ZeroDivisionError: division by zero$") as caught:
         in_threads(work, [cases["b"]], "reading", quiet=True, workers=workers)
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
-    with pytest.raises(RunError, match=r"^reading: c.png: there is not enough memory for it: take fewer --workers$"):
+    with pytest.raises(RunError, match=r"^reading: c.png: there is not enough memory for it: end other programs"):
         in_threads(work, [cases["c"]], "reading", quiet=True, workers=workers)
 
 
