@@ -1,6 +1,7 @@
 """Settings from text and plain values: dotted keys, the kinds of values, and rebuilding nested dataclasses."""
 
 import difflib
+import math
 import tomllib
 import types
 from collections.abc import Sequence
@@ -122,4 +123,6 @@ def coerce(value, hint, key: str, known: Sequence[str] = ()):
         return float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise UsageError(f"{key}: wanted {NAMES[hint]}, got {value!r}")
+    if hint is float and not math.isfinite(value):
+        raise UsageError(f"{key}: wanted a finite number, got {value}")
     return value

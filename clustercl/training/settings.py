@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from clustercl.errors import UsageError
-from clustercl.loss_arguments import MOST_LEVELS
+from clustercl.loss_arguments import MOST_LEVELS, check_settings
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,10 @@ class PretrainSettings(StageSettings):
             raise UsageError(f"pretrain.mask_share: wanted a share between 0 and 1, got {self.mask_share:g}")
         if self.mask_cell < 1:
             raise UsageError(f"pretrain.mask_cell: wanted at least 1, got {self.mask_cell}")
+        try:  # what the loss itself would refuse, after hours of the stages before
+            check_settings(self.temperature, "exclude", -1, "mean", level_weight=self.tree_weights)
+        except ValueError as error:
+            raise UsageError(f"pretrain: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,16 @@ def test_set_reads_numbers_and_words(text, key, value):
         ("data.size.x=3", "size is a value, not a section"),
         ("data.size=big", "data.size: wanted a whole number, got 'big'"),
         ("data.size=1.5", "data.size: wanted a whole number"),
+        ("finetune.lr=inf", "finetune.lr: wanted a finite number, got inf"),
+        ("data.hu_window=[nan,600]", "data.hu_window: wanted a finite number, got nan"),
+        (
+            "pretrain.temperature=1e-50",
+            "pretrain: pseudo_class_nt_xent: temperature must be a positive number, got 1e-50",
+        ),
+        (
+            "pretrain.tree_weights=[1e-20,1e-20,1,0]",
+            "pretrain: pseudo_class_nt_xent: level_weight must be 0 where the product of",
+        ),
         ("seed=true", "seed: wanted a whole number"),
         ("data.spacing=[1,2]", "data.spacing: wanted a list of 3"),
         ("data.size", "wanted KEY=VALUE"),
