@@ -68,10 +68,11 @@ def choose(ranking: Sequence[Ranked], count: int) -> list[Ranked]:
 
 def segment(run: Run, chosen: Sequence[Ranked], work: Callable[[Segmented], Picture]) -> list[Picture]:
     """What `work` makes of each of these cases, segmented by the fine-tuned network: volumes of several do not lie
-    beside one another. RunError without a network, DataError where a case cannot be read."""
+    beside one another. RunError without a network or where memory runs out, DataError where a case cannot be read."""
     import torch
 
     from clustercl.evaluation.inference import predict_probabilities
+    from clustercl.evaluation.memory import SMALLER, memory_advice_untrained
     from clustercl.models.checkpoint import load_segmentation
     from clustercl.progress import Progress
 
@@ -99,7 +100,8 @@ def segment(run: Run, chosen: Sequence[Ranked], work: Callable[[Segmented], Pict
         return Segmented(ranked, grey, *turned[1:], ras_spacing(geometry))
 
     made = []
-    with Progress("segmenting test cases", len(chosen), "case") as progress:
+    what = "segmenting test cases"
+    with Progress(what, len(chosen), "case") as progress, memory_advice_untrained(what, device, SMALLER):
         for ranked in chosen:
             made.append(work(segmented(ranked, progress.about(ranked.id))))
             progress.update(note="")

@@ -5,6 +5,7 @@ import re
 import shutil
 
 import pytest
+import torch
 
 from clustercl import files
 from clustercl.cli import main
@@ -64,6 +65,15 @@ def test_data_that_moved_away_cost_only_their_pictures(tmp_path, finished):
     text = write_report(run).read_text(encoding="utf-8")
     assert headings_left_out(text) == ["Test cases", "Examples of each pseudo-class"]
     assert "Training curve of stage finetune" in text
+
+
+def test_full_memory_costs_only_the_pictures_of_test_cases(tmp_path, finished, monkeypatch):
+    def full(*words):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("clustercl.evaluation.inference.predict_probabilities", full)
+    text = write_report(finished("skin", tmp_path)).read_text()
+    assert "Left out: segmenting test cases: out of memory on the CPU" in text and "<table" in text
 
 
 def test_files_that_are_damaged_cost_only_their_part(tmp_path, finished):
