@@ -29,19 +29,19 @@ class Case:
 
 
 def find_cases(
-    task: Task, data: Path | None, unlabelled: Sequence[Path] = (), list_csv: Path | None = None
+    task: Task, data: Path | None, unlabelled: Sequence[Path] = (), list_csv: Path | None = None, quiet: bool = False
 ) -> list[Case]:
     """All cases of a folder or a list and of folders without labels, sorted by id.
 
     Raises DataError for the first fault: a missing or empty folder, a mask that is missing where one must be, two files
-    with one id. What can be left out, as a mask without image or a second copy of a file, is said.
+    with one id. What can be left out, as a mask without image or a second copy of a file, is said, but for `quiet`.
     """
     cases, faults = discover(task, data, unlabelled, list_csv)
     errors, warnings = ([fault.sentence for fault in faults if fault.severity == kind] for kind in ("error", "warning"))
     if errors:
         more = f" (and {len(errors) - 1} more such faults: `clustercl data check` lists them)" if errors[1:] else ""
         raise DataError(errors[0] + more)
-    if warnings:
+    if warnings and not quiet:
         more = f" (and {len(warnings) - 1} more such files: `clustercl data check` lists them)" if warnings[1:] else ""
         say(f"warning: {warnings[0]}{more}")
     return cases

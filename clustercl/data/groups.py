@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from clustercl.data.layouts import stem
+from clustercl.data.layouts import file_stem
 from clustercl.errors import DataError
 
 IDS, GROUPS = ("id", "image_id", "image", "case"), ("group", "kind", "class")
@@ -44,7 +44,7 @@ def read_table(path: Path) -> dict[str, str]:
     for row in rows:
         if len(row) > max(ids, groups):
             name, group = row[ids].strip(), row[groups].strip()
-            known |= {name.lower(): group, stem(Path(name)).lower(): group}
+            known |= {name.lower(): group, file_stem(Path(name).name).lower(): group}
     return known
 
 

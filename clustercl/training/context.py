@@ -69,7 +69,7 @@ class Context:
         match = self._match_encoder() if self.fabric.is_global_zero else None
         if self.source.is_demo:
             self._write_demo()
-        found = find_cases(self.task, *self.source.places(self.run.demo_data))
+        found = find_cases(self.task, *self.source.places(self.run.demo_data), self.quiet)
         self.cases = {case.id: case for case in found}
         self.split = self.from_the_first(self.run.read_split)
         if self.split is not None:

@@ -463,6 +463,16 @@ def test_other_processes_leave_the_check_to_the_first(tmp_path, monkeypatch):
     assert second.split == first.split and len(second.prepared(second.split.labelled)) == len(first.split.labelled)
 
 
+def test_what_is_left_out_of_the_data_is_told_by_the_first_process_alone(tmp_path, make_skin, tiny, capsys):
+    data = make_skin(tmp_path / "data")
+    next(data.rglob("ISIC_0000003.jpg")).unlink()
+    run, source = RunFolder(tmp_path / "run"), Source.of(data, (), None, None)
+    for fabric, count in ((start_fabric(CPU, tiny()), 1), (Second(lambda: (None, None), lambda: (None, None)), 0)):
+        context = Context(run, tiny(), source, fabric, quiet=not fabric.is_global_zero)
+        context.open()
+        assert capsys.readouterr().err.count("ISIC_0000003_segmentation.png: has no image and is left out") == count
+
+
 def test_a_batch_that_the_processes_cannot_share_is_told_before_anything_is_written(skin, tiny, tmp_path):
     """Of fewer units than a batch: how many there are is known from the data alone."""
 
