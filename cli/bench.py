@@ -18,15 +18,19 @@ def command():
     """
 
 
-def shared(function):
-    """--sizes, --out, --json."""
+def results(function):
+    """--out, --json."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON, and nothing else."),
         click.option("--out", type=options.PATH, help="Folder for the row file, with machine, versions and commit."),
-        click.option("--sizes", help="Numbers of rows, as 1024,4096."),
     ):
         function = option(function)
     return function
+
+
+def sizes(function):
+    """--sizes."""
+    return click.option("--sizes", help="Numbers of rows, as 1024,4096.")(function)
 
 
 def parsed(least: int = 2, **lists: str | None) -> dict:
@@ -45,7 +49,8 @@ def parsed(least: int = 2, **lists: str | None) -> dict:
 
 
 @command.command()
-@shared
+@sizes
+@results
 @click.option("--features", help="Numbers of features, as 128,512.")
 @click.option("--repeats", type=click.IntRange(min=1), help="Timed repetitions; slow programs stop earlier.")
 def loss(sizes: str | None, features: str | None, repeats: int | None, out: Path | None, as_json: bool):
@@ -66,7 +71,8 @@ def loss(sizes: str | None, features: str | None, repeats: int | None, out: Path
 
 
 @command.command()
-@shared
+@sizes
+@results
 @click.option("--features", help="Numbers of features, as 32,128,512.")
 @click.option("--methods", help="Linkages, as ward,average.")
 def linkage(sizes: str | None, features: str | None, methods: str | None, out: Path | None, as_json: bool):
@@ -95,8 +101,7 @@ def linkage(sizes: str | None, features: str | None, methods: str | None, out: P
     "--cases", type=click.IntRange(min=3), help="Labelled cases of the demo data; half as many others come too."
 )
 @click.option("--data", type=options.PATH, help="Folder of a data set, instead of demo data of full size.")
-@click.option("--out", type=options.PATH, help="Folder for the row file, with machine, versions and commit.")
-@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON, and nothing else.")
+@results
 def data(task: str, cases: int | None, data: Path | None, out: Path | None, as_json: bool):
     """Checking, preparing and feeding images of full size: cases per second, memory, time spent waiting for data.
 
@@ -115,10 +120,9 @@ def data(task: str, cases: int | None, data: Path | None, out: Path | None, as_j
 @click.option("--preset", default="tiny", show_default=True, help="tiny, default or full.")
 @click.option("--processes", help="Numbers of processes, or of GPUs where they are used, as 1,2 (the default).")
 @click.option("--steps", type=click.IntRange(min=1), default=5, show_default=True, help="Timed steps of each stage.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Default: a GPU if any.")
+@options.device
 @click.option("--data", type=options.PATH, help="Folder of a data set, instead of small demo data.")
-@click.option("--out", type=options.PATH, help="Folder for the row file, with machine, versions and commit.")
-@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON, and nothing else.")
+@results
 @options.sets
 def train(
     task: str,

@@ -45,7 +45,7 @@ def devices(function):
         workers,
         click.option("--nodes", type=int, help=nodes),
         click.option("--processes", type=int, help="Processes on the CPU, with --device cpu; one uses every core."),
-        _device,
+        device,
         click.option("--gpus", type=int, help="How many GPUs of each machine to use."),
     ):
         function = option(function)
@@ -54,10 +54,11 @@ def devices(function):
 
 def one_device(function):
     """--device and --workers, given to the function as a DeviceRequest, `devices`."""
-    return _device(workers(_requested(function, ("device", "workers"))))
+    return device(workers(_requested(function, ("device", "workers"))))
 
 
-def _device(function):
+def device(function):
+    """--device."""
     text = "Default: a GPU if any."
     return click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help=text)(function)
 

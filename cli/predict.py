@@ -11,7 +11,7 @@ from clustercl.cli import options
 @click.argument("inputs", nargs=-1, required=True, type=options.PATH)
 @click.option("--checkpoint", required=True, type=options.PATH, help="finetune/best.pt of a run.")
 @click.option("--out", required=True, type=options.PATH, help="Folder for the masks.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", help="Default: a GPU if any.")
+@options.device
 @click.option("--overwrite", is_flag=True, help="Replace masks that are there already.")
 def command(inputs: tuple[Path, ...], checkpoint: Path, out: Path, device: str, overwrite: bool):
     """Segment images or folders of them: PNG masks for photographs, NIfTI for volumes, laid exactly over the input.
