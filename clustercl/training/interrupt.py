@@ -99,7 +99,7 @@ def cleared_up(folder: Path | None) -> Iterator[None]:
     try:
         yield
     except _Told:
-        error = RunError("stopped by SIGTERM: nothing was written")
+        error = RunError("stopped by SIGTERM: nothing was written" + ("" if folder is None else f" to {folder}"))
         if folder is not None and awaits_its_place(folder):
             error = RunError(f"stopped by SIGTERM: all was written, and what is not in its place in {folder} yet is "
                              "put there by the next command for that folder")  # fmt: skip

@@ -107,7 +107,7 @@ def test_sigterm_leaves_nothing(run, make_skin, tmp_path, monkeypatch):
 
     monkeypatch.setattr(evaluate, "case_metrics", case_metrics)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(RunError, match="stopped by SIGTERM: nothing was written") as told:
+    with pytest.raises(RunError, match=rf"by SIGTERM: nothing was written to {tmp_path / 'out'}") as told:
         evaluate_run(run, data=other, result=tmp_path / "out", devices=CPU, quiet=True, save_masks=True)
     assert told.value.exit_code == 143 and signal.getsignal(signal.SIGTERM) == before
     assert sum(name.endswith(".png") for name in seen[2]) == 2 and not (tmp_path / "out").exists()
