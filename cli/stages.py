@@ -27,8 +27,9 @@ def stage_command(name: str, stage: str, does: str) -> click.Command:
         )
 
     text = (
-        f"{does}\n\nWith --set, the stage is done anew with the changed setting, and the later stages, which rest on "
-        f"it, are discarded.\n\n\b\nExample:\n  clustercl {name} runs/skin"
+        f"{does}\n\nOne that was interrupted goes on. One that is finished, or gets another setting, is done anew from "
+        "its start, and the later stages, which rest on it, are discarded."
+        f"\n\n\b\nExample:\n  clustercl {name} runs/skin"
     )
     callback = options.sets(options.devices(options.time_limit(callback)))
     if stage == "pretrain":
