@@ -26,7 +26,7 @@ def write_demo(folder: Path | str, task: str, seed: int = 0, cases: int | None =
     skin   ISIC-2017_Training_Data/ISIC_0000001.jpg, its mask (0 and 255) as
            ISIC-2017_Training_Part1_GroundTruth/ISIC_0000001_segmentation.png, and unlabelled/ISIC_0010001.jpg
     heart  ct_train/ct_train_1001_image.nii.gz with ct_train_1001_label.nii.gz, and ct_test/ct_test_2001_image.nii.gz
-    both   kinds.csv (id,kind): which of a few distinct kinds each case was drawn from; no reader looks at it
+    both   kinds.csv (id,kind): which of a few distinct kinds each case was drawn from, a table for --groups
 
     `full_size`: photographs of 3000 x 2000 pixels and volumes of 512 x 512 x 250 voxels, the same images enlarged.
     UsageError for an unknown task or a number out of range, DataError where `folder` is a file or not empty. The cases

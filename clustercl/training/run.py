@@ -1,9 +1,9 @@
 """A run folder: what lies where, which stages are finished, and whether a run may go on with given settings.
 
     config.json  split.json  demo_data/ (only without data of one's own)  encoder.pt (only with --encoder)
-    autoencoder/ pretrain/ finetune/   each: last.pt best.pt metrics.jsonl and TensorBoard event files
+    autoencoder/ pretrain/ finetune/   each: last.pt previous.pt best.pt metrics.jsonl and TensorBoard event files
     clusters/    features.npy linkage.npy units.csv
-    evaluation/  metrics.json per_case.csv
+    evaluation/  metrics.json per_case.csv    report.html (only after clustercl report)
     cell.json  evaluation_test_data/   only in a comparison: that it is finished, and metrics on another folder
 
 Whether a stage is finished is read from its files; there is no other state, so nothing can disagree with them.
