@@ -301,6 +301,22 @@ def test_progress_never_pauses_for_a_second(method):
     assert np.diff(told).max() < 1
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["average", "complete"])
+def test_progress_never_pauses_in_the_first_scan_of_rows_in_order(method):
+    """Each row is nearer to all later ones than the rows before it: every distance enters a list."""
+    told = [time.monotonic()]
+
+    def until_the_first_round(merges, rounds, distances):
+        told.append(time.monotonic())
+        if rounds > 0:
+            raise StopIteration
+
+    with pytest.raises(StopIteration):
+        linkage(np.arange(16_000.0)[:, None], method, progress=until_the_first_round)
+    assert np.diff(told).max() < 1
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_ctrl_c_stops_within_a_second(method):
     code = (
