@@ -271,6 +271,8 @@ def test_any_kind_of_matrix():
     assert np.array_equal(z, linkage(wide[:, ::2]))
     half = torch.from_numpy(x).bfloat16()
     assert np.array_equal(linkage(half), linkage(half.double().numpy()))
+    negative = torch.complex(half.double(), half.double()).conj().imag  # a view with torch's negative bit
+    assert np.array_equal(linkage(negative), linkage(-half.double().numpy()))
     integers = (x * 5).astype(np.int16)
     assert np.array_equal(linkage(integers), linkage(integers.astype(float)))
 
@@ -355,6 +357,7 @@ def test_ctrl_c_stops_within_a_second(method):
         (None, {}, "X must hold real numbers, got dtype object"),
         ([[0.0, 1.0], [np.nan, 0.0]], {}, r"X must be finite, got nan at \(1, 0\)"),
         (torch.tensor([[0.0], [torch.inf]]), {}, r"X must be finite, got inf at \(1, 0\)"),
+        (torch.eye(3).to_sparse(), {}, "X must be dense, got a torch.sparse_coo tensor"),
         (np.eye(3), {"method": "centroid"}, "method must be one of ward, average, complete, single, got 'centroid'"),
         (np.eye(3), {"method": None}, "method must be one of .* got None"),
         (np.eye(3), {"method": "average", "dtype": "float16"}, "dtype must be one of float64, float32, got 'float16'"),
