@@ -19,7 +19,7 @@ class Single {
  public:
   Single(const double* rows, std::int64_t n, std::int64_t padded, const Parallel& parallel, const Monitor& monitor)
       : rows_(rows), n_(n), padded_(padded), parallel_(parallel), monitor_(monitor), squares_(n),
-        row_squares_(CLUSTERCL_PICK(row_squares)) {}
+        owner_(n), waits_(n), row_squares_(CLUSTERCL_PICK(row_squares)) {}
 
   bool merge(std::vector<Edge>& edges, Metric metric, std::vector<Merge>& merges) {
     std::stable_sort(edges.begin(), edges.end(), [](const Edge& x, const Edge& y) { return x.square < y.square; });
@@ -78,13 +78,23 @@ class Single {
   }
 
   // Joins a component whose edges all have one length, in the greedy order.
-  bool grow(std::set<std::int64_t> outside, double square, double height, std::vector<Merge>& merges) {
-    const std::int64_t first = *outside.begin();
-    std::set<std::int64_t> reached;
-    outside.erase(first);
-    if (outside.size() == 1) reached.swap(outside);  // one edge: nothing to choose
+  bool grow(const std::set<std::int64_t>& component, double square, double height, std::vector<Merge>& merges) {
+    const std::int64_t first = *component.begin();
+    std::set<std::int64_t> reached;  // not joined yet
+    outside_.clear();
+    if (component.size() == 2) {  // one edge: nothing to choose
+      reached.insert(*component.rbegin());
+    } else {
+      for (const std::int64_t cluster : component) {
+        waits_[cluster] = cluster != first;
+        for (std::int64_t i = cluster; cluster != first && i >= 0; i = next_[i]) {
+          outside_.push_back(i);
+          owner_[i] = cluster;
+        }
+      }
+    }
     for (std::int64_t head = first, tail = tail_[first];;) {  // the rows that came last, as a chain
-      if (!reach(head, tail, square, outside, reached)) return false;
+      if (!reach(head, tail, square, reached)) return false;
       if (reached.empty()) return true;
       const std::int64_t cluster = *reached.begin();
       reached.erase(reached.begin());
@@ -94,25 +104,23 @@ class Single {
     }
   }
 
-  // Moves the clusters at the distance from `outside` to `reached`, as seen from the rows head .. tail.
-  bool reach(std::int64_t head, std::int64_t tail, double square, std::set<std::int64_t>& outside,
-             std::set<std::int64_t>& reached) {
-    if (outside.empty()) return true;
-    std::vector<std::int64_t> columns, owner;
-    for (const std::int64_t cluster : outside)
-      for (std::int64_t i = cluster; i >= 0; i = i == tail_[cluster] ? -1 : next_[i]) {
-        columns.push_back(i);
-        owner.push_back(cluster);
-      }
-    const std::int64_t count = static_cast<std::int64_t>(columns.size());
-    for (std::int64_t i = head; i >= 0; i = i == tail ? -1 : next_[i]) {
+  // Moves the clusters at the distance from `outside_` to `reached`, as seen from the rows head .. tail.
+  bool reach(std::int64_t head, std::int64_t tail, double square, std::set<std::int64_t>& reached) {
+    for (std::int64_t i = head; i >= 0 && !outside_.empty(); i = i == tail ? -1 : next_[i]) {
       if (!monitor_(n_ - 1)) return false;
+      const std::int64_t count = static_cast<std::int64_t>(outside_.size());
       monitor_.effort.distances += count;
       parallel_.for_each(0, count, 1 + (1 << 21) / padded_, [&](std::int64_t begin, std::int64_t end) {
-        row_squares_(rows_, padded_, i, columns.data() + begin, end - begin, squares_.data() + begin);
+        row_squares_(rows_, padded_, i, outside_.data() + begin, end - begin, squares_.data() + begin);
       });
-      for (std::int64_t k = 0; k < count; ++k)
-        if (squares_[k] == square && outside.erase(owner[k])) reached.insert(owner[k]);
+      const std::size_t before = reached.size();
+      for (std::int64_t k = 0; k < count; ++k) {
+        const std::int64_t cluster = owner_[outside_[k]];
+        if (squares_[k] != square || !waits_[cluster]) continue;
+        waits_[cluster] = 0;
+        reached.insert(cluster);
+      }
+      if (reached.size() > before) std::erase_if(outside_, [&](std::int64_t row) { return !waits_[owner_[row]]; });
     }
     return true;
   }
@@ -123,6 +131,10 @@ class Single {
   const Monitor& monitor_;
   std::vector<double> squares_;
   std::vector<std::int64_t> root_, tail_, next_;  // union-find; the rows of a cluster as a chain from its smallest row
+  // Of the component that grows: rows of the clusters not reached yet, in a line, as each row that joins meets them all; of a
+  // row its cluster; of a cluster whether it is not reached yet.
+  std::vector<std::int64_t> outside_, owner_;
+  std::vector<char> waits_;
   decltype(CLUSTERCL_PICK(row_squares)) row_squares_;
 };
 

@@ -166,6 +166,28 @@ def test_by_definition_on_duplicates_and_rounded_data(method):
     assert (z[:60, 2] == 0).all()
 
 
+def grid(side):
+    rows = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1).reshape(-1, 2).astype(float)
+    return np.random.default_rng(0).permutation(rows)
+
+
+def test_single_by_definition_on_a_grid():
+    """Enough rows for the rounds of the spanning tree, all of whose edges are of one length."""
+    x = grid(30)
+    check_by_definition(x, linkage(x, "single"), "single", exact=True)
+
+
+@pytest.mark.slow
+def test_single_on_a_grid_takes_little_longer_than_on_points():
+    """Each row that joins meets all that are left: in a line in memory, where a set of them took 46 times as long."""
+    x, times = grid(170), []
+    for rows in (random(len(x), 2), x):
+        began = time.monotonic()
+        linkage(rows, "single")
+        times.append(time.monotonic() - began)
+    assert times[1] < 20 * times[0]  # 5 to 6 without other programs
+
+
 @pytest.mark.parametrize("copies", [3, 5, 7, 37])
 @pytest.mark.parametrize("method", METHODS)
 def test_copies_merge_at_height_zero_however_many(method, copies):
