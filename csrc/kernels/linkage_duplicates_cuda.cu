@@ -14,7 +14,6 @@ constexpr std::uint64_t kHashes = 31;
 #else
 constexpr std::uint64_t kHashes = ~std::uint64_t{0};
 #endif
-constexpr std::uint64_t kTooSmall = 0;  // of rows with numbers whose squares may underflow
 
 __device__ std::uint64_t mixed(std::uint64_t x) {  // the end of MurmurHash3
   x = (x ^ x >> 33) * 0xff51afd7ed558ccdu;
@@ -27,30 +26,30 @@ __global__ void hash_kernel(const double* rows, std::int64_t n, std::int64_t pad
   const int lane = threadIdx.x % kWarp;
   for (std::int64_t i = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; i < n; i += gridDim.x * kLinkageWarps) {
     std::uint64_t sum = 0;
-    bool small = false;
     for (std::int64_t f = lane; f < padded; f += kWarp) {
       const double x = rows[i * padded + f];
-      if (x == 0) continue;  // of either sign
-      small |= fabs(x) < kSquaresHold;
+      if (fabs(x) < kLarge) continue;
       std::uint64_t bits;
       memcpy(&bits, &x, sizeof bits);
       sum += mixed(bits ^ mixed(static_cast<std::uint64_t>(f) + 1));
     }
     for (int step = kWarp / 2; step > 0; step /= 2) sum += shuffle_xor(sum, step);
-    const unsigned too_small = __ballot_sync(kAllLanes, small);
-    if (lane == 0) hashes[i] = too_small != 0 ? kTooSmall : (mixed(sum) & kHashes) + 1;
+    if (lane == 0) hashes[i] = mixed(sum) & kHashes;
   }
 }
 
-// A warp per row: whether it differs from the first row of its hash.
-__global__ void compare_kernel(const double* rows, std::int64_t n, std::int64_t padded, const std::int32_t* first, std::int32_t* unlike) {
+// A warp per row, with the first of its hash.
+__global__ void compare_kernel(const double* rows, std::int64_t n, std::int64_t padded, const std::int32_t* first, Alike* alike) {
   const int lane = threadIdx.x % kWarp;
   for (std::int64_t i = blockIdx.x * kLinkageWarps + threadIdx.x / kWarp; i < n; i += gridDim.x * kLinkageWarps) {
     const double *const x = rows + i * padded, *const y = rows + first[i] * padded;
-    bool differs = false;
-    for (std::int64_t f = lane; f < padded && first[i] != i; f += kWarp) differs |= x[f] != y[f];
-    const unsigned any = __ballot_sync(kAllLanes, differs);
-    if (lane == 0) unlike[i] = any != 0;
+    bool differs = false, far = false;
+    for (std::int64_t f = lane; f < padded && first[i] != i; f += kWarp) {
+      differs |= x[f] != y[f];
+      far |= x[f] != y[f] && (fabs(x[f]) >= kLarge || fabs(y[f]) >= kLarge);
+    }
+    const unsigned any = __ballot_sync(kAllLanes, differs), any_far = __ballot_sync(kAllLanes, far);
+    if (lane == 0) alike[i] = any == 0 ? Alike::equal : any_far == 0 ? Alike::too_near : Alike::unlike;
   }
 }
 
@@ -63,18 +62,19 @@ Distinct merge_duplicates_cuda(const ClustersCuda& c, std::vector<Merge>& merges
   launches.launch(hash_kernel, blocks, kLinkageThreads, 0, rows, c.n, c.padded, device);
   std::vector<std::uint64_t> hashes(c.n);
   launches.read(hashes.data(), device, c.n);
-  if (!launches.fine() || std::find(hashes.begin(), hashes.end(), kTooSmall) != hashes.end()) return {};
-  auto first = first_equals(hashes, [](std::int64_t, std::int64_t) { return true; });
+  if (!launches.fine()) return {};
+  auto first = first_equals(hashes, [](std::int64_t, std::int64_t) { return Alike::equal; });  // compared below
   if (first.empty()) return {};
   const std::vector<std::int32_t> narrow(first.begin(), first.end());
-  std::vector<std::int32_t> unlike(c.n);
+  std::vector<Alike> alike(c.n, Alike::unlike);
+  auto* const found = reinterpret_cast<Alike*>(c.count);
   launches.write(c.id, narrow.data(), c.n);
-  launches.launch(compare_kernel, blocks, kLinkageThreads, 0, rows, c.n, c.padded, static_cast<const std::int32_t*>(c.id), c.count);
-  launches.read(unlike.data(), c.count, c.n);
-  if (!launches.fine()) return {};
+  launches.launch(compare_kernel, blocks, kLinkageThreads, 0, rows, c.n, c.padded, static_cast<const std::int32_t*>(c.id), found);
+  launches.read(alike.data(), found, c.n);
+  if (!launches.fine() || std::find(alike.begin(), alike.end(), Alike::too_near) != alike.end()) return {};
   // Of rows that share their hash with unlike ones the rounds merge all, or the order of a group's merges would not be the greedy one.
   for (std::int64_t i = 0; i < c.n; ++i)
-    if (unlike[i] != 0) first[i] = i;
+    if (alike[i] == Alike::unlike) first[i] = i;
   const Distinct distinct = distinct_of(first, merges);
   return merges.empty() ? Distinct{} : distinct;
 }

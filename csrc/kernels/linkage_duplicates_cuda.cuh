@@ -6,8 +6,7 @@
 
 namespace clustercl {
 
-// Appends the merges of equal rows. Nothing where all differ, or where distances of others may be 0 too. Waits for the stream. What
-// is known of clusters is overwritten.
+// Appends the merges of equal rows. Waits for the stream. What is known of clusters is overwritten.
 Distinct merge_duplicates_cuda(const ClustersCuda& clusters, std::vector<Merge>& merges, Launches& launches);
 
 inline std::int64_t count_of(const Distinct& distinct, std::int64_t n) {

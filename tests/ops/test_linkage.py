@@ -203,6 +203,7 @@ def test_copies_cost_what_single_rows_do(method):
     """Blank parts of images have one feature vector, however many they are: in rounds they would take one a merge."""
     x = random(40, 16)
     x[0, 3], x[1] = 0.0, x[0]
+    x[2:9, 5] = 1e-200  # its square underflows, as those of small probabilities do, but no two rows are that near
     x = np.repeat(x, 30, axis=0)
     x[1:60:2, 3] *= -1.0  # -0 and 0 are one value
     x, told = x[np.random.default_rng(3).permutation(1200)], []
@@ -210,6 +211,15 @@ def test_copies_cost_what_single_rows_do(method):
     check_by_definition(x, z, method, exact=False)
     rounds, distances = told[-1]
     assert rounds < 39 and distances < 16 * 39**2  # as some scans of 39 rows for each merge of theirs, at most
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("apart", [2.0**-480, 2.0**-480 + 2.0**-532])
+def test_rows_are_unlike_by_the_smallest_numbers_whose_squares_hold(method, apart):
+    """Their distance is not 0, though all smaller numbers are taken for 0 where equal rows are looked for."""
+    x = np.array([[np.nextafter(2.0**-480, 0)], [apart], [np.nextafter(2.0**-480, 0)], [apart], [1.0]])
+    z = linkage(x, method)
+    assert z[:2, :2].tolist() == [[0, 2], [1, 3]] and (z[:2, 2] == 0).all() and z[2, 2] > 0
 
 
 @pytest.mark.parametrize("method", METHODS)
