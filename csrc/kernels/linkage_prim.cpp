@@ -16,6 +16,8 @@ namespace clustercl {
 
 namespace {
 
+constexpr std::int64_t kTogether = 32;  // rows that are measured at once, several of them in registers
+
 // The rows in float32, and what a sum of theirs says of the exact one.
 struct Rounded {
   Rounded(const double* exact, std::int64_t n, std::int64_t padded) : rows(buffer<float>(n * padded)), norm(n) {
@@ -74,19 +76,26 @@ bool span_by_rows(const double* rows, std::int64_t n, std::int64_t padded, const
       for (std::int64_t part = begin; part < end; ++part) {
         const std::int64_t start = count * part / parts, stop = count * (part + 1) / parts;
         row_screen(screen.rows.get(), padded, last, left.data() + start, stop - start, sums.data() + start);
-        std::int64_t best = start;
-        for (std::int64_t k = start; k < stop; ++k) {
-          if (sums[k] < enough[k]) {
-            double square;
-            row_squares(rows, padded, last, &left[k], 1, &square);
-            if (square < nearest[k]) {
-              nearest[k] = square;
-              from[k] = last;
-              enough[k] = screen.enough(square, left[k]);
-            }
+        for (std::int64_t k = start; k < stop;) {
+          std::int64_t places[kTogether], ids[kTogether], count = 0;
+          double squares[kTogether];
+          for (; k < stop && count < kTogether; ++k) {
+            if (!(sums[k] < enough[k])) continue;
+            places[count] = k;
+            ids[count++] = left[k];
           }
-          if (nearest[k] < nearest[best]) best = k;
+          row_squares(rows, padded, last, ids, count, squares);
+          for (std::int64_t c = 0; c < count; ++c) {
+            const std::int64_t at = places[c];
+            if (!(squares[c] < nearest[at])) continue;
+            nearest[at] = squares[c];
+            from[at] = last;
+            enough[at] = screen.enough(squares[c], left[at]);
+          }
         }
+        std::int64_t best = start;
+        for (std::int64_t k = start; k < stop; ++k)
+          if (nearest[k] < nearest[best]) best = k;
         first[part] = best;
       }
     });
