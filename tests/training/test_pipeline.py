@@ -19,7 +19,7 @@ from clustercl.data.demo import write_demo
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.files import read_json
 from clustercl.models.checkpoint import read_checkpoint
-from clustercl.training import stages
+from clustercl.training import loop, stages
 from clustercl.training.config import resolve
 from clustercl.training.context import Context
 from clustercl.training.devices import DeviceRequest
@@ -394,6 +394,21 @@ def test_a_signal_in_every_stage(skin, tiny, tmp_path, number, code):
     assert_same_weights(whole, stopped)
     for stage in TRAINING:
         assert (whole / stage / "metrics.jsonl").read_text() == (stopped / stage / "metrics.jsonl").read_text()
+
+
+def test_a_signal_while_the_last_step_is_validated_ends_the_run(skin, tiny, tmp_path, monkeypatch):
+    """Nobody asks for it in that stage any more, and evaluation may take longer than a queue waits."""
+    validated = loop._validated
+
+    def told(work, fabric):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return validated(work, fabric)
+
+    monkeypatch.setattr(loop, "_validated", told)
+    config = tiny("finetune.validate_every=0", method="scratch")
+    with pytest.raises(Stopped, match="stopped by SIGTERM before stage evaluation: the same command goes on"):
+        train(config, tmp_path / "run", skin, devices=CPU, quiet=True)
+    assert RunFolder(tmp_path / "run").finished("finetune", config) and not (tmp_path / "run/evaluation").exists()
 
 
 def test_a_folder_in_use_is_refused(skin, tiny, tmp_path):
