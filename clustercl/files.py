@@ -208,5 +208,6 @@ def save_npy(path: Path | str, array) -> None:
 def save_torch(path: Path | str, content) -> None:
     import torch
 
-    with atomic(path) as aside:
-        torch.save(content, aside)
+    # An open file, as torch would write the name of `aside`, with this process' number, into what it saves.
+    with atomic(path) as aside, open(aside, "wb") as file:
+        torch.save(content, file)

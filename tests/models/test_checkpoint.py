@@ -3,6 +3,8 @@
 import errno
 import os
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -30,6 +32,17 @@ def saved(tmp_path):
         return tmp_path / "best.pt", network
 
     return save
+
+
+def test_a_file_tells_nothing_of_the_process_that_wrote_it(tmp_path):
+    """Else no two runs would have the same files."""
+    content = {"step": 3, "weight": torch.arange(6.0)}
+    program = "import sys, torch; from clustercl.files import save_torch; save_torch(sys.argv[1], eval(sys.argv[2]))"
+    save_torch(tmp_path / "best.pt", content)
+    other = "{'step': 3, 'weight': torch.arange(6.0)}"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "last.pt"), other], check=True)
+    assert (tmp_path / "best.pt").read_bytes() == (tmp_path / "last.pt").read_bytes()
+    assert torch.equal(torch.load(tmp_path / "last.pt", mmap=True, weights_only=True)["weight"], content["weight"])
 
 
 def test_segmentation_comes_back(saved):
