@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 from importlib import import_module
 
@@ -73,6 +74,7 @@ def main(argv: list[str] | None = None) -> None:
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     argv = [word for word in argv if word != "--debug"]
+    end_imports_at_once(argv)
     try:
         code = run(argv, debug)
         gc.freeze()  # at its end Python would look through all that is left, several times
@@ -80,6 +82,26 @@ def main(argv: list[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of a pipe (head, less) has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def say_stopped(argv: list[str]) -> None:
+    goes_on = argv[:1] and argv[0] in ("train", "compare", "autoencode", "pretrain", "finetune")
+    click.echo("clustercl: stopped" + "; the same command goes on where this one stopped" * bool(goes_on), err=True)
+
+
+def end_imports_at_once(argv: list[str]) -> None:
+    """Let Ctrl-C end the process while torch is imported, when nothing has begun: torch forgets what is raised while it
+    imports numpy itself, and the command would go on with half of numpy."""
+
+    def told(number, frame) -> None:
+        torch = sys.modules.get("torch")
+        if getattr(getattr(torch, "__spec__", None), "_initializing", False):
+            say_stopped(argv)
+            os._exit(130)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else the caller wants it ignored
+        signal.signal(signal.SIGINT, told)
 
 
 def open_closed_streams() -> None:
@@ -125,8 +147,7 @@ def run(argv: list[str], debug: bool = False) -> int:
     except (click.Abort, KeyboardInterrupt) as stopped:
         if getattr(stopped, "told", False):  # by the first of several processes
             return 130
-        goes_on = argv[:1] and argv[0] in ("train", "compare", "autoencode", "pretrain", "finetune")
-        click.echo("clustercl: stopped" + "; the same command goes on where this one stopped" * bool(goes_on), err=True)
+        say_stopped(argv)
         return 130
     except click.ClickException as error:
         if debug:

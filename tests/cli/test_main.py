@@ -203,6 +203,19 @@ def test_ctrl_c_in_a_run_says_how_it_goes_on(monkeypatch, capsys, tmp_path):
     assert got == 130 and "stopped; the same command goes on where this one stopped" in printed.err
 
 
+def test_ctrl_c_while_torch_is_imported_is_not_forgotten(tmp_path):
+    """As torch forgets what is raised while it imports numpy: the command would go on with half of numpy."""
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch/__init__.py").write_text(
+        "import os, signal, sys, time\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(5)\n"
+        "except KeyboardInterrupt:\n    print('forgotten', file=sys.stderr)\n"
+    )
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from clustercl.cli.main import main; main()"
+    done = subprocess.run([sys.executable, "-c", program, "info"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "clustercl: stopped\n")
+
+
 def test_config_prints_a_file_that_train_reads(tmp_path, capsys):
     assert run(["config", "--task", "heart", "--preset", "tiny", "--set", "pretrain.temperature=0.2"]) == 0
     text = capsys.readouterr().out
