@@ -23,7 +23,8 @@ from clustercl.training.evaluate import evaluate_run
 from clustercl.training.grid import Cell, Grid, part_of
 from clustercl.training.labels import require_groups
 from clustercl.training.pipeline import train
-from clustercl.training.run import RunFolder, Source, require_equal
+from clustercl.training.run import RunFolder, require_equal
+from clustercl.training.source import Source
 from clustercl.training.store import StageStore
 
 COMPARISON = "comparison.json"  # what all cells of the folder have in common
@@ -98,6 +99,7 @@ def compare(
             f"{f'fold {cell.fold}, ' if cell.fold else ''}seed {cell.seed}")  # fmt: skip
         if _finished(grid, out, cell, place):
             run.require_same(grid.config(cell), place.source(cell))
+            run.move(place.source(cell))
             say("finished before, skipped")
             continue
         left = None if time_limit is None else time_limit - (time.monotonic() - began)
@@ -137,6 +139,7 @@ def _require_same(grid: Grid, out: Path, place: Place) -> None:
         return
     try:
         before = read_json(path)
+        before["source"] = Source.from_dict(before["source"]).moved_to(place.source()).to_dict()
         known = before["source"].pop("groups")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: is damaged ({error}): remove it, then run the comparison again") from error

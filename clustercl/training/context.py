@@ -29,7 +29,8 @@ from clustercl.training.launch import contrastive_batch, start_fabric
 from clustercl.training.lock import RunLock
 from clustercl.training.peers import Peers
 from clustercl.training.room import require_room
-from clustercl.training.run import RunFolder, Source
+from clustercl.training.run import RunFolder
+from clustercl.training.source import Source
 from clustercl.training.work import stage_seed
 
 WARNINGS_SHOWN = 5
@@ -69,11 +70,18 @@ class Context:
         match = self._match_encoder() if self.fabric.is_global_zero else None
         if self.source.is_demo:
             self._write_demo()
+        elif self.run.exists():
+            self.source.require_there(self.run.path)
         found = find_cases(self.task, *self.source.places(self.run.demo_data), self.quiet)
         self.cases = {case.id: case for case in found}
         self.split = self.from_the_first(self.run.read_split)
         if self.split is not None:
-            self._require_labels()
+            self.run.require_labels(self.split, self.cases)
+            if moved := self.run.moved(self.source):
+                self.find(self.training_ids + self.split.validation + self.split.test)
+                self.say(f"data: {moved}, with all cases of {self.run.split_path}: going on with them")
+                if self.fabric.is_global_zero:
+                    self.run.move(self.source)
             return
         # One process checks and prepares: as many as there are GPUs would want as many times the memory.
         self.split = self.from_the_first(lambda: self._begin(found, match))
@@ -123,14 +131,6 @@ class Context:
         if code is not None:
             raise SystemExit(code)
         return value
-
-    def _require_labels(self) -> None:
-        """DataError where a case lost the label that split.json counts on; `find` tells of cases that are gone."""
-        split = self.split
-        for name in {*split.labelled, *split.validation, *split.test} & self.cases.keys():
-            if self.cases[name].label is None:
-                raise DataError(f"{self.cases[name].image}: {self.run.split_path} counts on its label, which is gone: "
-                                "put it back, or start a new run")  # fmt: skip
 
     def _write_demo(self) -> None:
         if self.fabric.is_global_zero and not self.run.demo_data.is_dir():

@@ -16,7 +16,8 @@ from clustercl.models.encoder import Encoder
 from clustercl.training.clusters import cut, encoded, grow_tree, read_pseudo_classes, whitened
 from clustercl.training.context import Context
 from clustercl.training.launch import contrastive_batch
-from clustercl.training.run import RunFolder, Source
+from clustercl.training.run import RunFolder
+from clustercl.training.source import Source
 from clustercl.training.work import stage_seed
 
 NEARLY_ALL = 0.95  # of the negatives, where somebody should look; no measured bound

@@ -20,7 +20,8 @@ from clustercl.training.launch import describe
 from clustercl.training.overrides import flatten, nested, parse_assignment
 from clustercl.training.peers import together
 from clustercl.training.room import require_room
-from clustercl.training.run import STAGES, TRAINING, RunFolder, Source
+from clustercl.training.run import STAGES, TRAINING, RunFolder
+from clustercl.training.source import Source
 from clustercl.training.store import StageStore
 
 # Sections and keys of the configuration that a command of one stage may change in a run that exists.

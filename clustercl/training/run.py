@@ -12,11 +12,11 @@ Whether a stage is finished is read from its files; there is no other state, so 
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from clustercl.data.cases import Case
 from clustercl.data.split import Split
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.evaluation.comparison import no_run
@@ -24,62 +24,10 @@ from clustercl.files import finish_folder, is_alive, read_json, read_rows, write
 from clustercl.progress import say_once
 from clustercl.training.config import Config
 from clustercl.training.overrides import flatten
+from clustercl.training.source import Source
 
 TRAINING = ("autoencoder", "pretrain", "finetune")
 STAGES = ("autoencoder", "clusters", "pretrain", "finetune", "evaluation")
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where a run's data lie: absolute paths, as config.json keeps them. Neither folder nor list: the demo data."""
-
-    data: str | None = None
-    unlabelled: tuple[str, ...] = ()
-    list: str | None = None
-    labels: str | None = None
-    encoder: str | None = None  # weights that the encoder begins with
-    groups: str | None = None  # a CSV of true groups
-
-    @classmethod
-    def of(
-        cls,
-        data: Path | None,
-        unlabelled: Sequence[Path],
-        list_csv: Path | None,
-        labels: str | None,
-        encoder: Path | None = None,
-        groups: Path | None = None,
-    ) -> "Source":
-        """UsageError on options that exclude each other."""
-        if data is not None and list_csv is not None:
-            raise UsageError("--data and --list exclude each other: a list names every image itself")
-        if data is None and list_csv is None and (unlabelled or labels or groups):
-            option = "--unlabelled" if unlabelled else "--labels" if labels else "--groups"
-            raise UsageError(f"{option} needs --data or --list: without them a run uses its own demo data")
-        absolute = [os.path.abspath(folder) for folder in unlabelled]
-        return cls(
-            data=None if data is None else os.path.abspath(data),
-            unlabelled=tuple(absolute),
-            list=None if list_csv is None else os.path.abspath(list_csv),
-            labels=labels,
-            encoder=None if encoder is None else os.path.abspath(encoder),
-            groups=None if groups is None else os.path.abspath(groups),
-        )
-
-    @property
-    def is_demo(self) -> bool:
-        return self.data is None and self.list is None
-
-    def places(self, demo_data: Path) -> tuple[Path | None, Sequence[Path], Path | None]:
-        """Folder, folders without labels and list to find the cases in; `demo_data`: where a run's own would lie."""
-        if self.is_demo:
-            inner = demo_data / "unlabelled"
-            return demo_data, [inner] if inner.is_dir() else [], None
-        folders = [Path(folder) for folder in self.unlabelled]
-        return self.data and Path(self.data), folders, self.list and Path(self.list)
-
-    def to_dict(self) -> dict:
-        return asdict(self) | {"unlabelled": [*self.unlabelled]}
 
 
 def require_equal(path: Path, what: str, before: dict, now: dict) -> None:
@@ -137,16 +85,26 @@ class RunFolder:
             raise no_run(self.path)
         try:
             content = read_json(self.config_path)
-            source = content.pop("source")
-            return Config.from_dict(content), Source(**source | {"unlabelled": tuple(source["unlabelled"])})
+            source = Source.from_dict(content.pop("source"))
+            return Config.from_dict(content), source
         except (ValueError, TypeError, KeyError, AttributeError, UsageError) as error:
             raise DataError(f"{self.config_path}: is damaged or of another version of clustercl ({error})") from error
 
     def require_same(self, config: Config, source: Source) -> None:
-        """UsageError naming every setting in which the run differs from what is asked for now."""
+        """UsageError naming every setting in which the run differs from what is asked for now; data that were moved
+        are the same."""
         known, place = self.read_config()
-        require_equal(self.path, "run", known.to_dict() | {"source": place.to_dict()},
+        require_equal(self.path, "run", known.to_dict() | {"source": place.moved_to(source).to_dict()},
                       config.to_dict() | {"source": source.to_dict()})  # fmt: skip
+
+    def moved(self, source: Source) -> str:
+        """Which data lie elsewhere now, at `source`; empty where none do."""
+        return self.read_config()[1].differing(source)
+
+    def move(self, source: Source) -> None:
+        """Keep where the data lie now."""
+        if self.moved(source):
+            self.write_config(self.read_config()[0], source)
 
     def write_split(self, split: Split) -> None:
         write_json(self.split_path, split.to_dict())
@@ -159,6 +117,13 @@ class RunFolder:
             return Split.from_dict(read_json(self.split_path))
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{self.split_path}: is damaged ({error})") from error
+
+    def require_labels(self, split: Split, cases: dict[str, Case]) -> None:
+        """DataError where a case lost the label that split.json counts on; cases that are gone are not looked for."""
+        for name in {*split.labelled, *split.validation, *split.test} & cases.keys():
+            if cases[name].label is None:
+                raise DataError(f"{cases[name].image}: {self.split_path} counts on its label, which is gone: put it "
+                                "back, or start a new run")  # fmt: skip
 
     def finished(self, stage: str, config: Config) -> bool:
         """Whether a stage came to its end. DataError where nothing that can be read tells: work would be lost."""

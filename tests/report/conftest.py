@@ -63,7 +63,8 @@ def build_run(folder: Path, task_name: str, count: int = 6) -> Path:
     from clustercl.models.encoder import Encoder
     from clustercl.models.unet import UNet
     from clustercl.training.config import resolve
-    from clustercl.training.run import RunFolder, Source
+    from clustercl.training.run import RunFolder
+    from clustercl.training.source import Source
 
     {"skin": write_skin, "heart": write_heart}[task_name](folder / "data", count)
     config, task = resolve(task_name, "tiny", sets=SETS[task_name]), get_task(task_name)

@@ -24,7 +24,7 @@ from clustercl.training.devices import DeviceRequest
 from clustercl.training.grid import Cell, Grid, parse_shard, parse_vary, part_of
 from clustercl.training.overrides import flatten
 from clustercl.training.pipeline import train
-from clustercl.training.run import Source
+from clustercl.training.source import Source
 from clustercl.training.store import fingerprint
 
 CPU = DeviceRequest("cpu", workers=0)
@@ -339,6 +339,16 @@ def test_it_goes_on_and_grows(grid, skin, tmp_path, monkeypatch, capsys):
         compare(grid(("oracle-class",), (1.0,)), out, skin, groups=other, devices=CPU)
 
 
+def test_a_comparison_goes_on_where_its_data_were_moved_to(grid, make_skin, tmp_path, capsys):
+    old, new, out = make_skin(tmp_path / "old"), tmp_path / "new", tmp_path / "out"
+    compare(grid(("scratch",), (1.0,)), out, old, devices=CPU)
+    old.rename(new)
+    compare(grid(("scratch",), (1.0,), seeds=(0, 1)), out, new, devices=CPU)
+    assert capsys.readouterr().err.count("finished before, skipped") == 1
+    assert read_json(out / "comparison.json")["source"]["data"] == str(new)
+    assert {read_json(path)["source"]["data"] for path in out.glob("runs/*/*/config.json")} == {str(new)}
+
+
 def test_folds_test_every_case_once(grid, skin, tmp_path):
     out = tmp_path / "out"
     compare(grid(("scratch", "simclr"), (1.0,), folds=2), out, skin, devices=CPU)
@@ -498,7 +508,8 @@ def test_the_split_is_the_same_for_all_seeds_and_the_labelled_cases_are_not(skin
     runs = []
     for seed in (0, 1, 2):
         from clustercl.training.context import new_context
-        from clustercl.training.run import RunFolder, Source
+        from clustercl.training.run import RunFolder
+        from clustercl.training.source import Source
 
         config = tiny(seed=seed, split_seed=0, label_fraction=0.5)
         context = new_context(RunFolder(tmp_path / str(seed)), config, Source.of(skin, [], None, None), CPU, True)

@@ -28,13 +28,18 @@ from clustercl.training.interrupt import Stopped
 from clustercl.training.launch import start_fabric
 from clustercl.training.lock import RunLock
 from clustercl.training.pipeline import run_stage, train
-from clustercl.training.run import TRAINING, RunFolder, Source
+from clustercl.training.run import TRAINING, RunFolder
+from clustercl.training.source import Source
 
 CPU = DeviceRequest("cpu")
 
 
 def weights(run, stage):
     return read_checkpoint(RunFolder(run).last(stage))["model"]
+
+
+def weights_of(run):
+    return RunFolder(run).last("finetune").read_bytes()
 
 
 def assert_same_weights(first, second):
@@ -409,6 +414,24 @@ def test_a_signal_while_the_last_step_is_validated_ends_the_run(skin, tiny, tmp_
     with pytest.raises(Stopped, match="stopped by SIGTERM before stage evaluation: the same command goes on"):
         train(config, tmp_path / "run", skin, devices=CPU, quiet=True)
     assert RunFolder(tmp_path / "run").finished("finetune", config) and not (tmp_path / "run/evaluation").exists()
+
+
+def test_a_run_goes_on_where_its_data_were_moved_to(make_skin, tiny, tmp_path, capsys):
+    """And not with fewer of them."""
+    old, new, run, config = make_skin(tmp_path / "old"), tmp_path / "new", tmp_path / "run", tiny(method="scratch")
+    train(config, run, old, [old / "unlabelled"], devices=CPU, quiet=True)
+    before = weights_of(run)
+    old.rename(new)
+    with pytest.raises(DataError, match=r"old: is gone, where data of .*run lay: put it back"):
+        evaluate_run(run, devices=CPU, quiet=True)
+    train(config, run, new, [new / "unlabelled"], devices=CPU)
+    assert f"data: {old} is now {new}, {old}/unlabelled is now {new}/unlabelled, with all" in capsys.readouterr().err
+    assert weights_of(run) == before and evaluate_run(run, devices=CPU, quiet=True)
+    new.rename(old)
+    (lost := next(old.glob("unlabelled/*"))).unlink()
+    with pytest.raises(DataError, match=f"names the case {lost.stem}, which the data no longer hold"):
+        train(config, run, old, [old / "unlabelled"], devices=CPU)
+    assert RunFolder(run).read_config()[1].data == str(new)
 
 
 def test_a_folder_in_use_is_refused(skin, tiny, tmp_path):

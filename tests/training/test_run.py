@@ -8,7 +8,8 @@ from clustercl.training.config import resolve
 from clustercl.training.devices import DeviceRequest, Placement
 from clustercl.training.graph import dependents, needed
 from clustercl.training.launch import contrastive_batch, precision, start_fabric
-from clustercl.training.run import RunFolder, Source, require_equal
+from clustercl.training.run import RunFolder, require_equal
+from clustercl.training.source import Source
 
 ALL = ["autoencoder", "clusters", "pretrain", "finetune", "evaluation"]
 
@@ -43,6 +44,26 @@ def test_configuration_and_source_come_back(tmp_path):
     run.require_same(config, source)
     with pytest.raises(UsageError, match=r"seed was 5, is 6.*source\.labels was 'A=1', is None.*choose another --out"):
         run.require_same(resolve("heart", "tiny", seed=6), Source.of(tmp_path, [tmp_path / "more"], None, None))
+
+
+def test_data_that_were_moved_are_the_same_data(tmp_path):
+    run, config = RunFolder(tmp_path / "run"), resolve("heart", "tiny")
+    old, more, new = tmp_path / "old", tmp_path / "more", tmp_path / "new"
+    more.mkdir()
+    new.mkdir()
+    source, now = (Source.of(folder, [more, folder / "u"], None, None) for folder in (old, new))
+    run.write_config(config, source)
+    run.require_same(config, now)
+    assert run.moved(now) == f"{old} is now {new}, {old}/u is now {new}/u" and not run.moved(source)
+    with pytest.raises(DataError, match=rf"{old}: is gone, where data of run lay: .* with --data"):
+        source.require_there("run")
+    old.mkdir()
+    with pytest.raises(UsageError, match=rf"source.data was '{old}', is '{new}'"):
+        run.require_same(config, now)  # two folders, and nobody moved anything
+    run.move(now)
+    assert run.read_config() == (config, now)
+    with pytest.raises(UsageError, match=r"source.unlabelled was .*, is \[\]"):
+        run.require_same(config, Source.of(new, [], None, None))
 
 
 def test_folders_that_are_no_run_are_refused(tmp_path):
