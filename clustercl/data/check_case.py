@@ -14,6 +14,7 @@ from clustercl.data.task import Task
 from clustercl.errors import DataError
 
 SPACING_MM = (0.01, 100.0)  # beyond it no scanner measures
+SEVERAL = (".tif", ".tiff", ".png", ".webp")  # endings of files that may hold more than one picture
 
 
 def check_case(case: Case, task: Task) -> tuple[Row, list[Problem]]:
@@ -37,7 +38,7 @@ def check_case(case: Case, task: Task) -> tuple[Row, list[Problem]]:
                     f"{SPACING_MM[1]:g}: look whether the header is right"
                 )
                 problems.append(Problem(str(case.image), "warning", sentence))
-        if sentence := two_places(case.image, grid):
+        if sentence := more_pictures(case.image) if task.spatial_dims == 2 else two_places(case.image, grid):
             problems.append(Problem(str(case.image), "warning", sentence))
     if case.label is not None:
         found = _check_label(case, task, grid, row)
@@ -81,6 +82,19 @@ def two_places(image: Path, grid: Extent) -> str | None:
     )
 
 
+def more_pictures(path: Path) -> str | None:
+    """The sentence on a file, read before, that holds several: pages of a TIFF, an animation."""
+    from PIL import Image
+
+    if path.suffix.lower() not in SEVERAL:
+        return None
+    with Image.open(path) as picture:
+        count = getattr(picture, "n_frames", 1)
+    if count == 1:
+        return None
+    return f"{path}: holds {count} pictures, pages or frames, of which the first is read: store each in its own file"
+
+
 def _content(array: np.ndarray) -> str:
     """A hash of values and shape, in the order of memory: no copy of a volume."""
     digest = hashlib.blake2b(f"{array.shape} {array.strides} {array.dtype}".encode(), digest_size=16)
@@ -111,6 +125,8 @@ def _check_label(case: Case, task: Task, grid: Extent | None, row: Row) -> Itera
     row.counts = dict(zip(("background", *task.classes), counts, strict=True))
     if task.threshold is None:
         row.values = _of_each_value(task, stored, counts)
+    if task.spatial_dims == 2 and (sentence := more_pictures(case.label)):
+        yield "warning", sentence
     for sentence in _oddities(case, task, stored, counts[0]):
         yield "warning", sentence
 

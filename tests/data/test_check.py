@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 
 from clustercl.data import findings
 from clustercl.data.cases import Case, discover
@@ -231,6 +232,22 @@ def test_odd_masks_are_told(skin_folder, files):
     assert "40 pixels (6.7%) are neither 0 nor 255: those above 127 count as lesion" in first.sentence
     assert "the label map has no background" in second.sentence
     assert report.rows[0].foreground == report.rows[0].counts["lesion"] == 7 * 12 + 10
+
+
+def test_files_that_hold_several_pictures_are_told(tmp_path, files):
+    """Of an animation or of a TIFF with pages the first alone is read, of images and masks alike."""
+    image, label = tmp_path / "a.tif", tmp_path / "a.png"
+    pages = [Image.fromarray(np.full((20, 30, 3), value, np.uint8)) for value in (90, 120, 150)]
+    pages[0].putpixel((3, 4), (9, 9, 9))
+    pages[0].save(image, save_all=True, append_images=pages[1:])
+    mask = Image.fromarray(files.mask())
+    mask.save(label, save_all=True, append_images=[mask.rotate(90)])
+    _, problems = check_case(Case("a", image, label, "a"), SKIN)
+    assert [problem.severity for problem in problems] == ["warning", "warning"]
+    assert [problem.sentence for problem in problems] == [
+        f"{file}: holds {count} pictures, pages or frames, of which the first is read: store each in its own file"
+        for file, count in ((image, 3), (label, 2))
+    ]
 
 
 def test_copies_are_told_and_never_separated(heart_folder, tmp_path, files):
