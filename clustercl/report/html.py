@@ -108,7 +108,8 @@ def _metrics(run: Run) -> list[str]:
     tolerance = run.config.get("evaluation", {}).get("tolerance_mm")
     cases = metrics.get("cases")
     words = f"{cases} test case{'' if cases == 1 else 's'} at the original resolution. "
-    words += "HD95 is the 95th percentile of the distance between the contours: lower is better."
+    words += "HD95 is the 95th percentile of the distance between the contours: lower is better. "
+    words += "A class that was missed, or found where there is none, counts with the diagonal of its image."
     if "surface_dice" in shown and tolerance is not None:
         words += f" Surface Dice counts what lies within {tolerance:g} {_unit(run)}."
     if metrics.get("thresholded_jaccard") is not None:

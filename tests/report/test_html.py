@@ -33,7 +33,15 @@ def test_a_finished_run_is_shown_whole_and_needs_nothing_from_elsewhere(finished
     assert "a note that &lt;must&gt; be shown" in text
     metrics = read_json(run / "evaluation/metrics.json")
     assert f"<td>{metrics['dice']['mean']:.3f}</td>" in text
-    for words in ("Best: ", "Median: ", "Worst: ", "data.patch", "HD95", 'name="viewport"'):
+    for words in (
+        "Best: ",
+        "Median: ",
+        "Worst: ",
+        "data.patch",
+        "HD95",
+        'name="viewport"',
+        "missed, or found where there is none, counts with the diagonal",
+    ):
         assert words in text
 
 
