@@ -8,9 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pybind11
 import pytest
 import torch
+
+from clustercl import linkage
+from clustercl.ops.linkage import METHODS
 
 NVCC = shutil.which("nvcc")
 LOAD = """
@@ -23,6 +27,16 @@ assert os.path.exists("/dev/nvidiactl") or module.card_refuses()  # without a dr
 assert torch._C._dispatch_has_kernel_for_dispatch_key("clustercl::pairwise_distances", "CUDA")
 x = torch.arange(6.0).view(3, 2)
 print(float(torch.ops.clustercl.pairwise_distances(x, x, "sqeuclidean")[0, 2]))
+"""
+
+PLAIN = """
+import importlib.util, sys, numpy, torch
+spec = importlib.util.spec_from_file_location("_C", sys.argv[1])
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+assert module.build_info()["cpu"] == "portable"
+x = numpy.random.default_rng(0).normal(size=(300, 17))
+numpy.save(sys.argv[2], [module.linkage(x, method, "euclidean", "float64", None) for method in sys.argv[3:]])
 """
 
 
@@ -239,3 +253,20 @@ def test_cuda_kernels_compile_and_load_without_a_gpu(root, tmp_path):
     )
     assert loaded.returncode == 0, loaded.stderr
     assert loaded.stdout.strip() == "32.0"
+
+
+@pytest.mark.slow
+def test_machines_other_than_x86_compile_and_grow_the_same_trees(root, tmp_path):
+    """ARM, say: one instruction set, the compiler's own."""
+    done = configure(root, tmp_path, "off", CLUSTERCL_PORTABLE="ON")
+    assert done.returncode == 0, done.stderr
+    built = subprocess.run(["cmake", "--build", tmp_path], capture_output=True, text=True, timeout=600)
+    assert built.returncode == 0, built.stdout[-3000:]
+    command = [sys.executable, "-c", PLAIN, tmp_path / "_C.so", tmp_path / "trees.npy", *METHODS]
+    loaded = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert loaded.returncode == 0, loaded.stderr
+    x = np.random.default_rng(0).normal(size=(300, 17))
+    assert np.array_equal(np.load(tmp_path / "trees.npy"), [linkage(x, method) for method in METHODS])
+    environment = {**os.environ, "CLUSTERCL_CPU": "avx2"}
+    refused = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120, env=environment)
+    assert "CLUSTERCL_CPU=avx2: this CPU does not have that instruction set; its best is portable" in refused.stderr

@@ -8,7 +8,7 @@ namespace clustercl {
 namespace {
 
 bool supported(Isa isa) {
-#if defined(__x86_64__)
+#if !defined(CLUSTERCL_PORTABLE)
   switch (isa) {
     case Isa::avx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&

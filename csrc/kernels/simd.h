@@ -9,6 +9,8 @@
 
 #if defined(CLUSTERCL_ISA_avx512) || defined(CLUSTERCL_ISA_avx2)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 namespace clustercl::CLUSTERCL_ISA {
@@ -71,6 +73,8 @@ static inline Simd<float>::V fma(Simd<float>::V a, Simd<float>::V b, Simd<float>
   return _mm512_fmadd_ps(a, b, c);
 #elif defined(CLUSTERCL_ISA_avx2)
   return _mm256_fmadd_ps(a, b, c);
+#elif defined(__aarch64__)
+  return vfmaq_f32(c, a, b);
 #else
   return a * b + c;
 #endif
@@ -81,6 +85,8 @@ static inline Simd<double>::V fma(Simd<double>::V a, Simd<double>::V b, Simd<dou
   return _mm512_fmadd_pd(a, b, c);
 #elif defined(CLUSTERCL_ISA_avx2)
   return _mm256_fmadd_pd(a, b, c);
+#elif defined(__aarch64__)
+  return vfmaq_f64(c, a, b);
 #else
   return a * b + c;
 #endif
