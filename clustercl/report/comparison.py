@@ -11,13 +11,15 @@ HEADER = ("labels", "method", "cases", "seeds", "Dice", "95 % interval", "sd of 
           "cases better", "p", "Jaccard", "HD95")  # fmt: skip
 NOTE = """
 Means over test cases, each averaged over seeds first; the interval is a bootstrap over cases. sd of seeds: of the means
-of single seeds. Bold: the best of the methods with the most seeds. To {baseline}: the mean difference on the same cases
-of the same seeds; better in: how many of these runs; cases better: on which share of the cases, ties by half. p:
-Wilcoxon's signed-rank test over cases, corrected by Holm for all of this table. It asks whether cases tend to be better
-or worse, which a mean that few bad cases decide may contradict, and speaks of these very networks on other cases: it
-knows nothing of other seeds. HD95 in mm, in pixels for photographs; a structure that was missed, or found where there
-is none, counts with the diagonal of its image. A case without any structure, in which none is found, counts as Dice 1.
+of single seeds. Bold: the best of the methods with the most seeds and cases. To {baseline}: the mean difference on the
+same cases of the same seeds; better in: how many of these runs; cases better: on which share of the cases, ties by
+half. p: Wilcoxon's signed-rank test over cases, corrected by Holm for all of this table. It asks whether cases tend to
+be better or worse, which a mean that few bad cases decide may contradict, and speaks of these very networks on other
+cases: it knows nothing of other seeds. HD95 in mm, in pixels for photographs; a structure that was missed, or found
+where there is none, counts with the diagonal of its image. A case without any structure, in which none is found, counts
+as Dice 1.
 """
+MARKERS = "osD^vP<>Xph"  # colours alone do not tell eleven methods apart
 SIDE_BY_SIDE = 1.02  # factor between the places of two methods on the axis of label shares
 
 
@@ -63,15 +65,16 @@ def _write(out: Path, baseline: str, folder: str, suffix: str, order: Sequence[s
 
 
 def markdown(lines: Sequence[Line], baseline: str) -> str:
-    """A line per label fraction and method; in bold the best Dice of each fraction, of methods with the most seeds."""
+    """A line per label fraction and method; in bold the best Dice of each fraction, of methods with the most seeds, and
+    of those with the most cases: the others may have had the easier ones."""
     cells = [[name.format(baseline) for name in HEADER], ["---"] * len(HEADER)]
     for line in lines:
         beside = [other for other in lines if other.label_fraction == line.label_fraction]
-        most = max(other.seeds for other in beside)
-        best = max(other.dice for other in beside if other.seeds == most)
+        most = max((other.seeds, other.cases) for other in beside)
+        best = max(other.dice for other in beside if (other.seeds, other.cases) == most)
         cells.append([
             f"{line.label_fraction:g}", line.method, str(line.cases), str(line.seeds),
-            f"**{line.dice:.3f}**" if line.dice == best and line.seeds == most else f"{line.dice:.3f}",
+            f"**{line.dice:.3f}**" if line.dice == best and (line.seeds, line.cases) == most else f"{line.dice:.3f}",
             f"{line.interval[0]:.3f} to {line.interval[1]:.3f}", _shown(line.over_seeds, ".3f"),
             _shown(line.difference, "+.3f"), "" if line.won is None else f"{line.won[0]} of {line.won[1]}",
             _shown(line.better, ".0%"), _shown(line.p, ".2g"), f"{line.jaccard:.3f}", f"{line.hd95:.1f}",
@@ -93,9 +96,9 @@ def figure(lines: Sequence[Line]) -> bytes:
         place = SIDE_BY_SIDE ** (number - (len(methods) - 1) / 2)
         dashed = max(line.seeds for line in own) < most  # of fewer seeds, so by chance the more
         reach = [[line.dice - line.interval[0] for line in own], [line.interval[1] - line.dice for line in own]]
-        axes.errorbar([line.label_fraction * place for line in own], [line.dice for line in own], reach, marker="o",
-                      markersize=4, capsize=2, linewidth=1.2, color=group_colour(number), label=name,
-                      linestyle="--" if dashed else "-")  # fmt: skip
+        axes.errorbar([line.label_fraction * place for line in own], [line.dice for line in own], reach,
+                      marker=MARKERS[number % len(MARKERS)], markersize=4, capsize=2, linewidth=1.2, label=name,
+                      color=group_colour(number), linestyle="--" if dashed else "-")  # fmt: skip
     plain_axes(axes, "", "share of the training labels", "Dice: mean over test cases, 95 % interval")
     shares = sorted({line.label_fraction for line in lines})
     axes.set_xscale("log")

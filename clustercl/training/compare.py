@@ -12,7 +12,7 @@ from clustercl.data.groups import read_groups
 from clustercl.data.split import make_split
 from clustercl.data.task import get_task
 from clustercl.data.unseen import learnt_from, read_all
-from clustercl.errors import DataError, RunError, UsageError
+from clustercl.errors import DataError, RunError
 from clustercl.evaluation.comparison import is_of, remember_data
 from clustercl.files import read_json, require_writable, write_json
 from clustercl.methods import METHODS
@@ -74,7 +74,11 @@ def compare(
     comparison of other data or with other settings than those that cells differ in.
     """
     out, began = Path(out), time.monotonic()
-    _require_one_process(devices or DeviceRequest())
+    # One process would train a shared stage, for which the others would wait.
+    (devices or DeviceRequest()).require_one_process(
+        "compare: each of its runs is trained by one process",
+        "start the parts of it, --shard 1/N to N/N, each as a command of its own",
+    )
     cells = grid.cells()
     own = part_of(cells, shard)
     place = Place(data, unlabelled, list_csv, labels, groups, test_data)
@@ -112,17 +116,6 @@ def compare(
         write_json(run.cell, {"method": cell.name, "label_fraction": cell.label_fraction, "fold": cell.fold,
                               "seed": cell.seed})  # fmt: skip
         after()
-
-
-def _require_one_process(devices: DeviceRequest) -> None:
-    """UsageError under torchrun or srun: one process would train a shared stage, for which the others would wait."""
-    place = devices.resolved()
-    if place.world > 1:
-        by = place.launcher or "--gpus, --processes or --nodes"
-        error = UsageError(f"compare: each of its runs is trained by one process, got {place.world} by {by}: start the "
-                           "parts of it, --shard 1/N to N/N, each as a command of its own")  # fmt: skip
-        error.joint = True
-        raise error
 
 
 def _finished(grid: Grid, out: Path, cell: Cell, place: Place) -> bool:

@@ -60,6 +60,16 @@ class DeviceRequest:
             raise UsageError(f"--gpus {processes}: {_count(visible)} visible on this machine")
         return Placement("cuda", processes, nodes, launcher)
 
+    def require_one_process(self, what: str, instead: str) -> None:
+        """UsageError, which one process tells for all, where torchrun, srun or an option makes several; `what`: is for
+        one, as in "evaluate: one process measures"; `instead`: what to do."""
+        place = self.resolved()
+        if place.world > 1:
+            by = place.launcher or "--gpus, --processes or --nodes"
+            error = UsageError(f"{what}, got {place.world} by {by}: {instead}")
+            error.joint = True
+            raise error
+
     def _on_cpu(self, visible: int) -> bool:
         if self.gpus is not None:
             if self.device == "cpu":

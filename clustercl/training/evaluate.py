@@ -41,11 +41,16 @@ def evaluate_run(
     from clustercl.evaluation.evaluate import evaluate_cases, result_files
     from clustercl.models.checkpoint import load_segmentation
 
+    devices = devices or DeviceRequest()
+    devices.require_one_process("evaluate: one process measures", "start it without")
     run = RunFolder(out)
     config, source = run.read_config()
     if not run.best("finetune").is_file():
         raise RunError(f"{run.path}: has no fine-tuned network yet: run clustercl train or clustercl finetune first")
     is_own = data is None and list_csv is None
+    if is_own and run.read_split() is None:
+        raise RunError(f"{run.split_path}: is gone, so which cases are its test cases is unknown: put it back, or name "
+                       "cases with --data or --list")  # fmt: skip
     if result is not None:
         _require_not_of_a_run(result, run if is_own else None)
         require_writable(result / "masks" if save_masks else result)

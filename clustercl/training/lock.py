@@ -21,6 +21,7 @@ class RunLock:
     def __init__(self, path: Path):
         self.path = path
         self._stop: threading.Event | None = None
+        self._content = ""
 
     @property
     def held(self) -> bool:
@@ -33,7 +34,8 @@ class RunLock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         aside = self.path.with_name(f"{self.path.name}.{socket.gethostname()}.{os.getpid()}")
         own = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()), "job": _job()}
-        aside.write_text(json.dumps(own))
+        self._content = json.dumps(own)
+        aside.write_text(self._content)
         try:
             while True:
                 try:
@@ -50,7 +52,15 @@ class RunLock:
         if self._stop is not None:
             self._stop.set()
             self._stop = None
-            self.path.unlink(missing_ok=True)
+            if self._is_own():
+                self.path.unlink(missing_ok=True)
+
+    def _is_own(self) -> bool:
+        """A process that was suspended for long may find the lock of whoever took it for gone."""
+        try:
+            return self.path.read_text() == self._content
+        except OSError:
+            return False
 
     def _remove_stale(self) -> None:
         try:
@@ -77,6 +87,8 @@ class RunLock:
 
     def _beat(self, stop: threading.Event) -> None:
         while not stop.wait(BEAT_SECONDS):
+            if not self._is_own():
+                return
             try:
                 os.utime(self.path)
             except OSError:

@@ -232,3 +232,21 @@ def test_a_run_on_a_disk_that_is_only_read_is_refused_at_once(run, tmp_path, mon
         with pytest.raises(RunError, match=r"evaluation: cannot be written to \(Read-only .*name a folder .* --out"):
             evaluate_run(run, devices=CPU, quiet=True)
     assert evaluate_run(run, result=tmp_path / "out", devices=CPU, quiet=True)["cases"] >= 1
+
+
+def test_several_processes_are_refused(run, monkeypatch):
+    """Each would measure all, and write the same files."""
+    for name, value in (("TORCHELASTIC_RUN_ID", "none"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UsageError, match="evaluate: one process measures, got 2 by torchrun: start it without") as told:
+        evaluate_run(run, devices=CPU)
+    assert told.value.joint
+
+
+def test_a_split_that_is_gone_is_not_drawn_anew(run):
+    """Others may have trained, or been validated on."""
+    (run / "split.json").unlink()
+    before = listing(run)
+    with pytest.raises(RunError, match=r"split.json: is gone, so which cases are its test cases is unknown: put it"):
+        evaluate_run(run, devices=CPU)
+    assert listing(run) == before

@@ -84,6 +84,15 @@ def test_a_folder_is_held_once(tmp_path):
     assert not list((tmp_path / "run").iterdir())
 
 
+def test_a_lock_that_somebody_took_over_is_left_to_them(tmp_path):
+    """As of a process that was suspended for longer than SILENT_SECONDS, seen from another machine."""
+    lock, other = RunLock(tmp_path / ".lock"), json.dumps(stale_pid() | {"host": "elsewhere"})
+    lock.take()
+    lock.path.write_text(other)
+    lock.release()
+    assert lock.path.read_text() == other
+
+
 def stale_pid() -> dict:
     done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     return {"host": socket.gethostname(), "pid": int(done.stdout), "born": "1"}
