@@ -4,13 +4,13 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from clustercl.data.cases import find_cases
+from clustercl.data.cases import Case, find_cases
 from clustercl.data.groups import read_groups
 from clustercl.data.split import make_split
-from clustercl.data.task import get_task
+from clustercl.data.task import Task, get_task
 from clustercl.data.unseen import learnt_from, read_all
 from clustercl.errors import DataError, RunError
 from clustercl.evaluation.comparison import is_of, remember_data
@@ -45,6 +45,9 @@ class Place:
         """Of a cell, or of the comparison. UsageError on options that exclude each other."""
         groups = self.groups if cell is None else self.groups_of(cell)
         return Source.of(self.data, self.unlabelled, self.list_csv, self.labels, groups=groups)
+
+    def cases(self, task: Task) -> list[Case]:
+        return find_cases(task, self.data, self.unlabelled, self.list_csv)
 
     def groups_of(self, cell: Cell) -> Path | None:
         """None for methods without use for groups: they are the same runs whether a table was named or not."""
@@ -93,6 +96,7 @@ def compare(
     if source.is_demo:
         place = _demo(out, grid.task, test_data)
     _require_same(grid, out, place)
+    _require_cases(task, out, place)
     if not all(_finished(grid, out, cell, place) for cell in own):
         _require_possible(grid, cells, place)
     _remember(grid, out, place)
@@ -142,6 +146,23 @@ def _require_same(grid: Grid, out: Path, place: Place) -> None:
     require_equal(out, "comparison", before, now)
 
 
+def _require_cases(task: Task, out: Path, place: Place) -> None:
+    """DataError where data that were moved lack a case of some run: the table would set apart tests on other cases."""
+    cases: dict[str, Case] = {}
+    for config in sorted(out.glob("runs/*/*/config.json")):
+        run = RunFolder(config.parent)
+        before, split = run.read_config()[1], run.read_split()
+        now = replace(place.source(), groups=before.groups)
+        if split is None or before == now or before.moved_to(now) != now:
+            continue
+        cases = cases or {case.id: case for case in place.cases(task)}
+        for name in split.train + split.unlabelled + split.validation + split.test:
+            if name not in cases:
+                raise DataError(f"{run.split_path}: names the case {name}, which the data do not hold at their new "
+                                "place: put it back, or choose another --out")  # fmt: skip
+        run.require_labels(split, cases)
+
+
 def _remember(grid: Grid, out: Path, place: Place) -> None:
     path, content = out / COMPARISON, _common(grid, place)
     if path.is_file():
@@ -157,7 +178,7 @@ def _common(grid: Grid, place: Place) -> dict:
 def _require_possible(grid: Grid, cells: Sequence[Cell], place: Place) -> None:
     """Errors that some cell, or its evaluation on other data, would meet hours after the first one started."""
     task = get_task(grid.task, place.labels)
-    found = find_cases(task, place.data, place.unlabelled, place.list_csv)
+    found = place.cases(task)
     for config in {(cell.label_fraction, cell.fold, cell.seed): grid.config(cell) for cell in cells}.values():
         split = make_split(found, task, config.split_seed, config.label_fraction, config.fold, label_seed=config.seed)
         if place.groups is not None:  # also where no method needs it yet: the folder remembers the table

@@ -349,6 +349,19 @@ def test_a_comparison_goes_on_where_its_data_were_moved_to(grid, make_skin, tmp_
     assert {read_json(path)["source"]["data"] for path in out.glob("runs/*/*/config.json")} == {str(new)}
 
 
+def test_a_comparison_is_not_made_up_of_two_data_sets(grid, make_skin, tmp_path):
+    """Runs that were finished before are not trained, which would find that their cases are gone."""
+    old, new, out = make_skin(tmp_path / "old"), tmp_path / "new", tmp_path / "out"
+    other = make_skin(tmp_path / "other", labelled=6)
+    compare(grid(("scratch",), (1.0,)), out, old, devices=CPU)
+    old.rename(new)
+    with pytest.raises(DataError, match=r"names the case ISIC_\d+, which the data do not hold at their new place"):
+        compare(grid(("scratch", "mae"), (1.0,)), out, other, devices=CPU)
+    assert not (out / "runs/mae").exists()
+    compare(grid(("scratch",), (1.0,)), out, new, devices=CPU)  # the wrong place was not remembered
+    assert read_json(out / "comparison.json")["source"]["data"] == str(new)
+
+
 def test_folds_test_every_case_once(grid, skin, tmp_path):
     out = tmp_path / "out"
     compare(grid(("scratch", "simclr"), (1.0,), folds=2), out, skin, devices=CPU)
