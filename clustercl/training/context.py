@@ -79,6 +79,7 @@ class Context:
             self.run.require_labels(self.split, self.cases)
             if moved := self.run.moved(self.source):
                 self.find(self.training_ids + self.split.validation + self.split.test)
+                self.run.require_encoder(self.source, self._encoder())
                 self.say(f"data: {moved}, with all cases of {self.run.split_path}: going on with them")
                 if self.fabric.is_global_zero:
                     self.run.move(self.source)

@@ -125,6 +125,20 @@ class RunFolder:
                 raise DataError(f"{cases[name].image}: {self.split_path} counts on its label, which is gone: put it "
                                 "back, or start a new run")  # fmt: skip
 
+    def require_encoder(self, source: Source, encoder) -> None:
+        """UsageError where --encoder names another file now, and that has other weights than the run began with;
+        `encoder`: the network that they are for."""
+        if source.encoder == self.read_config()[1].encoder:
+            return
+        import torch
+
+        from clustercl.models.foreign import match_encoder
+
+        own, now = torch.load(self.encoder, weights_only=True), match_encoder(source.encoder, encoder).weights
+        if own.keys() != now.keys() or not all(torch.equal(own[name], now[name]) for name in own):
+            raise UsageError(f"--encoder {source.encoder}: holds other weights than {self.encoder}, with which the run "
+                             "began: choose another --out")  # fmt: skip
+
     def finished(self, stage: str, config: Config) -> bool:
         """Whether a stage came to its end. DataError where nothing that can be read tells: work would be lost."""
         if stage == "clusters":

@@ -157,6 +157,21 @@ def test_an_encoder_from_elsewhere(theirs, skin, tiny, tmp_path, capsys):
         train(config, tmp_path / "without", skin, devices=CPU, quiet=True, encoder=theirs)
 
 
+def test_an_encoder_that_was_moved_is_no_other(theirs, skin, tiny, tmp_path):
+    """The run keeps its weights: what config.json says that they are is so."""
+    config, out, moved = tiny(method="scratch"), tmp_path / "run", tmp_path / "moved.pth"
+    train(config, out, skin, devices=CPU, quiet=True, encoder=theirs)
+    theirs.rename(moved)
+    weights = torch.load(moved, weights_only=True)["state_dict"]
+    torch.save({name: weight + 1 for name, weight in weights.items()}, tmp_path / "other.pth")
+    with pytest.raises(UsageError, match=r"--encoder .*other.pth: holds other weights than .*run/encoder.pt"):
+        train(config, out, skin, devices=CPU, quiet=True, encoder=tmp_path / "other.pth")
+    with pytest.raises(DataError, match=r"none.pth: there is no such"):
+        train(config, out, skin, devices=CPU, quiet=True, encoder=tmp_path / "none.pth")
+    train(config, out, skin, devices=CPU, quiet=True, encoder=moved)
+    assert read_json(out / "config.json")["source"]["encoder"] == str(moved)
+
+
 def test_it_begins_with_the_very_weights(theirs, skin, tiny, tmp_path, monkeypatch):
     """Of every stage that begins at random; what is not in the file stays as the seed has it."""
     from clustercl.training import stages
