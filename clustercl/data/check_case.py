@@ -89,7 +89,10 @@ def more_pictures(path: Path) -> str | None:
     if path.suffix.lower() not in SEVERAL:
         return None
     with Image.open(path) as picture:
-        count = getattr(picture, "n_frames", 1)
+        try:
+            count = getattr(picture, "n_frames", 1)
+        except Exception:  # what follows the picture that is read is damaged
+            return None
     if count == 1:
         return None
     return f"{path}: holds {count} pictures, pages or frames, of which the first is read: store each in its own file"

@@ -3,6 +3,7 @@
 import json
 import shutil
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import nibabel
@@ -248,6 +249,21 @@ def test_files_that_hold_several_pictures_are_told(tmp_path, files):
         f"{file}: holds {count} pictures, pages or frames, of which the first is read: store each in its own file"
         for file, count in ((image, 3), (label, 2))
     ]
+
+
+def test_a_photograph_is_read_whatever_follows_it_in_the_file(tmp_path):
+    """The place of a next page lies beyond the end of this TIFF."""
+    image = tmp_path / "a.tif"
+    Image.fromarray(np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3)).save(image)
+    content = bytearray(image.read_bytes())
+    at = int.from_bytes(content[4:8], "little")
+    at += 2 + 12 * int.from_bytes(content[at : at + 2], "little")
+    assert content[at : at + 4] == bytes(4)  # none follows
+    content[at : at + 4] = (10**6).to_bytes(4, "little")
+    image.write_bytes(content)
+    with warnings.catch_warnings(action="ignore"):  # Pillow's
+        row, problems = check_case(Case("a", image, None, "a"), SKIN)
+    assert row.content is not None and not problems
 
 
 def test_copies_are_told_and_never_separated(heart_folder, tmp_path, files):
