@@ -41,8 +41,8 @@ def host_matrix(x, name: str, op: str, least_rows: int = 0) -> np.ndarray:
 def _array(x, name: str, op: str, wanted: str) -> np.ndarray:
     """As NumPy's; what it lacks, and half of float32, as float32."""
     if isinstance(x, torch.Tensor):
-        if x.layout != torch.strided:
-            raise ValueError(f"{op}: {name} must be dense, got a {x.layout} tensor")
+        if x.layout != torch.strided or x.is_nested:
+            raise ValueError(f"{op}: {name} must be dense, got a {'nested' if x.is_nested else x.layout} tensor")
         x = x.detach().resolve_neg()  # as z.conj().imag is, which NumPy cannot hold
         x = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
         return x.cpu().numpy()

@@ -390,6 +390,7 @@ def test_ctrl_c_stops_within_a_second(method):
         ([[0.0, 1.0], [np.nan, 0.0]], {}, r"X must be finite, got nan at \(1, 0\)"),
         (torch.tensor([[0.0], [torch.inf]]), {}, r"X must be finite, got inf at \(1, 0\)"),
         (torch.eye(3).to_sparse(), {}, "X must be dense, got a torch.sparse_coo tensor"),
+        (torch.nested.nested_tensor([torch.eye(3)]), {}, "X must be dense, got a nested tensor"),
         (np.eye(3), {"method": "centroid"}, "method must be one of ward, average, complete, single, got 'centroid'"),
         (np.eye(3), {"method": None}, "method must be one of .* got None"),
         (np.eye(3), {"method": "average", "dtype": "float16"}, "dtype must be one of float64, float32, got 'float16'"),
