@@ -4,6 +4,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from importlib import import_module
 
 import click
@@ -100,6 +101,8 @@ def end_imports_at_once(argv: list[str]) -> None:
             os._exit(130)
         raise KeyboardInterrupt
 
+    if threading.current_thread() is not threading.main_thread():  # nobody else gets signals
+        return
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else the caller wants it ignored
         signal.signal(signal.SIGINT, told)
 

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+import threading
 from importlib import metadata
 
 import pytest
@@ -214,6 +215,21 @@ def test_ctrl_c_while_torch_is_imported_is_not_forgotten(tmp_path):
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from clustercl.cli.main import main; main()"
     done = subprocess.run([sys.executable, "-c", program, "info"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "clustercl: stopped\n")
+
+
+def test_it_runs_in_a_thread(capsys):
+    """Where Python lets nobody listen to signals."""
+    codes = []
+
+    def called():
+        with pytest.raises(SystemExit) as ended:
+            main(["--help"])
+        codes.append(ended.value.code)
+
+    thread = threading.Thread(target=called)
+    thread.start()
+    thread.join()
+    assert codes == [0] and "Usage: clustercl" in capsys.readouterr().out
 
 
 def test_config_prints_a_file_that_train_reads(tmp_path, capsys):
