@@ -87,12 +87,10 @@ class RunLock:
 
     def _beat(self, stop: threading.Event) -> None:
         while not stop.wait(BEAT_SECONDS):
-            if not self._is_own():
-                return
-            try:
+            with suppress(OSError):  # for a moment, as while another looks at it, or a network file system is silent
+                if self.path.read_text() != self._content:
+                    return
                 os.utime(self.path)
-            except OSError:
-                return
 
 
 def _job() -> list[str] | None:

@@ -93,6 +93,22 @@ def test_a_lock_that_somebody_took_over_is_left_to_them(tmp_path):
     assert lock.path.read_text() == other
 
 
+def test_a_lock_that_cannot_be_read_for_a_moment_beats_on(tmp_path, monkeypatch):
+    """Or another machine took it for gone while its training goes on."""
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.05)
+    held = RunLock(tmp_path / ".lock")
+    held.take()
+    held.path.rename(tmp_path / "aside")
+    time.sleep(0.3)
+    os.utime(tmp_path / "aside", (0, 0))
+    (tmp_path / "aside").rename(held.path)
+    until = time.monotonic() + 10
+    while held.path.stat().st_mtime == 0 and time.monotonic() < until:
+        time.sleep(0.05)
+    assert held.path.stat().st_mtime > 0
+    held.release()
+
+
 def stale_pid() -> dict:
     done = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
     return {"host": socket.gethostname(), "pid": int(done.stdout), "born": "1"}
