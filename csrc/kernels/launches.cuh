@@ -30,8 +30,8 @@ struct Launches {
   // Waits for all that was begun.
   template <class T>
   void read(T* host, const T* device, std::int64_t count) {
-    if (count == 0) return;
-    if (fine()) error = cudaMemcpyAsync(host, device, static_cast<std::size_t>(count) * sizeof(T), cudaMemcpyDeviceToHost, stream);
+    if (fine() && count > 0)
+      error = cudaMemcpyAsync(host, device, static_cast<std::size_t>(count) * sizeof(T), cudaMemcpyDeviceToHost, stream);
     wait();
   }
 

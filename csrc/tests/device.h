@@ -26,6 +26,7 @@ class Device {
 inline void other_order(bool on) { simt::reverse = on; }
 inline void refuse_together(int every) { simt::refuse = every; }
 inline std::int64_t waits() { return simt::waits; }
+inline std::int64_t running() { return simt::running; }
 
 #else
 
@@ -60,6 +61,7 @@ class Device {
 // A GPU runs threads in an order of its own.
 inline void other_order(bool) {}
 inline std::int64_t waits() { return 0; }  // not counted there
+inline std::int64_t running() { return 0; }
 
 #endif
 

@@ -16,6 +16,7 @@ namespace simt {
 Position position;
 bool reverse = false;
 std::int64_t waits = 0;
+std::int64_t running = 0;
 std::int64_t refuse = 0;
 std::int64_t asked = 0;
 
@@ -157,6 +158,7 @@ cudaError_t run(dim3 grid, int threads, std::size_t shared_bytes, const std::fun
   if (threads < 1 || threads > 1024 || grid.x < 1 || grid.y < 1 || grid.z < 1 || grid.y > 65535 || grid.z > 65535 ||
       shared_bytes > kMostShared)
     return cudaErrorInvalidValue;
+  ++running;
   Block own;
   block = &own;
   own.body = &body;

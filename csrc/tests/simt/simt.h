@@ -40,9 +40,10 @@ struct Position {
 };
 extern Position position;
 extern bool reverse;
-extern std::int64_t waits;   // of the host for the device, so far
-extern std::int64_t refuse;  // every so many-th launch of blocks that would wait for each other; 0: none
-extern std::int64_t asked;   // how many of those there were
+extern std::int64_t waits;    // of the host for the device, so far
+extern std::int64_t running;  // launches since the last of them
+extern std::int64_t refuse;   // every so many-th launch of blocks that would wait for each other; 0: none
+extern std::int64_t asked;    // how many of those there were
 
 // Runs body once per thread; throws std::runtime_error when threads wait for ever or exit from within a warp operation.
 cudaError_t run(dim3 grid, int threads, std::size_t shared, const std::function<void()>& body);
@@ -114,6 +115,7 @@ inline cudaError_t cudaMemsetAsync(void* to, int value, std::size_t bytes, cudaS
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) {
   ++simt::waits;
+  simt::running = 0;
   return cudaSuccess;
 }
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
