@@ -77,15 +77,15 @@ bool span_by_rows(const double* rows, std::int64_t n, std::int64_t padded, const
         const std::int64_t start = count * part / parts, stop = count * (part + 1) / parts;
         row_screen(screen.rows.get(), padded, last, left.data() + start, stop - start, sums.data() + start);
         for (std::int64_t k = start; k < stop;) {
-          std::int64_t places[kTogether], ids[kTogether], count = 0;
+          std::int64_t places[kTogether], ids[kTogether], several = 0;
           double squares[kTogether];
-          for (; k < stop && count < kTogether; ++k) {
+          for (; k < stop && several < kTogether; ++k) {
             if (!(sums[k] < enough[k])) continue;
-            places[count] = k;
-            ids[count++] = left[k];
+            places[several] = k;
+            ids[several++] = left[k];
           }
-          row_squares(rows, padded, last, ids, count, squares);
-          for (std::int64_t c = 0; c < count; ++c) {
+          row_squares(rows, padded, last, ids, several, squares);
+          for (std::int64_t c = 0; c < several; ++c) {
             const std::int64_t at = places[c];
             if (!(squares[c] < nearest[at])) continue;
             nearest[at] = squares[c];

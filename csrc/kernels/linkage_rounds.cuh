@@ -10,7 +10,7 @@
 
 namespace clustercl {
 
-// What the host reads after some rounds. count: clusters before the present round, of n - 1 merges `merges` made before it.
+// What the host reads after some rounds. count: clusters before the present round; merges: those of the rounds before it.
 struct RoundCounts {
   std::int32_t count, merges, pairs;
   std::int64_t earned;  // scans that may be made for all at once
@@ -36,7 +36,7 @@ struct RoundsCuda {
   std::int32_t *active, *left;  // clusters, and those after the round, in ascending order
   std::int32_t *segments, *chunks;  // how many of each kWarp, and of each kChunk, in `active` are left; chunks: 0 between rounds
   std::int32_t* into;           // by cluster: itself, or the complement of the union that it merged into in this round
-  std::int32_t *a, *b;          // merges (n - 1), a < b; those of the round follow the others
+  std::int32_t *a, *b;          // merges (at most n - 1), a < b; those of the round follow the others
   double *between, *share;      // their distances, b's share of the rows of both
   RoundCounts *counts, *next;   // of this round and of the next, which are told while this one goes on
   Meeting* meeting;
