@@ -39,7 +39,7 @@ Distinct merge_duplicates(double* rows, std::int64_t n, std::int64_t padded, std
   if (first.empty()) return {};
   const Distinct distinct = distinct_of(first, merges);
   for (std::size_t k = 0; k < distinct.row.size(); ++k)
-    if (const std::int64_t i = distinct.row[k]; i != static_cast<std::int64_t>(k)) std::copy_n(rows + i * padded, padded, rows + k * padded);
+    if (const double* from = rows + distinct.row[k] * padded; from != rows + k * padded) std::copy_n(from, padded, rows + k * padded);
   return distinct;
 }
 

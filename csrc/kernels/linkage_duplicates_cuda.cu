@@ -1,6 +1,9 @@
 // Equal rows on CUDA (linkage_duplicates.h): the device hashes them and compares those whose hashes agree, the host finds which do.
 //
-// Where all differ, this is one pass over the rows, and n hashes for the host, in memory that the scans use later.
+// Memory: none of its own on the device: hashes lie in `far`, the first row of a hash in `id`, what a comparison found in `count`;
+// begin_clusters forgets them. Where all rows differ, this is one pass over them, and for the host n hashes and a table of 16 to 32 n bytes.
+// A warp per row, lanes along the features. Deterministic: hashes are sums of integers, and whoever shares a hash is compared.
+// Source: the end of Appleby's MurmurHash3, which spreads the bits of a number.
 #include "linkage_duplicates_cuda.cuh"
 
 #include <algorithm>
@@ -15,7 +18,7 @@ constexpr std::uint64_t kHashes = 31;
 constexpr std::uint64_t kHashes = ~std::uint64_t{0};
 #endif
 
-__device__ std::uint64_t mixed(std::uint64_t x) {  // the end of MurmurHash3
+__device__ std::uint64_t mixed(std::uint64_t x) {
   x = (x ^ x >> 33) * 0xff51afd7ed558ccdu;
   x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53u;
   return x ^ x >> 33;

@@ -15,7 +15,8 @@
 using namespace clustercl;
 
 // How often the host may wait for the device: once a round, or twice a round of single's, which halves the trees at least, and
-// for the rows' range (6 times where they are scaled), their middle (3), equal rows (5) and the tree (3), and once more where rounds go on together.
+// for the rows' range (6 times where they are scaled), their middle (3), equal rows (5) and the tree (3), and once more where rounds
+// go on together.
 static std::int64_t waits_allowed(Linkage method, std::int64_t n, std::int64_t rounds_done) {
   if (method == Linkage::single)
     for (std::int64_t trees = 1; trees < n; trees *= 2) rounds_done += 2;
