@@ -1,7 +1,8 @@
 // Equal rows on CUDA (linkage_duplicates.h): the device hashes them and compares those whose hashes agree, the host finds which do.
 //
 // Memory: none of its own on the device: hashes lie in `far`, the first row of a hash in `id`, what a comparison found in `count`;
-// begin_clusters forgets them. Where all rows differ, this is one pass over them, and for the host n hashes and a table of 16 to 32 n bytes.
+// begin_clusters forgets them. Where all rows differ, this is one pass over them, and for the host n hashes and a table of 16 to
+// 32 n bytes.
 // A warp per row, lanes along the features. Deterministic: hashes are sums of integers, and whoever shares a hash is compared.
 // Source: the end of Appleby's MurmurHash3, which spreads the bits of a number.
 #include "linkage_duplicates_cuda.cuh"
