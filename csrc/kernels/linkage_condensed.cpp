@@ -21,6 +21,7 @@ namespace {
 
 constexpr std::int64_t kRows = 64;         // that a thread takes at a time when pairs merge
 constexpr std::int64_t kAhead = 48;        // pairs that a row's entries are fetched ahead
+constexpr std::int64_t kFew = 32;          // pairs at most that are joined one after the other
 constexpr std::int64_t kDense = 16;        // where fewer than one in so many clusters merges, entries are fetched ahead
 
 template <class T>
@@ -29,7 +30,7 @@ class Condensed final : public Space {
   // entries: distances of clusters of these sizes, times unit, a power of two; overwritten.
   Condensed(T* entries, const std::vector<double>& sizes, double unit, Linkage method, const Parallel& parallel)
       : m_(sizes.size()), method_(method), unit_(unit), parallel_(parallel), entries_(entries), weights_(m_, 1.0), sizes_(sizes),
-        id_(m_), place_(m_), scan_(parallel) {
+        id_(m_), place_(m_), scan_(parallel), scratch_(2 * m_) {
     for (std::int64_t i = 0; i < m_; ++i) id_[i] = place_[i] = i;
     if (kind() == Join::sum) weights_ = sizes;
     staying_ = weights_;
@@ -124,7 +125,7 @@ class Condensed final : public Space {
   // then pairs with pairs, each sum in the order in which the pairs would merge one after the other; `merging` by ascending a.
   // lists_[s * pairs + p] is what thread s found near the union of pair p.
   bool join(const std::vector<Merge>& merging, const GoOn& go_on) {
-    const std::int64_t count = static_cast<std::int64_t>(merging.size()), blocks = (m_ + kRows - 1) / kRows;
+    const std::int64_t count = static_cast<std::int64_t>(merging.size());
     const bool little = count * m_ < (1 << 18);  // a millisecond: for less, threads bring nothing and cost much on a busy machine
     const Parallel parallel = little ? Parallel::alone() : parallel_;
     Pairs pairs(count, parallel.threads);
@@ -138,10 +139,15 @@ class Condensed final : public Space {
       staying_[i] = staying_[j] = 0;
     }
     lists_.assign(parallel.threads * count, empty_list());
-    shared(parallel, blocks, [&](std::int64_t block, std::int64_t thread) {
-      if (go_on())
-        join_rows(pairs.of_thread(thread, lists_.data()), count, block * kRows, std::min(m_, (block + 1) * kRows));
-    });
+    if (little && count <= kFew) {
+      const auto join_few = CLUSTERCL_PICK(join_few<T>);
+      join_few(kind(), entries_, m_, staying_.data(), pairs.of_thread(0, lists_.data()), count, scratch_.data());
+    } else {
+      shared(parallel, (m_ + kRows - 1) / kRows, [&](std::int64_t block, std::int64_t thread) {
+        if (go_on())
+          join_rows(pairs.of_thread(thread, lists_.data()), count, block * kRows, std::min(m_, (block + 1) * kRows));
+      });
+    }
     shared(parallel, count, [&](std::int64_t first, std::int64_t thread) {
       if (go_on()) join_unions(pairs.of_thread(thread, lists_.data()), count, first);
     });
@@ -251,6 +257,7 @@ class Condensed final : public Space {
   std::vector<std::int64_t> id_, place_;  // of a place; of an id
   CondensedScan<T> scan_;
   std::vector<Listed> lists_;  // of the unions of a round, by thread
+  std::vector<T> scratch_;     // of join_few
 };
 
 }  // namespace

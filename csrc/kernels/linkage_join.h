@@ -2,7 +2,8 @@
 //
 //   entry(A + B, C) = join(entry(A, C), entry(B, C)) for all pairs (A, B) that merge at once and a cluster C that stays
 //
-// Shapes: linkage.h's condensed matrix of m clusters by place; pairs as arrays, in any number. Stored: nothing beside.
+// Shapes: linkage.h's condensed matrix of m clusters by place; pairs as arrays, in any number. Stored: nothing beside, but
+// for join_few two rows.
 // Threads: whoever owns row C of the matrix; the lists are a thread's own. Numerics: float64, and what T keeps of it.
 // Determinism: an entry depends on its two alone, a list on what it was told. Source: Lance and Williams 1967.
 #pragma once
@@ -66,6 +67,10 @@ CLUSTERCL_PER_ISA(
     // One pair and the places [begin, end) beyond its j: row_i[k], row_j[k]. staying: their weights, 0 for those to leave.
     template <class T>
     void join_beyond(Join join, T* row_i, const T* row_j, std::int64_t begin, std::int64_t end, const double* staying,
-                     const Joining& pairs, std::int64_t pair);)
+                     const Joining& pairs, std::int64_t pair);
+    // All m places, pair by pair, for pairs so few that no two of their entries lie near each other. scratch: 2 m elements.
+    template <class T>
+    void join_few(Join join, T* entries, std::int64_t m, const double* staying, const Joining& pairs, std::int64_t count,
+                  T* scratch);)
 
 }  // namespace clustercl

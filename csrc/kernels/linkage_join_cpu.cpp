@@ -124,6 +124,28 @@ void beyond(T* row_i, const T* row_j, std::int64_t begin, std::int64_t end, cons
   }
 }
 
+// What lies a row apart is gathered first, in loads none of which waits for another, so that several are under way at once.
+template <Join join, class T>
+void few(T* entries, std::int64_t m, const double* staying, const Joining& pairs, std::int64_t count, T* scratch) {
+  T *const x = scratch, *const y = scratch + m;
+  const auto next = [m](std::int64_t k) { return m - 2 - k; };  // from entry (k, j) to (k + 1, j)
+  for (std::int64_t pair = 0; pair < count; ++pair) {
+    const std::int64_t i = pairs.i[pair], j = pairs.j[pair];
+    const T* row = entries + condensed_offset(0, m);
+    for (std::int64_t k = 0; k < i; row += next(k++)) {
+      x[k] = row[i];
+      y[k] = row[j];
+    }
+    T* const own = entries + condensed_offset(i, m);
+    for (std::int64_t k = i; k < j; row += next(k++)) y[k] = row[j];
+    beyond<join, T>(x, y, 0, i, staying, pairs, pair);
+    beyond<join, T>(own, y, i + 1, j, staying, pairs, pair);
+    beyond<join, T>(own, row, j + 1, m, staying, pairs, pair);
+    T* to = entries + condensed_offset(0, m);
+    for (std::int64_t k = 0; k < i; to += next(k++)) to[i] = x[k];
+  }
+}
+
 }  // namespace
 
 // Sums are exact doubles, means are what half the memory keeps (linkage_condensed.cpp).
@@ -148,6 +170,13 @@ void beyond(T* row_i, const T* row_j, std::int64_t begin, std::int64_t end, cons
     (join == Join::AVERAGE   ? beyond<Join::AVERAGE, T>                                                                   \
      : join == Join::largest ? beyond<Join::largest, T>                                                                   \
                              : beyond<Join::smallest, T>)(row_i, row_j, begin, end, staying, pairs, pair);                \
+  }                                                                                                                       \
+  template <>                                                                                                             \
+  void join_few(Join join, T* entries, std::int64_t m, const double* staying, const Joining& pairs, std::int64_t count,   \
+                T* scratch) {                                                                                             \
+    (join == Join::AVERAGE   ? few<Join::AVERAGE, T>                                                                      \
+     : join == Join::largest ? few<Join::largest, T>                                                                      \
+                             : few<Join::smallest, T>)(entries, m, staying, pairs, count, scratch);                       \
   }
 CLUSTERCL_JOIN(double, sum)
 CLUSTERCL_JOIN(Compact, mean)

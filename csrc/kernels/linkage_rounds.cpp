@@ -22,7 +22,8 @@ namespace clustercl {
 namespace {
 
 constexpr std::int64_t kScansPerMerge = 16;
-constexpr std::int64_t kFresh = 8;          // with more new clusters than this, a tied cluster rather scans
+constexpr std::size_t kFresh = 8;           // with more new clusters as near as this, a tied cluster rather scans
+constexpr std::size_t kPairs = 64;          // that merge in a round, at least, for threads to share what follows
 constexpr int kSteps = 128;                 // as it does where none of so many lies at its bound
 
 class Rounds {
@@ -135,7 +136,6 @@ class Rounds {
       if (found_[p].id >= 0) nearest_[pair.a] = found_[p];
       else forget(pair.a, bound);
       into_[pair.a] = into_[pair.b] = ~pair.a;  // the complement marks what merged in this round
-      fresh_.push_back(pair.a);
       earned_ += kScansPerMerge;
     }
     std::erase_if(active_, [&](std::int64_t i) { return into_[i] < 0 && ~into_[i] != i; });
@@ -143,7 +143,12 @@ class Rounds {
       for (std::int64_t p = begin; p < end; ++p)
         if (found_[p].id < 0 && beyond_[p] > 0) inherit(pairs_[p], beyond_[p], found_candidates_[p]);
     });
-    for (std::size_t p = 0; p < pairs_.size(); ++p) candidates_[pairs_[p].a] = found_candidates_[p];
+    for (std::size_t p = 0; p < pairs_.size(); ++p) {
+      const std::int64_t a = pairs_[p].a;
+      candidates_[a] = found_candidates_[p];
+      fresh_.push_back({(known(a) ? nearest_[a].distance : nearest_[a].bound) * (1.0 - kSlack), a});
+    }
+    std::sort(fresh_.begin(), fresh_.end());
     return true;
   }
 
@@ -179,7 +184,9 @@ class Rounds {
   }
 
   void repair() {
-    parallel_.for_each(0, static_cast<std::int64_t>(active_.size()), 1 << 14, [&](std::int64_t begin, std::int64_t end) {
+    // Where few merged there is little to do for most, and a busy machine keeps others waiting for longer than that takes.
+    const std::int64_t grain = pairs_.size() < kPairs ? 1 << 15 : 1 << 14;
+    parallel_.for_each(0, static_cast<std::int64_t>(active_.size()), grain, [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t k = begin; k < end; ++k) repair(active_[k]);
     });
   }
@@ -197,17 +204,21 @@ class Rounds {
         nearest.id = cluster;
         nearest.distance = distance;
         if (still_first) return;
-      } else if (!tied || static_cast<std::int64_t>(fresh_.size()) > kFresh || !next_as_near(i)) {
+      } else if (!tied || many_fresh(nearest.bound) || !next_as_near(i)) {
         return forget(i, std::min(nearest.bound, distance));
       }
     } else if (!tied) {
       return;
     }
     // Something is as near as the nearest: a new cluster may be, and under a smaller id.
-    if (static_cast<std::int64_t>(fresh_.size()) > kFresh) return forget(i, std::min(nearest.bound, nearest.distance));
-    for (const std::int64_t cluster : fresh_)
+    if (many_fresh(nearest.bound)) return forget(i, std::min(nearest.bound, nearest.distance));
+    for (const auto& [least, cluster] : fresh_) {
+      if (least > nearest.bound) return;
       if (cluster != nearest.id) take(nearest, space_.distance(i, cluster), cluster);
+    }
   }
+
+  bool many_fresh(double bound) const { return fresh_.size() > kFresh && !(fresh_[kFresh].first > bound); }
 
   // Where equal distances abound, all clusters have the same nearest, that of the smallest id, and lose it at once. What a cluster
   // that is tied knows is exact, as new clusters are looked at while it is: no other lies below its bound, and of those as near as
@@ -260,7 +271,8 @@ class Rounds {
   const Monitor& monitor_;
   std::vector<Merge>& merges_;
   std::vector<Nearest> nearest_, found_;
-  std::vector<std::int64_t> into_, active_, wanted_, fresh_;
+  std::vector<std::int64_t> into_, active_, wanted_;
+  std::vector<std::pair<double, std::int64_t>> fresh_;  // the new clusters after how far all others are from them at least
   std::vector<Merge> pairs_;
   std::vector<double> beyond_;  // by pair: what bounds the union's distances to those in neither's list, 0 for nothing
   std::int64_t earned_;  // scans that may be made for all at once
