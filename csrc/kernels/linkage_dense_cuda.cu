@@ -39,14 +39,22 @@ __global__ void __launch_bounds__(kDistanceThreads)
   }
 }
 
-// Rows that stand for several have as many distances to add up.
+// x, added up `count` times one after the other.
+__device__ double added_up(double x, double count) {
+  double sum = x;
+  for (double k = 1; k < count; ++k) sum = plus(sum, x);
+  return sum;
+}
+
+// Rows that stand for several have as many distances to add up: in the CPU's order (linkage_condensed.cpp), over the smaller row
+// first. Of distances that tie it decides which are equal as computed.
 template <class T>
 __global__ void weigh_kernel(Matrix<T> matrix, const std::int32_t* active, std::int64_t count) {
   for (std::int64_t r = blockIdx.x; r < count; r += gridDim.x)
     for (std::int64_t k = threadIdx.x; k < count; k += blockDim.x) {
-      const std::int64_t i = active[r], j = active[k];
-      T& entry = matrix.at(i, j);
-      pack(unpack(entry) * (matrix.weight(i) * matrix.weight(j)), entry);
+      const std::int64_t i = active[r < k ? r : k], j = active[r < k ? k : r];  // `active` ascends
+      T& entry = matrix.at(active[r], active[k]);
+      pack(added_up(added_up(unpack(entry), matrix.weight(i)), matrix.weight(j)), entry);
     }
 }
 

@@ -218,6 +218,8 @@ int main(int count, char** words) {
     if (method != Linkage::ward) compare("cosine", normal(90, 7, 8), 90, method, Metric::cosine, Entries::full, tolerance);
     for (unsigned seed = 0; seed < (only == "few" ? 2 : 6) && method != Linkage::ward; ++seed)
       compare("lattice", lattice(24, 9, 20 + seed), 24, method, Metric::euclidean, Entries::full, tolerance);
+    if (only != "few")  // 18 rows, up to 8 times each: sums of so many equal distances are rounded
+      compare("copies of a lattice", lattice(100, 2, 21), 100, method, Metric::euclidean, Entries::full, tolerance);
     Rows line(30);  // growing gaps: one merge a round
     for (std::size_t i = 0; i < line.size(); ++i) line[i] = std::pow(1.1, static_cast<double>(i));
     compare("line", line, 30, method, Metric::euclidean, Entries::full, tolerance);
