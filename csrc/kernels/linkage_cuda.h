@@ -3,8 +3,8 @@
 //   ward      O(n d) memory: scans by products on tensor cores that bound distances from below, float64 decides
 //   average, complete   a square matrix of n^2 entries (float64, or compact.h), joined a round of merges at a time
 //   single    the minimum spanning tree by Boruvka, scans as ward's
-// Distances, ties and heights are those of linkage.h: float64 with the bits of the CPU's distances and centroids. Average and
-// complete begin with differences of rows, the CPU with products where rows lie apart: heights agree to rounding there.
+// Distances, ties and heights are those of linkage.h: float64 with the bits of the CPU's distances and centroids. Average adds
+// distances up in the order of its rounds, which are not the CPU's: heights agree to rounding there.
 // How: rounds of reciprocal nearest neighbours as in linkage_rounds.cpp, all state on the device; after some rounds the host
 // learns how many clusters are left. Results do not depend on the grid; lists may be filled in any order.
 // Shapes: rows (n, padded) from prepare_rows or of the caller's making, overwritten; z (n - 1, 4), on the host.

@@ -1,7 +1,7 @@
 // Average and complete linkage on CUDA: the rounds over a square matrix (linkage_dense.cuh).
 #include <type_traits>
 
-#include "linkage_dense.cuh"
+#include "linkage_distances.cuh"
 #include "linkage_together.cuh"
 
 namespace clustercl {
@@ -10,33 +10,14 @@ namespace {
 constexpr std::int64_t kFew = few_clusters(4096);
 constexpr std::int64_t kPatience = 16;  // of 8 to 32, in a simulation of 20,000 rows: as few rounds, and fewer of them with scans
 
+__global__ void norm_kernel(const double* rows, std::int64_t n, std::int64_t padded, double* norm) {
+  fill_norms(rows, n, padded, norm);
+}
+
 template <class T>
-__global__ void __launch_bounds__(kDistanceThreads)
-    fill_kernel(Matrix<T> matrix, const double* rows, std::int64_t padded, Metric metric, double unit) {
-  double* const shared = shared_memory<double>();
-  const std::int64_t n = matrix.n, tiles = (n + kDistanceTile - 1) / kDistanceTile;
-  const int i = threadIdx.x / kDistanceSide, j = threadIdx.x % kDistanceSide;
-  for (std::int64_t task = blockIdx.x; task < tiles * tiles; task += gridDim.x) {
-    const std::int64_t row = task / tiles * kDistanceTile, column = task % tiles * kDistanceTile;
-    if (column < row) continue;
-    double square[2][2];
-    square_tile(
-        square, [&](int k) { return row + k < n ? rows + (row + k) * padded : nullptr; },
-        [&](int k) { return column + k < n ? rows + (column + k) * padded : nullptr; }, padded, shared);
-    __syncthreads();
-    for (int k = 0; k < 4; ++k) {
-      const int r = i + kDistanceSide * (k / 2), c = j + kDistanceSide * (k % 2);
-      const double distance = unit * finished(square[k / 2][k % 2], metric);
-      if (row + r < n && column + c < n) pack(distance, matrix.at(row + r, column + c));
-      shared[c * kDistanceStride + r] = distance;
-    }
-    __syncthreads();
-    if (column == row) continue;
-    for (int k = threadIdx.x; k < kDistanceTile * kDistanceTile; k += kDistanceThreads) {
-      const int c = k / kDistanceTile, r = k % kDistanceTile;
-      if (row + r < n && column + c < n) pack(shared[c * kDistanceStride + r], matrix.at(column + c, row + r));
-    }
-  }
+__global__ void __launch_bounds__(kTileThreads)
+    fill_kernel(Matrix<T> matrix, const double* rows, const double* norm, std::int64_t padded, Metric metric, double unit) {
+  fill_matrix(matrix, rows, norm, padded, metric, unit);
 }
 
 // x, added up `count` times one after the other.
@@ -111,9 +92,12 @@ bool merge(const RoundsCuda& rounds, const Distinct& distinct, const LinkageCuda
   const Join means = std::is_same_v<T, double> ? Join::sum : Join::mean;
   const Matrix<T> matrix{static_cast<T*>(entries), in.n, in.method == Linkage::average ? means : Join::largest,
                          rounds.scan.clusters.sizes};
-  const std::int64_t tiles = (in.n + kDistanceTile - 1) / kDistanceTile;
-  launches.launch(fill_kernel<T>, blocks_for(tiles * tiles, 1, kRowBlocks), kDistanceThreads, sizeof(double) * kDistanceShared,
-                  matrix, static_cast<const double*>(rounds.scan.clusters.rows), in.padded, in.metric, unit);
+  const double* const rows = rounds.scan.clusters.rows;
+  double* const norm = rounds.scan.clusters.bound;  // nobody's before begin_rounds_cuda
+  launches.launch(norm_kernel, blocks_for(in.n, kLinkageThreads, kRowBlocks), kLinkageThreads, 0, rows, in.n, in.padded, norm);
+  const std::int64_t tiles = (in.n + kTile - 1) / kTile;
+  launches.launch(fill_kernel<T>, blocks_for(tiles * tiles, 1, kRowBlocks), kTileThreads, sizeof(double) * kFillShared, matrix, rows,
+                  static_cast<const double*>(norm), in.padded, in.metric, unit);
   monitor.effort.distances += in.n * (in.n - 1) / 2;
   begin_rounds_cuda(rounds, distinct, launches);
   const std::int64_t clusters = count_of(distinct, in.n);
