@@ -48,8 +48,8 @@ def check_settings(
             raise ValueError(
                 f"pseudo_class_nt_xent: temperature must be a floating tensor without dimension, got {got}"
             )
-        # Reading it on a GPU would wait for the device, and in a traced program it has no value yet.
-        if temperature.device.type == "cpu" and type(temperature) in (Tensor, nn.Parameter) and not _tracing():
+        # Reading it on a GPU would wait for the device.
+        if temperature.device.type == "cpu" and type(temperature) in (Tensor, nn.Parameter) and not _valueless():
             _check_positive(temperature.item(), "temperature")
     elif isinstance(temperature, bool) or not isinstance(temperature, Real):
         raise TypeError(f"pseudo_class_nt_xent: temperature must be a number or a tensor, got {temperature!r}")
@@ -111,8 +111,10 @@ def _check_dense(x: Tensor, argument: str) -> None:
         raise TypeError(f"{argument} must be dense, got a {'nested tensor' if x.is_nested else x.layout}")
 
 
-def _tracing() -> bool:
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+def _valueless() -> bool:
+    """Whether a tensor may have no value that could be looked at: in a traced program, under torch.func's vmap."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return traced or torch._C._are_functorch_transforms_active()
 
 
 def check_embeddings(embeddings, views: int, check_finite: bool) -> int:
@@ -136,6 +138,13 @@ def check_embeddings(embeddings, views: int, check_finite: bool) -> int:
     return n // views
 
 
+def check_device(temperature, embeddings: Tensor) -> None:
+    """The dispatcher would take one that lies elsewhere for a sign of where to compute."""
+    if isinstance(temperature, Tensor) and temperature.device.type not in ("cpu", embeddings.device.type):
+        got = f"{temperature.device} and {embeddings.device}"
+        raise ValueError(f"pseudo_class_nt_xent: temperature must be on the device of embeddings or the CPU, got {got}")
+
+
 def check_pseudo_class(pseudo_class, b: int, embeddings: Tensor, level_weight=None) -> Tensor | None:
     """As int64, (b,), or (b, levels) with weights of levels."""
     if pseudo_class is None:
@@ -155,6 +164,6 @@ def check_pseudo_class(pseudo_class, b: int, embeddings: Tensor, level_weight=No
         got = f"{pseudo_class.device} and {embeddings.device}"
         raise ValueError(f"pseudo_class_nt_xent: pseudo_class must be on the device of embeddings, got {got}")
     labels = pseudo_class.long()
-    if pseudo_class.dtype == torch.uint64 and not _tracing() and (labels < 0).any():
+    if pseudo_class.dtype == torch.uint64 and not _valueless() and (labels < 0).any():
         raise ValueError(f"pseudo_class_nt_xent: pseudo_class must be below 2**63, got {int(labels.min()) + 2**64}")
     return labels

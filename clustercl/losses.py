@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from clustercl.loss_arguments import DTYPES, check_embeddings, check_pseudo_class, check_settings, view_major
+from clustercl.loss_arguments import (
+    DTYPES,
+    check_device,
+    check_embeddings,
+    check_pseudo_class,
+    check_settings,
+    view_major,
+)
 from clustercl.ops.contrastive import contrastive_loss
 from clustercl.ops.gather import SAME_SHAPE, gather_numbers, gather_rows, meeting_device, rank, world_size
 
@@ -56,6 +63,7 @@ def pseudo_class_nt_xent(
     """
     check_settings(temperature, same_class, ignore_label, reduction, base_temperature, views, level_weight)
     b = check_embeddings(embeddings, views, check_finite)
+    check_device(temperature, embeddings)
     pseudo_class = check_pseudo_class(pseudo_class, b, embeddings, level_weight)
     if b < 2:
         raise ValueError(f"pseudo_class_nt_xent: embeddings must hold at least 2 images, got {b} of {views} views")
@@ -150,6 +158,7 @@ class PseudoClassNTXentLoss(nn.Module):
             if embeddings.device != device:
                 raise ValueError(f"gather_distributed: embeddings are on {embeddings.device}, wanted them where the "
                                  f"process group exchanges, as {device.type}")  # fmt: skip
+            check_device(self.temperature, embeddings)
             pseudo_class = check_pseudo_class(pseudo_class, b, embeddings, self.level_weight)
             mine = [*embeddings.shape, views, DTYPES.index(embeddings.dtype), pseudo_class is not None]
         except Exception as error:  # whatever it is, the others are to hear of it
@@ -188,7 +197,7 @@ def _loss_of_rows(
         same_class, level_weight = "ignore", None
     if level_weight is not None:
         per_row = per_row.T.contiguous()
-        level_weight = torch.tensor(level_weight, dtype=torch.float64)
+        level_weight = torch.tensor(level_weight, dtype=torch.float64, device="cpu")  # whatever torch.device() says
     if not isinstance(temperature, Tensor):
         # Written by the device itself, which a CUDA graph can hold.
         scalar = {"dtype": torch.float64, "device": embeddings.device}

@@ -145,6 +145,22 @@ def test_compiles_with_sizes_and_temperatures_that_change(base_temperature):
             torch.testing.assert_close(*(torch.autograd.grad(one, z)[0] for one in (value, plain)))
 
 
+def test_models_with_temperatures_of_their_own_are_mapped_at_once():
+    x, temperatures = embeddings(), torch.tensor([0.1, 0.3], dtype=torch.float64)
+    loss = PseudoClassNTXentLoss(torch.nn.Parameter(temperatures[0]), base_temperature=0.07)
+    labels = torch.tensor([[0, 1, 1, 2, 2, 0], [0, 0, 1, 1, 2, 2]]).to(torch.uint64)
+
+    def of_model(t, c):
+        return torch.func.functional_call(loss, {"temperature": t}, (*x.chunk(2), c))
+
+    found = torch.vmap(torch.func.grad_and_value(of_model))(temperatures, labels)
+    for gradient, value, t, c in zip(*found, temperatures, labels):
+        t = t.clone().requires_grad_()
+        wanted = pseudo_class_nt_xent(x, c, temperature=t, base_temperature=0.07)
+        torch.testing.assert_close(value, wanted.detach())
+        torch.testing.assert_close(gradient, *torch.autograd.grad(wanted, t))
+
+
 def test_is_exported_for_any_batch():
     x, c = embeddings(), torch.arange(6) % 3
     b = torch.export.Dim("b", min=2)
@@ -178,6 +194,11 @@ BAD = [
     (lambda: pseudo_class_nt_xent(X, temperature=torch.ones(2)), ValueError, r"temperature .* shape \(2,\)"),
     (lambda: pseudo_class_nt_xent(X, temperature=torch.tensor(-1.0)), ValueError, "temperature .* got -1"),
     (lambda: pseudo_class_nt_xent(X, temperature=torch.tensor(float("nan"))), ValueError, "temperature .* got nan"),
+    (
+        lambda: pseudo_class_nt_xent(X, temperature=torch.tensor(0.1, device="meta")),
+        ValueError,
+        "temperature must be on the device of embeddings or the CPU, got meta and cpu",
+    ),
     (lambda: pseudo_class_nt_xent(X, temperature=1e-39), ValueError, "temperature must be a positive .* got 1e-39"),
     (lambda: pseudo_class_nt_xent(X, C, ignore_label=None), TypeError, "ignore_label must be an integer, got None"),
     (lambda: pseudo_class_nt_xent(X, C, ignore_label=2**70), ValueError, "ignore_label must fit into 64 bits"),
@@ -261,6 +282,7 @@ if processes > 1:
         assert "pseudo_class must be given on every process or on none, got [False, True]" in str(error), error
     nan = torch.full_like(images[:6], float("nan"))
     finite = PseudoClassNTXentLoss(gather_distributed=True, check_finite=True)
+    elsewhere = PseudoClassNTXentLoss(torch.tensor(0.1, device="meta"), gather_distributed=True)
     refused = "the batch of process 1 was refused there, which says why"
     shapes = "must have the same shape on every process (drop the last, smaller batch), got [(12, 6), "
     other_views, other_types = [(6, 2, 6), (3, 4, 6)][rank], [torch.float32, torch.bfloat16][rank]
@@ -280,6 +302,8 @@ if processes > 1:
         ("another device on one", lambda: loss(images[:6].to(["cpu", "meta"][rank])),
          [refused, "embeddings are on meta, wanted them where the process group exchanges, as cpu"]),
         ("one class too many", lambda: loss(images[:6], c[: 6 + rank]), [refused, "must be (6,), one per image"]),
+        ("temperature elsewhere on one", lambda: [loss, elsewhere][rank](images[:6], c[:6]),
+         [refused, "temperature must be on the device of embeddings or the CPU, got meta and cpu"]),
     ):
         try:
             call()
@@ -326,6 +350,14 @@ def test_levels_of_a_tree_in_both_ways_of_calling():
     torch.testing.assert_close(loss(torch.stack([z0, z1], dim=1), levels), wanted)
     torch.testing.assert_close(loss(z0, z1), reference(x, temperature=0.2).mean())  # no classes: no levels
     assert "level_weight=(0.5, 0.2)" in repr(loss)
+
+
+def test_levels_weigh_wherever_torch_makes_new_tensors():
+    x, levels = embeddings(), torch.tensor([[0, 0], [0, 0], [0, 1], [1, 2], [-1, -1], [1, -1]])
+    loss = PseudoClassNTXentLoss(temperature=0.2, level_weight=(0.5, 0.2))
+    wanted = loss(*x.chunk(2), levels)
+    with torch.device("meta"):  # as torch.set_default_device("cuda") on a machine that has one
+        assert torch.equal(loss(*x.chunk(2), levels), wanted)
 
 
 def test_levels_by_hand():
