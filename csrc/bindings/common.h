@@ -6,13 +6,35 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/util/Exception.h>
 
+#include <unistd.h>
+
+#include <algorithm>
+#include <future>
+#include <vector>
+
 #include "../kernels/parallel.h"
 
 namespace clustercl {
 
+// A process that was forked off has OpenMP's pool of its parent without its threads, for which it would wait for ever: it starts
+// threads of its own, for the same parts as torch makes.
+inline const pid_t kLoadedBy = getpid();
+
+inline void run_forked(std::int64_t begin, std::int64_t end, std::int64_t grain, Parallel::Body call, void* body) {
+  const auto parts = [&](std::int64_t size) { return (end - begin + size - 1) / size; };
+  const std::int64_t part = parts(std::min<std::int64_t>(torch::stable::get_num_threads(), parts(std::max<std::int64_t>(1, grain))));
+  std::vector<std::future<void>> others;
+  for (std::int64_t from = begin + part; from < end; from += part)
+    others.push_back(std::async(std::launch::async, call, body, from, std::min(end, from + part)));
+  call(body, begin, std::min(end, begin + part));
+  for (auto& other : others) other.get();
+}
+
 // torch's own pool, so that torch.set_num_threads holds for the kernels too.
 inline Parallel torch_threads() {
-  return Parallel{static_cast<int>(torch::stable::get_num_threads()),
+  const auto threads = static_cast<int>(torch::stable::get_num_threads());
+  if (getpid() != kLoadedBy) return Parallel{threads, run_forked};
+  return Parallel{threads,
                   [](std::int64_t begin, std::int64_t end, std::int64_t grain, Parallel::Body call, void* body) {
                     torch::stable::parallel_for(begin, end, grain,
                                                 [&](std::int64_t from, std::int64_t to) { call(body, from, to); });

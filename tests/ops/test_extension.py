@@ -1,5 +1,7 @@
-"""What the extension tells of itself."""
+"""What the extension tells of itself, and its threads in a process that was forked off."""
 
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -95,3 +97,29 @@ def test_the_card_at_hand_runs_the_kernels():
     for op in ("contrastive_loss", "contrastive_loss_backward", "pairwise_distances"):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(f"clustercl::{op}", "CUDA")
     assert hasattr(_extension._C, "linkage_cuda")
+
+
+def test_a_forked_process_does_not_wait_for_threads_that_it_has_not():
+    code = """
+import os, signal, numpy as np, torch
+from clustercl import linkage, pairwise_distances, pseudo_class_nt_xent
+torch.set_num_threads(2)
+rows = torch.randn(2000, 16, generator=torch.Generator().manual_seed(0))
+rows.exp_().log_()  # torch's own threads are awake, too
+
+def everything():
+    x = rows.clone().requires_grad_()
+    value = pseudo_class_nt_xent(x, torch.arange(1000) % 9)
+    value.backward()
+    trees = [linkage(rows.numpy(), method) for method in ("ward", "average", "complete", "single")]
+    tensors = value.detach(), x.grad, pairwise_distances(rows)
+    return b"".join(part.tobytes() for part in (*(tensor.numpy() for tensor in tensors), *trees))
+
+wanted = everything()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)  # ends one that waits
+    os._exit(0 if everything() == wanted else 3)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
