@@ -1,11 +1,13 @@
 // What both calls of the linkage share: names of methods, and the watch over a long clustering.
 #pragma once
 
+#include <cxxabi.h>
 #include <pybind11/pybind11.h>
 
 #include <chrono>
 #include <exception>
 #include <string>
+#include <thread>
 
 #include "../kernels/linkage.h"
 
@@ -25,16 +27,32 @@ struct Watch {
   static bool proceed(void* self, const Effort& effort) {
     Watch& watch = *static_cast<Watch*>(self);
     if (Clock::now() < watch.next) return true;
-    const pybind11::gil_scoped_acquire gil;
     try {
-      if (PyErr_CheckSignals() != 0) throw pybind11::error_already_set();
-      watch.tell(effort);
-    } catch (...) {
-      watch.error = std::current_exception();
-      return false;
+      const pybind11::gil_scoped_acquire gil;
+      watch.ask(effort);
+    } catch (const abi::__forced_unwind&) {
+      wait_for_the_end();
     }
     watch.next = Clock::now() + std::chrono::milliseconds(100);
-    return true;
+    return watch.error == nullptr;
+  }
+
+ private:
+  void ask(const Effort& effort) {
+    try {
+      if (PyErr_CheckSignals() != 0) throw pybind11::error_already_set();
+      tell(effort);
+    } catch (const abi::__forced_unwind&) {
+      wait_for_the_end();
+    } catch (...) {
+      error = std::current_exception();
+    }
+  }
+
+  // Python before 3.14 that ends unwinds a daemon thread that asks for the GIL. Kernels and torch catch all that is thrown, which
+  // would abort the process: the thread stays here instead.
+  [[noreturn]] static void wait_for_the_end() {
+    for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
   }
 };
 

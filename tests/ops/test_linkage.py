@@ -378,6 +378,21 @@ def test_ctrl_c_stops_within_a_second(method):
         process.wait()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("threads, progress", [("1", "None"), ("2", "lambda *done: time.sleep(0.05)")])
+def test_a_program_ends_while_a_daemon_thread_clusters(threads, progress):
+    code = (
+        "import threading, time, numpy as np\n"
+        "from clustercl import linkage\n"
+        "x = np.random.default_rng(0).normal(size=(20000, 256)).astype(np.float32)\n"
+        f"threading.Thread(target=linkage, args=(x, 'ward', 'euclidean', {progress}), daemon=True).start()\n"
+        "time.sleep(0.3)\n"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": threads}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0 and run.stderr == ""
+
+
 @pytest.mark.parametrize(
     "x, arguments, text",
     [
