@@ -24,7 +24,7 @@ def need_torch():
     except ImportError:
         sys.exit(
             "clustercl: torch was not found by this build; install torch 2.10 or newer first, then build against it: "
-            "pip install torch==2.13.0 pybind11 cmake ninja setuptools && pip install --no-build-isolation ."
+            "pip install torch==2.13.0 pybind11 cmake ninja 'setuptools>=77' && pip install --no-build-isolation ."
         )
     if tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2]) < (2, 10):
         sys.exit(f"clustercl: torch 2.10 or newer is needed for its stable ABI, found {torch.__version__}")

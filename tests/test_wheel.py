@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import venv
 from pathlib import Path
 
@@ -117,5 +118,7 @@ def test_build_without_torch_says_what_to_do(source_copy, tmp_path):
     )
     assert done.returncode == 1
     printed = done.stdout + done.stderr
+    requires = tomllib.loads((source_copy / "pyproject.toml").read_text())["build-system"]["requires"]
+    assert [f"'{wanted}'" in printed for wanted in requires if wanted.startswith("setuptools")] == [True]
     assert "pip install --no-build-isolation ." in printed and "Could not find a version" not in printed
     assert not (source_copy / "build").exists(), "it must stop before it compiles anything"
