@@ -71,11 +71,13 @@ def linkage(
     and single take memory for the rows in float64 and once more in float32 (ward: twice), average and complete for
     n (n - 1) / 2 distances. The result does not depend on the number of threads or the instruction set. Ctrl-C stops.
     ValueError: n < 2, not (n, d), no numbers, NaN or inf, unknown method, metric or dtype, ward with another metric
-    than euclidean, a zero row under cosine, distances that are negative or not symmetric. MemoryError: the matrix of
-    distances does not fit.
+    than euclidean, a zero row under cosine, distances that are negative or not symmetric. TypeError: progress that
+    cannot be called. MemoryError: the matrix of distances does not fit.
     """
     one_of("linkage", "method", method, linkage_op.METHODS)
     one_of("linkage", "dtype", dtype, linkage_op.DTYPES)
+    if progress is not None and not callable(progress):
+        raise TypeError(f"linkage: progress must be None or called with three numbers, got {progress!r}")
     if isinstance(metric, str) and metric == "precomputed":
         if method == "ward":
             raise ValueError("linkage: method 'ward' needs the rows, not their distances, got metric 'precomputed'")
@@ -85,6 +87,11 @@ def linkage(
         raise ValueError(
             f"linkage: method 'ward' works on euclidean distances alone, got metric {metric!r}; "
             "use method 'average' or normalise the rows of X to length 1"
+        )
+    if getattr(X, "ndim", 2) == 1:
+        raise ValueError(
+            f"linkage: X must be (n, d), got shape {tuple(X.shape)}; distances, as SciPy's pdist gives them, go with "
+            "metric='precomputed'"
         )
     if linkage_op.on_gpu(X):
         x = gpu_matrix(X, "X", "linkage", least_rows=2)

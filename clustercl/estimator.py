@@ -5,28 +5,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from numbers import Real
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from clustercl.cluster import linkage
+from clustercl.cluster import linkage, one_of
 from clustercl.cut import count_clusters, cut_tree
 from clustercl.ops.arrays import host_matrix
-from clustercl.ops.linkage import on_gpu
+from clustercl.ops.linkage import METHODS, on_gpu
 
-try:
+if TYPE_CHECKING:  # editors that see two classes take get_params() for a mistake
     from sklearn.base import BaseEstimator, ClusterMixin
     from sklearn.utils.validation import validate_data
-except ImportError:  # torch and numpy are enough: no clone() and no pipelines then
-    validate_data = None
+else:
+    try:
+        from sklearn.base import BaseEstimator, ClusterMixin
+        from sklearn.utils.validation import validate_data
+    except ImportError:  # torch and numpy are enough: no clone() and no pipelines then
+        validate_data = None
 
-    class ClusterMixin:
-        pass
+        class ClusterMixin:
+            pass
 
-    class BaseEstimator:
-        pass
+        class BaseEstimator:
+            pass
 
 
 class AgglomerativeClustering(ClusterMixin, BaseEstimator):
@@ -126,9 +130,11 @@ class AgglomerativeClustering(ClusterMixin, BaseEstimator):
                 "AgglomerativeClustering: connectivity must be None, the clustering compares all pairs; "
                 "sklearn.cluster.AgglomerativeClustering takes a graph"
             )
+        one_of("AgglomerativeClustering", "linkage", self.linkage, METHODS)
         if self.linkage == "ward" and self.metric not in ("euclidean", "l2"):
             # scikit-learn's words
             raise ValueError(f"{self.metric} was provided as metric. Ward can only work with euclidean distances.")
+        one_of("AgglomerativeClustering", "metric", self.metric, ("euclidean", "l2", "cosine", "precomputed"))
         if (self.n_clusters is None) == (self.distance_threshold is None):
             raise ValueError(
                 "AgglomerativeClustering: exactly one of n_clusters and distance_threshold must be given, the other "

@@ -47,9 +47,12 @@ def _array(x, name: str, op: str, wanted: str) -> np.ndarray:
         x = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
         return x.cpu().numpy()
     try:
-        return np.asarray(x)
+        array = np.asarray(x)
     except ValueError as error:  # rows of different lengths
         raise ValueError(f"{op}: {name} must be {wanted}, {error}") from None
+    if array.dtype.kind == "O" and array.ndim == 0:  # nothing that NumPy knows, as SciPy's sparse matrices
+        raise ValueError(f"{op}: {name} must be {wanted}, got {type(x).__name__}")
+    return array
 
 
 def gpu_matrix(x: torch.Tensor, name: str, op: str, least_rows: int = 0) -> torch.Tensor:

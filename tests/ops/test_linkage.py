@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist, squareform
 
@@ -324,6 +325,8 @@ def test_progress_tells_the_merges_and_its_errors_stop(method):
 
     with pytest.raises(RuntimeError, match="enough after"):
         linkage(random(2500, 64), method, progress=stop)
+    with pytest.raises(TypeError, match="linkage: progress must be None or called with three numbers, got True"):
+        linkage(random(2500, 64), method, progress=True)  # also where SciPy has optimal_ordering
 
 
 @pytest.mark.slow
@@ -398,10 +401,13 @@ def test_a_program_ends_while_a_daemon_thread_clusters(threads, progress):
     [
         (np.zeros((0, 3)), {}, r"X must have at least 2 rows, got shape \(0, 3\)"),
         (np.zeros((1, 3)), {}, r"X must have at least 2 rows, got shape \(1, 3\)"),
-        (np.zeros(5), {}, r"X must be \(n, d\), got shape \(5,\)"),
+        (np.zeros(5), {}, r"X must be \(n, d\), got shape \(5,\); distances, .* go with metric='precomputed'"),
+        ([0.0, 1.0], {}, r"X must be \(n, d\), got shape \(2,\)"),
         (np.zeros((5, 0)), {}, r"X must have at least one feature, got shape \(5, 0\)"),
         ([["a"], ["b"]], {}, "X must hold real numbers, got dtype <U1"),
-        (None, {}, "X must hold real numbers, got dtype object"),
+        (None, {}, r"X must be a matrix \(n, d\), got NoneType"),
+        (sparse.csr_array(np.eye(3)), {}, r"X must be a matrix \(n, d\), got csr_array"),
+        (np.eye(3).astype(object), {}, "X must hold real numbers, got dtype object"),
         ([[0.0, 1.0], [np.nan, 0.0]], {}, r"X must be finite, got nan at \(1, 0\)"),
         (torch.tensor([[0.0], [torch.inf]]), {}, r"X must be finite, got inf at \(1, 0\)"),
         (torch.eye(3).to_sparse(), {}, "X must be dense, got a torch.sparse_coo tensor"),
