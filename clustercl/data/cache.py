@@ -73,6 +73,11 @@ class CachedCase:
     label_entry: Entry | None
 
     @property
+    def content(self) -> str:
+        """The same for an image of the same bytes and settings, wherever it lies, and for no other."""
+        return self.image_entry.path.name
+
+    @property
     def image(self) -> torch.Tensor:
         return self.image_entry.tensor()
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 from clustercl.data.check import Report
 from clustercl.errors import RunError
+from clustercl.methods import METHODS
 from clustercl.training.context import Context
 from clustercl.training.graph import ancestors
+from clustercl.training.labels import true_groups
 from clustercl.training.lock import RunLock
 
 SHARED = ("autoencoder", "clusters", "pretrain")
@@ -74,17 +76,23 @@ class StageStore:
 
 
 def fingerprint(stage: str, context: Context) -> str:
-    """Of everything that the result of a stage depends on: settings, data and the cases it may see."""
+    """Of everything that the result of a stage depends on: settings, and the images that it may see, by their content:
+    data that were moved are the same, others of the same names are not."""
     config = context.config.to_dict()
     stages = [stage, *sorted(ancestors(context.config, stage))]
     keys = [*ALWAYS, *(key for name in stages for key in SECTIONS[name])]
     split = context.split
+    images = context.prepared(context.training_ids + split.validation)
+    has_groups = stage == "pretrain" and METHODS[context.config.method].needs_groups
     content = {
         "stages": stages,
         "config": {key: config[key] for key in keys},
         "precision": context.fabric.strategy.precision.precision,  # what `auto` came to on this device
-        "source": context.source.to_dict(),
+        "labels": context.source.labels,
+        "encoder": context.source.encoder,
+        "groups": true_groups(context, context.training_ids).tolist() if has_groups else None,
         "cases": [split.train, split.unlabelled, split.validation],
+        "images": [image.content for image in images],
     }
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=10).hexdigest()
 

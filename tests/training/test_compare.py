@@ -181,7 +181,8 @@ def test_a_stage_computed_in_another_precision_is_another(tiny):
         strategy = SimpleNamespace(precision=SimpleNamespace(precision=precision))
         split = SimpleNamespace(train=["a"], unlabelled=[], validation=["b"])
         source = Source.of(None, [], None, None)
-        context = SimpleNamespace(config=tiny(), source=source, split=split, fabric=SimpleNamespace(strategy=strategy))
+        context = SimpleNamespace(config=tiny(), source=source, split=split, fabric=SimpleNamespace(strategy=strategy),
+                                  training_ids=["a"], prepared=lambda ids: [])  # fmt: skip
         return fingerprint("pretrain", context)
 
     assert named("32-true") == named("32-true") != named("bf16-mixed")
@@ -347,6 +348,26 @@ def test_a_comparison_goes_on_where_its_data_were_moved_to(grid, make_skin, tmp_
     assert capsys.readouterr().err.count("finished before, skipped") == 1
     assert read_json(out / "comparison.json")["source"]["data"] == str(new)
     assert {read_json(path)["source"]["data"] for path in out.glob("runs/*/*/config.json")} == {str(new)}
+
+
+def test_shared_stages_of_data_that_were_moved_are_not_trained_again(grid, make_skin, tmp_path, capsys):
+    """And those of other photographs of the same names are."""
+    old, new, other, out = make_skin(tmp_path / "old"), tmp_path / "new", tmp_path / "other", tmp_path / "out"
+    table = "id,group\n" + "".join(f"ISIC_{number:07d},{number % 2}\n" for number in range(8))
+
+    def taken_over(data, share):
+        (data / "kinds.csv").write_text(table)
+        chosen = grid(("pseudo-class", "oracle-class"), (share,))
+        compare(chosen, out, data, [data / "unlabelled"], groups=data / "kinds.csv", devices=CPU)
+        return capsys.readouterr().err.count("taken over from a run with the same settings")
+
+    assert taken_over(old, 0.4) == 0
+    old.rename(new)
+    assert taken_over(new, 0.6) == 4
+    table = table.replace("0,0", "0,1")  # the groups are what the pre-training of one of them learns from
+    assert taken_over(new, 0.8) == 3
+    shutil.rmtree(new)
+    assert taken_over(make_skin(other, first=50), 1.0) == 0
 
 
 def test_a_comparison_is_not_made_up_of_two_data_sets(grid, make_skin, tmp_path):
