@@ -49,6 +49,7 @@ def parsed(least: int = 2, **lists: str | None) -> dict:
 
 
 @command.command()
+@options.one_process
 @sizes
 @results
 @click.option("--features", help="Numbers of features, as 128,512.")
@@ -71,6 +72,7 @@ def loss(sizes: str | None, features: str | None, repeats: int | None, out: Path
 
 
 @command.command()
+@options.one_process
 @sizes
 @results
 @click.option("--features", help="Numbers of features, as 32,128,512.")
@@ -96,6 +98,7 @@ def linkage(sizes: str | None, features: str | None, methods: str | None, out: P
 
 
 @command.command()
+@options.one_process
 @options.task
 @click.option(
     "--cases", type=click.IntRange(min=3), help="Labelled cases of the demo data; half as many others come too."
@@ -116,6 +119,7 @@ def data(task: str, cases: int | None, data: Path | None, out: Path | None, as_j
 
 
 @command.command()
+@options.one_process
 @options.task
 @click.option("--preset", default="tiny", show_default=True, help="tiny, default or full.")
 @click.option("--processes", help="Numbers of processes, or of GPUs where they are used, as 1,2 (the default).")

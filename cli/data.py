@@ -20,6 +20,7 @@ def command():
 
 
 @command.command()
+@options.one_process
 @click.argument("folder", type=options.PATH)
 @options.task
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed writes the same images.")
@@ -45,6 +46,7 @@ def demo(folder: Path, task: str, seed: int, cases: int | None, size: str):
 
 
 @command.command()
+@options.one_process
 @options.task
 @options.source
 @options.workers
@@ -69,6 +71,7 @@ def check(task, data, list_csv, unlabelled, labels, workers, table, as_json):
 
 
 @command.command()
+@options.one_process
 def clean():
     """Remove all prepared images from the cache: $CLUSTERCL_CACHE, or clustercl in ~/.cache. Runs make theirs anew.
 

@@ -8,6 +8,7 @@ from clustercl.cli import options
 
 
 @click.command()
+@options.one_process
 @click.argument("checkpoint", type=options.PATH)
 @click.option("--to", required=True, metavar="FORMAT", help="monai, torchscript, onnx, or encoder (of any stage).")
 @click.option("--out", type=options.PATH, required=True, help="File to write.")

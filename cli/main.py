@@ -120,14 +120,6 @@ def open_closed_streams() -> None:
             setattr(sys, name, os.fdopen(null, "r" if number == 0 else "w"))
 
 
-def started_rank() -> int:
-    """Number of this process where torchrun or srun started several with the same command line, 0 for the first."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        return int(os.environ.get("RANK", 0))
-    several = int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1
-    return int(os.environ.get("SLURM_PROCID", 0)) if several else 0
-
-
 def say_usage(error: click.ClickException) -> None:
     """Click's own errors in the one shape that all others have; a group without a command shows its help."""
     if isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ())):  # click 8.2
@@ -142,6 +134,7 @@ def say_usage(error: click.ClickException) -> None:
 def run(argv: list[str], debug: bool = False) -> int:
     """Run one command line and return its exit code; `debug` lets exceptions through."""
     from clustercl.errors import ClusterclError
+    from clustercl.launcher import started_rank
 
     try:
         return cli.main(argv, prog_name="clustercl", standalone_mode=False) or 0

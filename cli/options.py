@@ -18,6 +18,21 @@ class _Path(click.Path):
 PATH = _Path(path_type=Path)
 
 
+def one_process(function):
+    """Refuse to be one of several processes that torchrun or srun started: each would do all, and write the same files.
+    `evaluate` and `compare` do so by themselves, the latter with what to do instead."""
+
+    @functools.wraps(function)
+    def call(*arguments, **options):
+        from clustercl.launcher import require_one_process
+
+        name = click.get_current_context().command_path.removeprefix("clustercl ")
+        require_one_process(f"{name}: one process does it all", "start it without")
+        return function(*arguments, **options)
+
+    return call
+
+
 def workers(function):
     """--workers."""
     text = "Threads that read images; by default one per core, up to 4 (3 for volumes). 0 reads without threads."

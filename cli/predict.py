@@ -8,6 +8,7 @@ from clustercl.cli import options
 
 
 @click.command()
+@options.one_process
 @click.argument("inputs", nargs=-1, required=True, type=options.PATH)
 @click.option("--checkpoint", required=True, type=options.PATH, help="finetune/best.pt of a run.")
 @click.option("--out", required=True, type=options.PATH, help="Folder for the masks.")

@@ -4,12 +4,15 @@ from pathlib import Path
 
 import click
 
-from clustercl.cli.options import PATH
+from clustercl.cli import options
 
 
 @click.command()
-@click.argument("run", type=PATH)
-@click.option("--out", type=PATH, help="File to write instead of RUN/report.html; a file that is there must be a page.")
+@options.one_process
+@click.argument("run", type=options.PATH)
+@click.option(
+    "--out", type=options.PATH, help="File to write instead of RUN/report.html; one that is there must be a page."
+)
 def command(run: Path, out: Path | None):
     """Write RUN/report.html: metrics, curves, pseudo-classes and test cases on one page, and print its path.
 

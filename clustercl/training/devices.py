@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from clustercl.errors import UsageError
+from clustercl.launcher import launcher, require_one_process, started_world
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,9 @@ class DeviceRequest:
         return Placement("cuda", processes, nodes, launcher)
 
     def require_one_process(self, what: str, instead: str) -> None:
-        """UsageError, which one process tells for all, where torchrun, srun or an option makes several; `what`: is for
-        one, as in "evaluate: one process measures"; `instead`: what to do."""
-        place = self.resolved()
-        if place.world > 1:
-            by = place.launcher or "--gpus, --processes or --nodes"
-            error = UsageError(f"{what}, got {place.world} by {by}: {instead}")
-            error.joint = True
-            raise error
+        """As `launcher.require_one_process`, also where an option makes several."""
+        require_one_process(what, instead)  # before what they ask for is looked for here, as many GPUs
+        require_one_process(what, instead, self.resolved().world)
 
     def _on_cpu(self, visible: int) -> bool:
         if self.gpus is not None:
@@ -89,20 +85,17 @@ class DeviceRequest:
 
 
 def _started() -> tuple[str, int, int]:
-    """("torchrun" or "srun", processes per machine, machines) where one of them started this process, else ("", 1, 1).
-
-    SLURM's variables are there in a batch script too, where no srun has started several processes.
-    """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        launcher, world, local = "torchrun", int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    elif int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
-        world = int(os.environ["SLURM_STEP_NUM_TASKS"])
-        launcher, local = "srun", -(-world // int(os.environ.get("SLURM_STEP_NUM_NODES", 1)))
-    else:
+    """("torchrun" or "srun", processes per machine, machines) where one of them started this one, else ("", 1, 1)."""
+    by, world = launcher(), started_world()
+    if not by:
         return "", 1, 1
+    if by == "torchrun":
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+    else:
+        local = -(-world // int(os.environ.get("SLURM_STEP_NUM_NODES", 1)))
     if world % local:
-        raise UsageError(f"{launcher} started {world} processes, not equally many on every machine")
-    return launcher, local, world // local
+        raise UsageError(f"{by} started {world} processes, not equally many on every machine")
+    return by, local, world // local
 
 
 def _count(gpus: int) -> str:

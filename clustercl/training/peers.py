@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from clustercl.errors import ClusterclError, RunError
+from clustercl.launcher import launcher
 from clustercl.progress import say
 
 PATIENCE = timedelta(days=7)  # of collectives: the first process may cluster or check data for hours
@@ -119,7 +120,7 @@ def together(fabric) -> Iterator[Peers]:
         peers._ended.set()
         error = _blamed(peers, error)
         peers.tell(_code(error))
-        if peers.rank and "TORCHELASTIC_RUN_ID" not in os.environ and int(os.environ.get("LOCAL_RANK", 0)):
+        if peers.rank and launcher() != "torchrun" and int(os.environ.get("LOCAL_RANK", 0)):
             # Fabric kills the process that started this one as soon as this one ends with an error.
             _wait_until(lambda: os.getppid() != parent, 2 * GRACE_SECONDS)
         atexit.register(_leave, _code(error))

@@ -149,6 +149,50 @@ def test_of_several_processes_the_first_tells_what_is_wrong_with_the_command_lin
     assert code == 2 and "--nonsense" in printed.err
 
 
+SEVERAL = {"train", "autoencode", "cluster", "pretrain", "finetune"}  # train together
+PRINT = {"config", "info"}  # of each machine, for instance
+ALONE = [
+    ["evaluate", "run"], ["predict", "in.png", "--checkpoint", "best.pt", "--out", "out"], ["report", "run"],
+    ["compare", "--task", "skin"], ["export", "best.pt", "--to", "onnx", "--out", "net.onnx"],
+    ["data", "demo", "out", "--task", "skin"],
+    ["data", "check", "--task", "skin", "--data", "in"], ["data", "clean"], ["bench", "loss"], ["bench", "linkage"],
+    ["bench", "data", "--task", "skin"], ["bench", "train", "--task", "skin"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("several", [TORCHRUN, SRUN | {"SLURM_STEP_NUM_NODES": "2"}], ids=["torchrun", "srun"])
+@pytest.mark.parametrize("argv", ALONE, ids=lambda argv: " ".join(argv[:2]))
+def test_several_processes_do_not_do_the_work_of_one(argv, several, monkeypatch, capsys, tmp_path):
+    """Each would do it all, and write the same files, however many GPUs there are, or the processes on each machine."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    for name, value in {"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "3", **several}.items():
+        monkeypatch.setenv(name, "3" if name == "SLURM_STEP_NUM_TASKS" else value)
+    code, printed = exit_code(argv, capsys)
+    assert code == 2 and "one process" in printed.err and printed.out == ""
+    assert re.search(r", got 3 by (torchrun|srun): start ", printed.err), printed.err
+    assert not [*tmp_path.iterdir()]
+
+
+def test_each_command_is_for_one_process_or_for_several():
+    alone = {argv[0] for argv in ALONE}
+    assert alone | SEVERAL | PRINT == {*COMMANDS}
+    for name in ("data", "bench"):
+        assert {argv[1] for argv in ALONE if argv[0] == name} == {*cli.get_command(None, name).commands}
+
+
+@pytest.mark.parametrize(
+    "one", [TORCHRUN | {"WORLD_SIZE": "1"}, {"SLURM_STEP_NUM_TASKS": "1"}], ids=["torchrun", "srun"]
+)
+def test_one_process_that_they_started_is_one(one, monkeypatch, capsys, tmp_path):
+    for name, value in {"LOCAL_WORLD_SIZE": "1", "SLURM_NTASKS": "4", **one}.items():
+        monkeypatch.setenv(name, value)
+    code, printed = exit_code(["data", "demo", str(tmp_path / "demo"), "--task", "skin", "--cases", "2"], capsys)
+    assert code == 0 and printed.out.startswith("wrote skin demo data")
+    code, printed = exit_code(["evaluate", str(tmp_path / "nowhere"), "--device", "cpu"], capsys)
+    assert code == 1 and "one process" not in printed.err
+
+
 def test_debug_lets_the_exception_through(monkeypatch):
     from clustercl.cli import info
 
