@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clustercl.errors import RunError
+from clustercl.owner import is_left, owner
 from clustercl.progress import say
 
 PLAN = ".plan.json"
@@ -27,7 +28,7 @@ def atomic(path: Path | str) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The ending stays last because nibabel and numpy choose the format by it.
-    aside = path.with_name(f".{os.getpid()}.{threading.get_native_id()}.{path.name}")
+    aside = path.with_name(f".{owner()}.{threading.get_native_id()}.{path.name}")
     try:
         yield aside
         with open(aside, "rb") as file:
@@ -54,8 +55,8 @@ def atomic_folder(
     """
     folder = Path(folder)
     is_new = not folder.exists()
-    aside = folder / f".{os.getpid()}.clustercl"
-    whole = folder / f".{os.getpid()}.whole.clustercl"
+    aside = folder / f".{owner()}.clustercl"
+    whole = folder / f".{owner()}.whole.clustercl"
     try:
         finish_folder(folder)
         aside.mkdir(parents=True)
@@ -83,10 +84,9 @@ def atomic_folder(
 def finish_folder(folder: Path | str) -> None:
     """What kills left of `atomic_folder`: files that were complete are put in place, which is said, others go."""
     for left in Path(folder).glob(".*.clustercl"):
-        owner = left.name.split(".")[1]
-        if not owner.isdecimal() or is_alive(int(owner)):
+        if not is_left(left):
             continue
-        if left.name.endswith(".whole.clustercl"):
+        if left.name.endswith(".whole.clustercl") and not _is_older(left):
             _put_in_place(left)
             say(f"{folder}: what was complete when it was stopped is in its place now")
         else:
@@ -96,7 +96,7 @@ def finish_folder(folder: Path | str) -> None:
 def awaits_its_place(folder: Path | str) -> bool:
     """Whether this process ended an `atomic_folder` there while the files, all of them written, went to their places:
     `finish_folder` of the next one will move what is left."""
-    return (Path(folder) / f".{os.getpid()}.whole.clustercl").exists()
+    return (Path(folder) / f".{owner()}.whole.clustercl").exists()
 
 
 def _put_in_place(whole: Path) -> None:
@@ -121,20 +121,18 @@ def _put_in_place(whole: Path) -> None:
     shutil.rmtree(whole, ignore_errors=True)
 
 
+def _is_older(whole: Path) -> bool:
+    """Whether another machine, which let it lie, has put something newer in its place."""
+    try:
+        plan = whole / PLAN
+        return (whole.parent / read_json(plan)["last"]).stat().st_mtime > plan.stat().st_mtime
+    except OSError:
+        return False
+
+
 def _no_space(path: Path) -> RunError:
     return RunError(f"{path}: cannot be written, the disk is full: what was there before is kept; free some space, "
                     "then the same command goes on")  # fmt: skip
-
-
-def is_alive(process: int) -> bool:
-    """Whether another process of this machine has that id."""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return process != os.getpid()
 
 
 def disk_is_full(error: Exception, folder: Path) -> bool:

@@ -18,7 +18,7 @@ ROWS = [
     {"_C"},
 ]
 LEVEL = {name: level for level, row in enumerate(ROWS) for name in row}
-EVERYWHERE = {"errors", "files", "launcher", "progress", "__init__", "__main__"}
+EVERYWHERE = {"errors", "files", "launcher", "owner", "progress", "__init__", "__main__"}
 # Within the second row: training uses evaluation and data, evaluation and report use data; nothing points back.
 FORBIDDEN = {
     "data": {"training", "evaluation", "report"},

@@ -15,6 +15,7 @@ import numpy as np
 from clustercl.data import demo_full
 from clustercl.errors import DataError, UsageError
 from clustercl.files import write_csv
+from clustercl.owner import owner
 from clustercl.progress import track
 
 CASES = {"skin": 48, "heart": 10}  # labelled ones, where the caller names no number
@@ -128,7 +129,7 @@ def _all_at_once(folder: Path) -> Iterator[Path]:
         )
     # A folder that exists may be a mount point, or the one the user stands in: it stays and takes what is written.
     parent = folder if existed else folder.absolute().parent
-    aside = parent / f".{os.getpid()}.{folder.absolute().name}"
+    aside = parent / f".{owner()}.{folder.absolute().name}"
     try:
         aside.mkdir(parents=True)
         yield aside

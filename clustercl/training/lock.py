@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from clustercl.errors import RunError
+from clustercl.owner import owner
 
 BEAT_SECONDS = 60.0
 SILENT_SECONDS = 600.0  # without a beat, a process on another machine counts as gone
@@ -32,7 +33,7 @@ class RunLock:
         if self.held:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.path.with_name(f"{self.path.name}.{socket.gethostname()}.{os.getpid()}")
+        aside = self.path.with_name(f"{self.path.name}.{owner()}")
         own = {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid()), "job": _job()}
         self._content = json.dumps(own)
         aside.write_text(self._content)
@@ -75,7 +76,7 @@ class RunLock:
         if _born(pid) == born is not None if here else silent < SILENT_SECONDS and not _requeued(job):
             raise RunError(f"{self.path.parent}: process {pid} on {host} is at work in this run folder: wait for it, "
                            "stop it, or choose another --out")  # fmt: skip
-        gone = self.path.with_name(f"{self.path.name}.{os.getpid()}.stale")
+        gone = self.path.with_name(f"{self.path.name}.{owner()}.stale")
         try:
             os.rename(self.path, gone)  # of several that find it stale, one succeeds
         except FileNotFoundError:

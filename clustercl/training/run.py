@@ -10,7 +10,6 @@ Whether a stage is finished is read from its files; there is no other state, so 
 """
 
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +19,8 @@ from clustercl.data.cases import Case
 from clustercl.data.split import Split
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.evaluation.comparison import no_run
-from clustercl.files import finish_folder, is_alive, read_json, read_rows, write_json
+from clustercl.files import finish_folder, read_json, read_rows, write_json
+from clustercl.owner import is_left, owner_of
 from clustercl.progress import say_once
 from clustercl.training.config import Config
 from clustercl.training.overrides import flatten
@@ -186,14 +186,18 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Remove what kills left half-written or half removed, by the names of `atomic`, `atomic_folder`,
-        `write_demo` and `discard`; an evaluation that only wanted its files renamed is completed."""
+        `write_demo` and `discard`; an evaluation that only wanted its files renamed is completed.
+
+        For whoever holds the folder, and so alone writes in those of stages but the last; `evaluate` and `report`
+        may be at work beside it.
+        """
         for folder in (self.evaluation, self.test_data):
             with suppress(OSError):  # a run that is only read may lie on a disk that cannot be written to
                 finish_folder(folder)
         for path in [*self.path.glob(".*"), *self.path.glob("*/.*")]:
-            written_by = re.match(r"\.(\d+|discarded)\.", path.name)
-            if not written_by or (written_by[1].isdigit() and is_alive(int(written_by[1]))):
-                continue  # a file that another process is writing at this moment
+            of_holder = path.parent.name in STAGES[:-1] and owner_of(path) is not None
+            if not (of_holder or is_left(path) or path.name.startswith(".discarded.")):
+                continue
             with suppress(OSError):
                 if path.is_dir():
                     shutil.rmtree(path)

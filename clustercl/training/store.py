@@ -11,6 +11,7 @@ from pathlib import Path
 from clustercl.data.check import Report
 from clustercl.errors import RunError
 from clustercl.methods import METHODS
+from clustercl.owner import owner
 from clustercl.training.context import Context
 from clustercl.training.graph import ancestors
 from clustercl.training.labels import true_groups
@@ -66,7 +67,7 @@ class StageStore:
         return True
 
     def _keep(self, stage: str, context: Context, place: Path) -> None:
-        aside = self.folder / f".{place.name}.{os.getpid()}"
+        aside = self.folder / f".{place.name}.{owner()}"
         shutil.rmtree(aside, ignore_errors=True)
         _link(context.run.path / stage, aside)
         try:
@@ -99,7 +100,7 @@ def fingerprint(stage: str, context: Context) -> str:
 
 def _link(folder: Path, to: Path) -> None:
     """The files of a folder under a second name, as a whole or not at all; none of them is ever written to again."""
-    aside = to.with_name(f".{os.getpid()}.{to.name}")
+    aside = to.with_name(f".{owner()}.{to.name}")
     shutil.rmtree(aside, ignore_errors=True)
     to.parent.mkdir(parents=True, exist_ok=True)
     try:

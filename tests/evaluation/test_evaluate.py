@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import nibabel
@@ -18,7 +19,8 @@ from clustercl.data.settings import DataSettings
 from clustercl.data.task import get_task
 from clustercl.errors import RunError
 from clustercl.evaluation.evaluate import evaluate_cases
-from clustercl.files import finish_folder
+from clustercl.files import atomic_folder, finish_folder
+from clustercl.owner import SILENT_SECONDS, owner
 
 OPTIONS = SimpleNamespace(overlap=0.25, tolerance_mm=1.0)
 LPS = np.array([[-2.0, 0, 0, 40], [0, 0, 2.0, -7], [0, -2.0, 0, 30], [0, 0, 0, 1]])  # and two axes swapped
@@ -117,9 +119,10 @@ def test_a_full_disk_leaves_what_was_there(made, hearts, tmp_path, monkeypatch):
 
 def test_what_a_kill_left_is_removed_by_the_next_evaluation(made, hearts, tmp_path):
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    left, others = tmp_path / f"out/.{int(dead.stdout)}.clustercl/masks", tmp_path / f"out/.{os.getppid()}.clustercl"
+    here = owner().replace(str(os.getpid()), "{}")
+    left, others = (tmp_path / f"out/.{here.format(number)}.clustercl" for number in (int(dead.stdout), os.getppid()))
     own = tmp_path / "out/.2019.notes"
-    for folder in (left, others, own):
+    for folder in (left / "masks", others, own):
         folder.mkdir(parents=True)
     evaluate_cases(
         made.Hearts(), hearts(1), get_task("heart"), made.HEART, "cpu", OPTIONS, tmp_path / "out", quiet=True
@@ -127,6 +130,36 @@ def test_what_a_kill_left_is_removed_by_the_next_evaluation(made, hearts, tmp_pa
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
         [others.name, own.name, "metrics.json", "per_case.csv"]
     )
+
+
+def test_two_machines_with_the_same_process_number_keep_their_files(tmp_path, monkeypatch):
+    """As in containers, where a program often is process 1, with one file system."""
+    with atomic_folder(tmp_path / "out", "last.txt") as here:
+        (here / "last.txt").write_text("here")
+        with monkeypatch.context() as patch:
+            patch.setattr("clustercl.owner.socket.gethostname", lambda: "another")
+            with atomic_folder(tmp_path / "out", "last.txt") as there:
+                (there / "last.txt").write_text("there")
+        assert (tmp_path / "out/last.txt").read_text() == "there"
+    assert listing(tmp_path / "out") == {"last.txt": b"here"}
+
+
+@pytest.mark.parametrize("newer", [False, True])
+def test_what_another_machine_left_complete_does_not_replace_what_is_newer(tmp_path, newer):
+    whole = tmp_path / "out/.999999999-0123abcd.whole.clustercl"
+    whole.mkdir(parents=True)
+    (whole / "last.txt").write_text("left")
+    (whole / ".plan.json").write_text(json.dumps({"last": "last.txt", "goes": []}))
+    finish_folder(tmp_path / "out")
+    assert whole.exists()  # it may be on its way there
+    old = time.time() - SILENT_SECONDS - 1
+    for path in (*whole.iterdir(), whole):
+        os.utime(path, (old, old))
+    (tmp_path / "out/last.txt").write_text("before")
+    if not newer:
+        os.utime(tmp_path / "out/last.txt", (old - 1, old - 1))
+    finish_folder(tmp_path / "out")
+    assert listing(tmp_path / "out") == {"last.txt": b"before" if newer else b"left"}
 
 
 def listing(folder):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clustercl import files
+from clustercl import files, owner
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.evaluation import evaluate
 from clustercl.files import read_json, write_json
@@ -127,7 +127,7 @@ def test_sigterm_among_complete_files_says_that_they_are(run, make_skin, tmp_pat
         evaluate_run(run, data=other, result=out, devices=CPU, quiet=True)
     assert told.value.exit_code == 143 and not (out / "metrics.json").exists()
     monkeypatch.undo()
-    monkeypatch.setattr(files, "is_alive", lambda process: False)
+    monkeypatch.setattr(owner, "is_alive", lambda process: False)
     files.finish_folder(out)
     assert listing(out) == ["metrics.json", "per_case.csv"]
 

@@ -19,6 +19,7 @@ from clustercl.data.demo import write_demo
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.files import read_json
 from clustercl.models.checkpoint import read_checkpoint
+from clustercl.owner import SILENT_SECONDS, owner
 from clustercl.training import loop, stages
 from clustercl.training.config import resolve
 from clustercl.training.context import Context
@@ -291,10 +292,32 @@ def test_a_damaged_best_stops_who_reads_it(finished, skin, tiny, tmp_path, stage
 
 def test_only_files_of_dead_processes_are_swept(tmp_path):
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    for owner in (int(dead.stdout), os.getppid()):
-        (tmp_path / f".{owner}.last.pt").touch()
+    machine = owner().split("-")[1]
+    for process in (int(dead.stdout), os.getppid()):
+        (tmp_path / f".{process}-{machine}.last.pt").touch()
     RunFolder(tmp_path).sweep()
-    assert [path.name for path in tmp_path.iterdir()] == [f".{os.getppid()}.last.pt"]
+    assert [path.name for path in tmp_path.iterdir()] == [f".{os.getppid()}-{machine}.last.pt"]
+
+
+def test_files_of_another_machine_are_swept_when_it_is_silent(tmp_path):
+    """Its evaluation or report of this run may be at work; a training of it may not, beside who holds the run."""
+    evaluating, reporting = "evaluation/.999999999-0123abcd.clustercl", ".999999999-0123abcd.1.report.html"
+    for name in (f"{evaluating}/masks/a.png", reporting, "finetune/.999999999-0123abcd.1.last.pt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def left():
+        RunFolder(tmp_path).sweep()
+        return sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob(".*"))
+
+    assert left() == [reporting, evaluating]
+    old = time.time() - SILENT_SECONDS - 1
+    for path in (tmp_path / reporting, tmp_path / evaluating):
+        os.utime(path, (old, old))
+    assert left() == [evaluating]  # it wrote a mask since
+    for path in (tmp_path / evaluating).rglob("*"):
+        os.utime(path, (old, old))
+    assert left() == []
 
 
 @pytest.mark.parametrize("method", ["simclr", "g-simclr"])
@@ -446,7 +469,7 @@ def test_a_folder_in_use_is_refused(skin, tiny, tmp_path):
         with pytest.raises(RunError, match=rf"run: process {os.getpid()} on .* is at work in this run folder"):
             again()
     # Looking is allowed, and takes no file from who is at work, on whatever machine its process is.
-    (writing := run / "finetune/.999999999.1.last.pt").write_text("")
+    (writing := run / f"finetune/.999999999-{owner().split('-')[1]}.1.last.pt").write_text("")
     evaluate_run(run, devices=CPU, quiet=True)
     assert writing.exists()
     lock.release()
