@@ -5,10 +5,12 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 
 from clustercl.data.cases import Case
 from clustercl.data.task import Task, get_task
 from clustercl.errors import DataError, UsageError
+from clustercl.files import read_json
 
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 # The split of MM-WHS that papers on few labels use: 16 volumes to train with (16, 8, 4 or 2 labelled), 4 to test.
@@ -31,12 +33,16 @@ class Split:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, plain: dict) -> "Split":
-        """ValueError or TypeError where it is no split."""
-        for part in ("train", "labelled", "validation", "test"):
-            if not isinstance(plain.get(part), list):
-                raise ValueError(f"wanted a list of cases as {part}, got {plain.get(part)!r}")
-        return cls(**plain)
+    def read(cls, path: Path) -> "Split":
+        """From a file with what `to_dict` gave. DataError where it holds none."""
+        try:
+            plain = read_json(path)
+            for part in ("train", "labelled", "validation", "test"):
+                if not isinstance(plain.get(part), list):
+                    raise ValueError(f"wanted a list of cases as {part}, got {plain.get(part)!r}")
+            return cls(**plain)
+        except (ValueError, TypeError, AttributeError, OSError) as error:
+            raise DataError(f"{path}: is damaged ({error})") from error
 
 
 def make_split(
@@ -92,8 +98,7 @@ def make_split(
     kept = sorted(_label_order(names["train"], seed if label_seed is None else label_seed, extents)[:count])
     held_out = (shares["validation"] | shares["test"]) - shares["train"]
     unlabelled = [case for case in cases if case.label is None]
-    left_out = [case.id for case in unlabelled if case.group in held_out]
-    if left_out:
+    if left_out := [case.id for case in unlabelled if case.group in held_out]:
         notes.append(f"{len(left_out)} unlabelled cases are left out, as their group validates or tests")
     return Split(
         train=names["train"],
@@ -219,9 +224,8 @@ def _published_test(labelled: Sequence[Case], task: Task) -> set[str] | None:
     if task != get_task("heart"):
         return None
     numbers = {match[1]: case.group for case in labelled if (match := re.fullmatch(r"ct_train_(\d+)", case.id.lower()))}
-    if all(number in numbers for number in PUBLISHED_HEART_TEST):
-        return {numbers[number] for number in PUBLISHED_HEART_TEST}
-    return None
+    is_there = all(number in numbers for number in PUBLISHED_HEART_TEST)
+    return {numbers[number] for number in PUBLISHED_HEART_TEST} if is_there else None
 
 
 def faults_of_splits(cases: Iterable[Case]) -> Iterator[tuple[Case, str]]:

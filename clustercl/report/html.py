@@ -81,8 +81,8 @@ def _summary(run: Run) -> str:
     except ClusterclError:
         pass
     try:
-        values.append((str(len(run.split["labelled"])), "labelled training cases"))
-        values.append((str(len(run.split["train"]) + len(run.split["unlabelled"])), "cases learnt from"))
+        values.append((str(len(run.split.labelled)), "labelled training cases"))
+        values.append((str(len(run.split.train) + len(run.split.unlabelled)), "cases learnt from"))
     except ClusterclError:
         pass
     try:
@@ -189,7 +189,7 @@ def _curves(run: Run) -> list[str]:
 
 
 def _split(run: Run) -> list[str]:
-    rows = [[words, str(len(run.split.get(part) or []))] for part, words in SPLIT.items()]
+    rows = [[words, str(len(getattr(run.split, part)))] for part, words in SPLIT.items()]
     return [page.table(["part", "cases"], rows)]
 
 

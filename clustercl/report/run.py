@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clustercl.data.cases import Case, find_cases
 from clustercl.data.settings import DataSettings
+from clustercl.data.source import Source
 from clustercl.data.split import Split
 from clustercl.data.task import Task, get_task
 from clustercl.errors import ClusterclError, DataError, RunError
@@ -31,16 +32,20 @@ class Run:
             raise no_run(self.path)
         self.config = self._json("config.json")
         try:
-            self.source: dict = self.config["source"]
-            self.task: Task = get_task(self.config["task"], self.source["labels"])
+            self.source = Source.from_dict(self.config["source"])
+            self.task: Task = get_task(self.config["task"], self.source.labels)
             self.settings = DataSettings(**self.config["data"])
         except (KeyError, TypeError, AttributeError, ClusterclError) as error:
             raise DataError(f"{self.path / 'config.json'}: is damaged or of another version ({error})") from error
 
-    def _json(self, name: str) -> dict:
+    def _there(self, name: str) -> Path:
         path = self.path / name
         if not path.is_file():
             raise RunError(f"{name} is not there: the run has not come so far")
+        return path
+
+    def _json(self, name: str) -> dict:
+        path = self._there(name)
         try:
             content = read_json(path)
         except (ValueError, OSError) as error:
@@ -50,9 +55,7 @@ class Run:
         return content
 
     def _csv(self, name: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
-        path = self.path / name
-        if not path.is_file():
-            raise RunError(f"{name} is not there: the run has not come so far")
+        path = self._there(name)
         try:
             with open(path, newline="", encoding="utf-8") as file:
                 rows = list(csv.DictReader(file))
@@ -63,12 +66,8 @@ class Run:
         return rows
 
     @cached_property
-    def split(self) -> dict:
-        content = self._json("split.json")
-        try:
-            return Split.from_dict(content).to_dict()
-        except (ValueError, TypeError) as error:
-            raise DataError(f"{self.path / 'split.json'}: is damaged ({error})") from error
+    def split(self) -> Split:
+        return Split.read(self._there("split.json"))
 
     @cached_property
     def metrics(self) -> dict:
@@ -83,9 +82,9 @@ class Run:
     @property
     def note(self) -> str | None:
         """What must be shown loudly: the note of the split, or the one that the metrics carry."""
-        for part in ("split", "metrics"):
+        for of in (lambda: self.split.note, lambda: self.metrics.get("note")):
             try:
-                if note := getattr(self, part).get("note"):
+                if note := of():
                     return note
             except ClusterclError:
                 continue
@@ -104,9 +103,7 @@ class Run:
         """clusters/NAME.npy."""
         import numpy as np
 
-        path = self.path / "clusters" / f"{name}.npy"
-        if not path.is_file():
-            raise RunError(f"clusters/{name}.npy is not there: the run has not come so far")
+        path = self._there(f"clusters/{name}.npy")
         try:
             return np.load(path, allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:
@@ -130,12 +127,7 @@ class Run:
     @cached_property
     def cases(self) -> dict[str, Case]:
         """All cases by id, from where config.json says that the data lay. DataError where they are gone."""
-        data, listed = self.source["data"], self.source["list"]
-        unlabelled = [Path(folder) for folder in self.source["unlabelled"]]
-        if data is None and listed is None:
-            data = self.path / "demo_data"
-            unlabelled = [data / "unlabelled"] if (data / "unlabelled").is_dir() else []
-        found = find_cases(self.task, data and Path(data), unlabelled, listed and Path(listed))
+        found = find_cases(self.task, *self.source.places(self.path / "demo_data"))
         return {case.id: case for case in found}
 
     def case(self, name: str) -> Case:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clustercl.data.cases import Case, find_cases
 from clustercl.data.groups import read_groups
+from clustercl.data.source import Source
 from clustercl.data.split import make_split
 from clustercl.data.task import Task, get_task
 from clustercl.data.unseen import learnt_from, read_all
@@ -24,7 +25,6 @@ from clustercl.training.grid import Cell, Grid, part_of
 from clustercl.training.labels import require_groups
 from clustercl.training.pipeline import train
 from clustercl.training.run import RunFolder, require_equal
-from clustercl.training.source import Source
 from clustercl.training.store import StageStore
 
 COMPARISON = "comparison.json"  # what all cells of the folder have in common

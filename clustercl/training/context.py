@@ -13,6 +13,7 @@ from clustercl.data.check import Report, check_data
 from clustercl.data.copies import with_copies_together
 from clustercl.data.groups import read_groups
 from clustercl.data.prepare import to_float
+from clustercl.data.source import Source
 from clustercl.data.split import Split, make_split
 from clustercl.data.task import Task, get_task
 from clustercl.data.units import make_units
@@ -30,7 +31,6 @@ from clustercl.training.lock import RunLock
 from clustercl.training.peers import Peers
 from clustercl.training.room import require_room
 from clustercl.training.run import RunFolder
-from clustercl.training.source import Source
 from clustercl.training.work import stage_seed
 
 WARNINGS_SHOWN = 5

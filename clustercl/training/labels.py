@@ -9,6 +9,7 @@ import torch
 
 from clustercl.data.feed import UnitFeed
 from clustercl.data.groups import read_groups
+from clustercl.data.source import Source
 from clustercl.data.units import Unit
 from clustercl.errors import DataError, UsageError
 from clustercl.methods import METHODS, Known, Method
@@ -17,7 +18,6 @@ from clustercl.training.clusters import cut, encoded, grow_tree, read_pseudo_cla
 from clustercl.training.context import Context
 from clustercl.training.launch import contrastive_batch
 from clustercl.training.run import RunFolder
-from clustercl.training.source import Source
 from clustercl.training.work import stage_seed
 
 NEARLY_ALL = 0.95  # of the negatives, where somebody should look; no measured bound

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from clustercl.data.groups import read_table
+from clustercl.data.source import Source
 from clustercl.data.task import get_task
 from clustercl.errors import RunError, UsageError
 from clustercl.files import read_json, require_writable
@@ -21,7 +22,6 @@ from clustercl.training.overrides import flatten, nested, parse_assignment
 from clustercl.training.peers import together
 from clustercl.training.room import require_room
 from clustercl.training.run import STAGES, TRAINING, RunFolder
-from clustercl.training.source import Source
 from clustercl.training.store import StageStore
 
 # Sections and keys of the configuration that a command of one stage may change in a run that exists.

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from clustercl.data.cases import Case
+from clustercl.data.source import Source
 from clustercl.data.split import Split
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.evaluation.comparison import no_run
@@ -24,7 +25,6 @@ from clustercl.owner import is_left, owner_of
 from clustercl.progress import say_once
 from clustercl.training.config import Config
 from clustercl.training.overrides import flatten
-from clustercl.training.source import Source
 
 TRAINING = ("autoencoder", "pretrain", "finetune")
 STAGES = ("autoencoder", "clusters", "pretrain", "finetune", "evaluation")
@@ -111,12 +111,7 @@ class RunFolder:
 
     def read_split(self) -> Split | None:
         """None before it was written."""
-        if not self.split_path.is_file():
-            return None
-        try:
-            return Split.from_dict(read_json(self.split_path))
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{self.split_path}: is damaged ({error})") from error
+        return Split.read(self.split_path) if self.split_path.is_file() else None
 
     def require_labels(self, split: Split, cases: dict[str, Case]) -> None:
         """DataError where a case lost the label that split.json counts on; cases that are gone are not looked for."""

@@ -9,6 +9,7 @@ from clustercl.data.cases import Case
 from clustercl.data.split import Split, make_split
 from clustercl.data.task import get_task
 from clustercl.errors import DataError, UsageError
+from clustercl.files import write_json
 
 SKIN, HEART = get_task("skin"), get_task("heart")
 
@@ -25,7 +26,7 @@ def parts(split: Split):
     return set(split.train), set(split.validation), set(split.test)
 
 
-def test_seventy_ten_twenty():
+def test_seventy_ten_twenty(tmp_path):
     cases = some(100) + some(30, labelled=False, prefix="u")
     split = make_split(cases, SKIN)
     train, validation, test = parts(split)
@@ -34,7 +35,8 @@ def test_seventy_ten_twenty():
     assert split.labelled == split.train and split.note is None
     assert make_split(cases, SKIN) == split != make_split(cases, SKIN, seed=1)
     assert make_split(cases[:100], SKIN).test == split.test  # unlabelled images change nothing
-    assert Split.from_dict(split.to_dict()) == split
+    write_json(tmp_path / "split.json", split.to_dict())
+    assert Split.read(tmp_path / "split.json") == split
 
 
 @pytest.mark.parametrize("seed", range(5))

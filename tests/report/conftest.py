@@ -54,6 +54,7 @@ def build_run(folder: Path, task_name: str, count: int = 6) -> Path:
     from clustercl import cut_tree, linkage
     from clustercl.data.cache import prepare_cached
     from clustercl.data.cases import find_cases
+    from clustercl.data.source import Source
     from clustercl.data.split import Split
     from clustercl.data.task import get_task
     from clustercl.data.units import make_units
@@ -64,7 +65,6 @@ def build_run(folder: Path, task_name: str, count: int = 6) -> Path:
     from clustercl.models.unet import UNet
     from clustercl.training.config import resolve
     from clustercl.training.run import RunFolder
-    from clustercl.training.source import Source
 
     {"skin": write_skin, "heart": write_heart}[task_name](folder / "data", count)
     config, task = resolve(task_name, "tiny", sets=SETS[task_name]), get_task(task_name)

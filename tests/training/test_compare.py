@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from clustercl.data.source import Source
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.files import read_json
 from clustercl.methods import METHODS
@@ -24,7 +25,6 @@ from clustercl.training.devices import DeviceRequest
 from clustercl.training.grid import Cell, Grid, parse_shard, parse_vary, part_of
 from clustercl.training.overrides import flatten
 from clustercl.training.pipeline import train
-from clustercl.training.source import Source
 from clustercl.training.store import fingerprint
 
 CPU = DeviceRequest("cpu", workers=0)
@@ -541,9 +541,9 @@ def test_the_table_has_cells_that_end_while_it_is_written(grid, skin, tmp_path, 
 def test_the_split_is_the_same_for_all_seeds_and_the_labelled_cases_are_not(skin, tmp_path, tiny):
     runs = []
     for seed in (0, 1, 2):
+        from clustercl.data.source import Source
         from clustercl.training.context import new_context
         from clustercl.training.run import RunFolder
-        from clustercl.training.source import Source
 
         config = tiny(seed=seed, split_seed=0, label_fraction=0.5)
         context = new_context(RunFolder(tmp_path / str(seed)), config, Source.of(skin, [], None, None), CPU, True)

@@ -16,6 +16,7 @@ import torch
 from clustercl import choose_cut, cut_tree, progress
 from clustercl.data import augment
 from clustercl.data.demo import write_demo
+from clustercl.data.source import Source
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.files import read_json
 from clustercl.models.checkpoint import read_checkpoint
@@ -30,7 +31,6 @@ from clustercl.training.launch import start_fabric
 from clustercl.training.lock import RunLock
 from clustercl.training.pipeline import run_stage, train
 from clustercl.training.run import TRAINING, RunFolder
-from clustercl.training.source import Source
 
 CPU = DeviceRequest("cpu")
 

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
+from clustercl.data.source import Source
 from clustercl.errors import DataError, RunError, UsageError
 from clustercl.training.config import resolve
 from clustercl.training.devices import DeviceRequest, Placement
 from clustercl.training.graph import dependents, needed
 from clustercl.training.launch import contrastive_batch, precision, start_fabric
 from clustercl.training.run import RunFolder, require_equal
-from clustercl.training.source import Source
 
 ALL = ["autoencoder", "clusters", "pretrain", "finetune", "evaluation"]
 
@@ -79,6 +79,10 @@ def test_folders_that_are_no_run_are_refused(tmp_path):
     run.config_path.write_text("{")
     with pytest.raises(DataError, match=r"config\.json: is damaged"):
         run.read_config()
+    for wrong in ("{", "[]", "{}", '{"train": [], "labelled": [], "validation": [], "test": [], "more": 1}'):
+        run.split_path.write_text(wrong)
+        with pytest.raises(DataError, match=r"split\.json: is damaged"):
+            run.read_split()
 
 
 def test_discarding_leaves_nothing(tmp_path):
