@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clustercl.ops import linkage as linkage_op
 from clustercl.ops import pairwise as pairwise_op
-from clustercl.ops.arrays import condensed_distances, gpu_matrix, host_matrix
+from clustercl.ops.arrays import condensed_distances, gpu_matrix, host_matrix, require_dense
 
 
 @overload
@@ -31,6 +31,7 @@ def pairwise_distances(X, Y=None, metric="euclidean"):
     metric: euclidean, sqeuclidean, or cosine (1 - cos). No gradient flows through the distances. Sums run in float64 in
     one fixed order, so that threads and instruction sets give the same bits; definitions as scipy.spatial.distance.
     ValueError: not (n, d), another number of features, NaN or inf, an unknown metric, a zero row under cosine.
+    TypeError: a sparse or nested tensor.
     """
     op = "pairwise_distances"
     one_of(op, "metric", metric, pairwise_op.METRICS)
@@ -71,8 +72,8 @@ def linkage(
     and single take memory for the rows in float64 and once more in float32 (ward: twice), average and complete for
     n (n - 1) / 2 distances. The result does not depend on the number of threads or the instruction set. Ctrl-C stops.
     ValueError: n < 2, not (n, d), no numbers, NaN or inf, unknown method, metric or dtype, ward with another metric
-    than euclidean, a zero row under cosine, distances that are negative or not symmetric. TypeError: progress that
-    cannot be called. MemoryError: the matrix of distances does not fit.
+    than euclidean, a zero row under cosine, distances that are negative or not symmetric. TypeError: a sparse or nested
+    tensor, progress that cannot be called. MemoryError: the matrix of distances does not fit.
     """
     one_of("linkage", "method", method, linkage_op.METHODS)
     one_of("linkage", "dtype", dtype, linkage_op.DTYPES)
@@ -136,6 +137,8 @@ def one_of(op: str, name: str, value, choices: tuple[str, ...]) -> None:
 
 
 def _tensor(x, name: str, op: str) -> torch.Tensor:
+    if isinstance(x, torch.Tensor):
+        require_dense(x, f"{op}: {name}")
     if isinstance(x, torch.Tensor) and x.device.type != "cpu" and x.dim() == 2 and x.is_floating_point():
         if not x.isfinite().all():
             raise ValueError(f"{op}: {name} must be finite, got NaN or inf")

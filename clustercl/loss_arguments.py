@@ -6,6 +6,8 @@ from numbers import Integral, Real
 import torch
 from torch import Tensor, nn
 
+from clustercl.ops.arrays import require_dense
+
 SAME_CLASS = ("exclude", "attract", "ignore")
 MOST_LEVELS = 4
 REDUCTIONS = ("mean", "sum", "none")
@@ -16,7 +18,7 @@ def view_major(z0, z1, pseudo_class) -> tuple[Tensor, Tensor | None, int]:
     """Embeddings (views * b, d), pseudo-class and number of views from either way of calling the module."""
     if not isinstance(z0, Tensor):
         raise TypeError(f"PseudoClassNTXentLoss: z0 must be a tensor, got {type(z0).__name__}")
-    _check_dense(z0, "PseudoClassNTXentLoss: z0")
+    require_dense(z0, "PseudoClassNTXentLoss: z0")
     if z0.dim() == 3:
         if z1 is not None and pseudo_class is not None:
             raise ValueError(
@@ -34,7 +36,7 @@ def view_major(z0, z1, pseudo_class) -> tuple[Tensor, Tensor | None, int]:
             "PseudoClassNTXentLoss: z0 and z1 must have one dtype and one device, "
             f"got {z0.dtype} on {z0.device} and {z1.dtype} on {z1.device}"
         )
-    _check_dense(z1, "PseudoClassNTXentLoss: z1")
+    require_dense(z1, "PseudoClassNTXentLoss: z1")
     return torch.cat([z0, z1]), pseudo_class, 2
 
 
@@ -106,11 +108,6 @@ def _check_positive(value: Real, name: str) -> None:
         raise ValueError(f"pseudo_class_nt_xent: {name} must be a positive number, got {value}")
 
 
-def _check_dense(x: Tensor, argument: str) -> None:
-    if x.layout != torch.strided or x.is_nested:
-        raise TypeError(f"{argument} must be dense, got a {'nested tensor' if x.is_nested else x.layout}")
-
-
 def _valueless() -> bool:
     """Whether a tensor may have no value that could be looked at: in a traced program, under torch.func's vmap."""
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
@@ -121,7 +118,7 @@ def check_embeddings(embeddings, views: int, check_finite: bool) -> int:
     """The number of images."""
     if not isinstance(embeddings, Tensor):
         raise TypeError(f"pseudo_class_nt_xent: embeddings must be a tensor, got {type(embeddings).__name__}")
-    _check_dense(embeddings, "pseudo_class_nt_xent: embeddings")
+    require_dense(embeddings, "pseudo_class_nt_xent: embeddings")
     if views < 2:
         raise ValueError(f"pseudo_class_nt_xent: views must be at least 2, got {views}")
     if embeddings.dim() != 2:
@@ -151,7 +148,7 @@ def check_pseudo_class(pseudo_class, b: int, embeddings: Tensor, level_weight=No
         return None
     if not isinstance(pseudo_class, Tensor):
         raise TypeError(f"pseudo_class_nt_xent: pseudo_class must be a tensor, got {type(pseudo_class).__name__}")
-    _check_dense(pseudo_class, "pseudo_class_nt_xent: pseudo_class")
+    require_dense(pseudo_class, "pseudo_class_nt_xent: pseudo_class")
     if pseudo_class.is_floating_point() or pseudo_class.is_complex() or pseudo_class.dtype == torch.bool:
         raise TypeError(f"pseudo_class_nt_xent: pseudo_class must hold integers, got {pseudo_class.dtype}")
     wanted, what = (

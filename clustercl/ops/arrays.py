@@ -9,11 +9,17 @@ from clustercl.ops._extension import why_no_kernels
 from clustercl.progress import say_once
 
 
+def require_dense(x: torch.Tensor, argument: str) -> None:
+    """TypeError, as torch and scikit-learn raise it, where a tensor is sparse or nested."""
+    if x.layout != torch.strided or x.is_nested:
+        raise TypeError(f"{argument} must be dense, got a {'nested' if x.is_nested else x.layout} tensor")
+
+
 def host_matrix(x, name: str, op: str, least_rows: int = 0) -> np.ndarray:
     """The matrix as (n, d) float32 or float64 on the host, without a copy where possible; never to be written to.
 
     x: NumPy array, tensor on any device, or anything that NumPy makes an array of; real numbers, all finite, at least
-    one column and `least_rows` rows, else ValueError naming `op` and `name`.
+    one column and `least_rows` rows, else ValueError naming `op` and `name`; TypeError for a tensor that is not dense.
     """
     if isinstance(x, torch.Tensor) and x.is_cuda:
         reason = why_no_kernels(x.device)
@@ -41,8 +47,7 @@ def host_matrix(x, name: str, op: str, least_rows: int = 0) -> np.ndarray:
 def _array(x, name: str, op: str, wanted: str) -> np.ndarray:
     """As NumPy's; what it lacks, and half of float32, as float32."""
     if isinstance(x, torch.Tensor):
-        if x.layout != torch.strided or x.is_nested:
-            raise ValueError(f"{op}: {name} must be dense, got a {'nested' if x.is_nested else x.layout} tensor")
+        require_dense(x, f"{op}: {name}")
         x = x.detach().resolve_neg()  # as z.conj().imag is, which NumPy cannot hold
         x = x.to(torch.float32) if x.dtype in (torch.bfloat16, torch.float16) else x
         return x.cpu().numpy()
@@ -57,6 +62,7 @@ def _array(x, name: str, op: str, wanted: str) -> np.ndarray:
 
 def gpu_matrix(x: torch.Tensor, name: str, op: str, least_rows: int = 0) -> torch.Tensor:
     """A tensor as (n, d) rows that stay on its device, with the checks and errors of host_matrix."""
+    require_dense(x, f"{op}: {name}")
     if x.is_complex():
         raise ValueError(f"{op}: {name} must hold real numbers, got dtype {str(x.dtype).removeprefix('torch.')}")
     if x.dim() != 2:

@@ -13,7 +13,8 @@ from scipy import sparse
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist, squareform
 
-from clustercl import linkage
+from clustercl import AgglomerativeClustering, assign_to_clusters, linkage, pairwise_distances, pseudo_class_nt_xent
+from clustercl.ops.arrays import gpu_matrix
 from clustercl.ops.linkage import METHODS
 from clustercl.ops.memory import available_bytes
 
@@ -410,8 +411,6 @@ def test_a_program_ends_while_a_daemon_thread_clusters(threads, progress):
         (np.eye(3).astype(object), {}, "X must hold real numbers, got dtype object"),
         ([[0.0, 1.0], [np.nan, 0.0]], {}, r"X must be finite, got nan at \(1, 0\)"),
         (torch.tensor([[0.0], [torch.inf]]), {}, r"X must be finite, got inf at \(1, 0\)"),
-        (torch.eye(3).to_sparse(), {}, "X must be dense, got a torch.sparse_coo tensor"),
-        (torch.nested.nested_tensor([torch.eye(3)]), {}, "X must be dense, got a nested tensor"),
         (np.eye(3), {"method": "centroid"}, "method must be one of ward, average, complete, single, got 'centroid'"),
         (np.eye(3), {"method": None}, "method must be one of .* got None"),
         (np.eye(3), {"method": "average", "dtype": "float16"}, "dtype must be one of float64, float32, got 'float16'"),
@@ -423,6 +422,35 @@ def test_a_program_ends_while_a_daemon_thread_clusters(threads, progress):
 def test_bad_input_is_named(x, arguments, text):
     with pytest.raises(ValueError, match=f"linkage: {text}"):
         linkage(x, **arguments)
+
+
+EYE = torch.eye(4)
+
+
+@pytest.mark.parametrize(
+    ("x", "kind"),
+    [
+        (EYE.to_sparse(), "torch.sparse_coo"),
+        (EYE.to_sparse_csr(), "torch.sparse_csr"),
+        (torch.nested.nested_tensor([EYE]), "nested"),
+        (torch.nested.nested_tensor([EYE], layout=torch.jagged), "nested"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("call", "argument"),
+    [
+        (linkage, "linkage: X"),
+        (lambda x: linkage(x, "single", "precomputed"), "linkage: X"),
+        (lambda x: gpu_matrix(x, "X", "linkage"), "linkage: X"),  # of rows that stay on their GPU
+        (lambda x: pairwise_distances(EYE, x), "pairwise_distances: Y"),
+        (lambda x: assign_to_clusters(EYE, x, range(4)), "assign_to_clusters: X"),
+        (lambda x: AgglomerativeClustering(2).fit(x), "AgglomerativeClustering: X"),
+        (pseudo_class_nt_xent, "pseudo_class_nt_xent: embeddings"),
+    ],
+)
+def test_a_tensor_that_is_not_dense_is_a_type_error_everywhere(call, argument, x, kind):
+    with pytest.raises(TypeError, match=f"^{argument} must be dense, got a {kind} tensor$"):
+        call(x)
 
 
 @pytest.mark.parametrize("method", ["average", "complete", "single"])
