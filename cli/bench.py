@@ -10,7 +10,7 @@ from clustercl.cli import options
 
 @click.group()
 def command():
-    """Time the kernels against naive torch, SciPy and whatever peers are installed; answers are compared first.
+    """Time the kernels against naive torch, SciPy and whatever peers are installed, once answers agree; and training.
 
     \b
     Example:

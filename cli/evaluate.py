@@ -11,7 +11,9 @@ from clustercl.cli import options
 @click.command()
 @click.argument("run", type=options.PATH)
 @click.option("--data", type=options.PATH, help="Evaluate on every labelled case of this folder instead.")
-@click.option("--list", "list_csv", type=options.PATH, help="Evaluate on the labelled cases of this CSV instead.")
+@click.option(
+    "--list", "list_csv", type=options.PATH, help="Evaluate on the labelled cases of this CSV or JSON instead."
+)
 @click.option("--out", type=options.PATH, help="Folder for metrics.json, per_case.csv and masks/.")
 @click.option("--overwrite", is_flag=True, help="Replace results that are in --out already.")
 @click.option("--json", "as_json", is_flag=True, help="Print the metrics as JSON, and nothing else.")

@@ -70,7 +70,8 @@ def cli(debug: bool):
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Entry point: exit 0, 1 on bad data or a failed run, 2 on bad usage, 130 on Ctrl-C."""
+    """Entry point: exit 0, 1 on bad data or a failed run, 2 on bad usage, 130 on Ctrl-C, 143 on SIGTERM or a time
+    limit."""
     open_closed_streams()
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv

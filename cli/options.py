@@ -112,9 +112,9 @@ def training(function):
     return call
 
 
-def sets(function):
+def sets(function, example: str = "pretrain.temperature=0.2"):
     """--set KEY=VALUE."""
-    text = "Change one setting, as in --set pretrain.temperature=0.2; as often as needed."
+    text = f"Change one setting, as in --set {example}; as often as needed."
     return click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help=text)(function)
 
 

@@ -16,7 +16,9 @@ from clustercl.cli import options
 @options.method
 @options.label_fraction
 @options.fold
-@click.option("--encoder", type=options.PATH, help="Weights to begin with instead of random ones; not for resuming.")
+@click.option(
+    "--encoder", type=options.PATH, help="Weights that the encoder begins with, a state dict; random without."
+)
 @click.option("--seed", type=int, help="Fixes split, weights, order and augmentation.")
 @click.option("--deterministic", is_flag=True, default=None, help="Only deterministic algorithms, slower on GPUs.")
 @click.option("--config", "toml_path", type=options.PATH, help="TOML file of settings.")

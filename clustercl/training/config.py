@@ -150,7 +150,8 @@ def _read(task: str, preset: str | None, toml_path: Path | str | None) -> tuple[
     preset = str(content["preset"]) if named else preset or Config.preset
     if (task, preset) not in PRESETS:
         where = f"--config: {toml_path}: " * named
-        known = ", ".join(sorted({f"{name}/{size}" for name, size in PRESETS}))
+        of_task = [size for name, size in PRESETS if name == task]
+        known = ", ".join(of_task or sorted({f"{name}/{size}" for name, size in PRESETS}))
         raise UsageError(f"{where}there is no preset {preset!r} for task {task!r}, wanted one of {known}")
     of_methods = _of_methods(content.pop("methods", {}), toml_path)
     return flatten({"task": task, "preset": preset} | PRESETS[task, preset]) | flatten(content), of_methods

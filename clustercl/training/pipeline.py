@@ -124,7 +124,7 @@ def run_stage(
         first = min(missing, key=list(OWN_KEYS).index)
         raise RunError(f"{stage}: stage {first} is not finished: run clustercl {COMMANDS[first]} {out} first")
     if stage == "pretrain" and stage not in needed(config):
-        raise UsageError(f"pretrain: method {config.method} has no pre-training, name another with --set method=NAME")
+        raise UsageError(f"pretrain: method {config.method} has no pre-training, name another with --method")
     with _at_work(run, config, source, devices, quiet, time_limit) as context:
         context.open()
         if stage == "finetune" and stage in dependents(config, "clusters"):

@@ -12,6 +12,8 @@ import torch
 from click.testing import CliRunner
 
 from clustercl.cli.main import COMMANDS, cli, main, run
+from clustercl.training.pipeline import COMMANDS as STAGES
+from clustercl.training.pipeline import OWN_KEYS
 
 # As the pinned Click says it; that of older ones, which are allowed too, differs from one to the next.
 PINNED = tuple(map(int, metadata.version("click").split(".")[:2])) >= (8, 5)
@@ -30,6 +32,15 @@ def test_every_command_has_help_with_an_example(name):
         for sub in group.commands:
             text = CliRunner().invoke(cli, [name, sub, "--help"]).output
             assert f"clustercl {name} {sub}" in text
+
+
+@pytest.mark.parametrize(("stage", "name"), STAGES.items())
+def test_help_of_a_stage_says_what_it_does(stage, name):
+    """It named a setting that the command refuses, and clustering, which begins anew, was said to go on."""
+    text = " ".join(CliRunner().invoke(cli, [name, "--help"]).output.split())
+    examples = re.findall(r"--set (\w+)\.", text)
+    assert len(examples) == 2 and {*examples} <= {*OWN_KEYS[stage]}
+    assert ("One that was interrupted goes on" in text) == (stage != "clusters")
 
 
 def exit_code(argv, capsys):

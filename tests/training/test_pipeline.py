@@ -162,7 +162,7 @@ def test_other_methods_run_their_stages_alone(method, skin, tiny, tmp_path):
     assert stages == own | {"finetune", "evaluation"}
     if method != "scratch":
         return
-    with pytest.raises(UsageError, match="method scratch has no pre-training"):
+    with pytest.raises(UsageError, match=r"method scratch has no pre-training, name another with --method$"):
         run_stage("pretrain", tmp_path / "run", devices=CPU)
 
 
