@@ -240,7 +240,7 @@ int main(int count, char** words) {
     compare("simplex", simplex, 40, method, Metric::euclidean, Entries::full, tolerance);
     // The farther apart, the less float16 and then float32 tell of what lies close together: screens leave rows open.
     for (const double apart : {30.0, 3e3, 3e6}) {
-      if (only == "few" && apart < 3e6) continue;
+      if (only == "few" && (dense || apart < 3e6)) continue;
       compare("blobs", spread(300, 8, apart), 300, method, Metric::euclidean, Entries::full, tolerance);
     }
     if (dense) compare("half", normal(80, 6, 10), 80, method, Metric::euclidean, Entries::half, 1e-7);
