@@ -4,6 +4,7 @@
 need torch and numpy alone.
 """
 
+import os
 from importlib import import_module, metadata
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ _HOME = {
     "choose_cut": "cut",
     "AgglomerativeClustering": "estimator",
 }
+_imported_by = os.getpid()  # the kernels are loaded later, perhaps in a process that was forked off since
+
 # Written out, as type checkers want it; tests/test_typing.py compares it with _HOME.
 __all__ = [
     "AgglomerativeClustering",

@@ -17,8 +17,9 @@
 namespace clustercl {
 
 // A process that was forked off has OpenMP's pool of its parent without its threads, for which it would wait for ever: it starts
-// threads of its own, for the same parts as torch makes.
-inline const pid_t kLoadedBy = getpid();
+// threads of its own, for the same parts as torch makes. The process that imported clustercl, which may be the parent of the one
+// that loads this module, as names of clustercl are loaded when they are first used; module.cpp sets it.
+inline pid_t imported_by = getpid();
 
 inline void run_forked(std::int64_t begin, std::int64_t end, std::int64_t grain, Parallel::Body call, void* body) {
   const auto parts = [&](std::int64_t size) { return (end - begin + size - 1) / size; };
@@ -33,7 +34,7 @@ inline void run_forked(std::int64_t begin, std::int64_t end, std::int64_t grain,
 // torch's own pool, so that torch.set_num_threads holds for the kernels too.
 inline Parallel torch_threads() {
   const auto threads = static_cast<int>(torch::stable::get_num_threads());
-  if (getpid() != kLoadedBy) return Parallel{threads, run_forked};
+  if (getpid() != imported_by) return Parallel{threads, run_forked};
   return Parallel{threads,
                   [](std::int64_t begin, std::int64_t end, std::int64_t grain, Parallel::Body call, void* body) {
                     torch::stable::parallel_for(begin, end, grain,

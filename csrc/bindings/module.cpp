@@ -23,6 +23,7 @@ STABLE_TORCH_LIBRARY(clustercl, m) {
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Compiled kernels of clustercl; importing it registers torch.ops.clustercl.*";
+  clustercl::imported_by = pybind11::module_::import("clustercl").attr("_imported_by").cast<pid_t>();
   m.def("linkage", &clustercl::linkage_matrix, "(n - 1, 4) linkage matrix of the rows of x", pybind11::arg("x"),
         pybind11::arg("method"), pybind11::arg("metric"), pybind11::arg("dtype"), pybind11::arg("progress"));
   m.def("linkage_of_condensed", &clustercl::linkage_of_condensed, "(n - 1, 4) linkage matrix from distances",

@@ -99,27 +99,30 @@ def test_the_card_at_hand_runs_the_kernels():
     assert hasattr(_extension._C, "linkage_cuda")
 
 
-def test_a_forked_process_does_not_wait_for_threads_that_it_has_not():
+@pytest.mark.parametrize("loaded", [True, False], ids=["loaded", "imported alone"])
+def test_a_forked_process_does_not_wait_for_threads_that_it_has_not(loaded):
+    """Also where the parent only says `import clustercl`, and the names are first used in the child."""
     code = """
-import os, signal, numpy as np, torch
-from clustercl import linkage, pairwise_distances, pseudo_class_nt_xent
+import os, signal, sys, torch
+import clustercl
 torch.set_num_threads(2)
 rows = torch.randn(2000, 16, generator=torch.Generator().manual_seed(0))
 rows.exp_().log_()  # torch's own threads are awake, too
 
 def everything():
     x = rows.clone().requires_grad_()
-    value = pseudo_class_nt_xent(x, torch.arange(1000) % 9)
+    value = clustercl.pseudo_class_nt_xent(x, torch.arange(1000) % 9)
     value.backward()
-    trees = [linkage(rows.numpy(), method) for method in ("ward", "average", "complete", "single")]
-    tensors = value.detach(), x.grad, pairwise_distances(rows)
+    trees = [clustercl.linkage(rows.numpy(), method) for method in ("ward", "average", "complete", "single")]
+    tensors = value.detach(), x.grad, clustercl.pairwise_distances(rows)
     return b"".join(part.tobytes() for part in (*(tensor.numpy() for tensor in tensors), *trees))
 
-wanted = everything()
+wanted = everything() if "loaded" in sys.argv else b""
+assert ("clustercl._C" in sys.modules) == ("loaded" in sys.argv)
 child = os.fork()
 if child == 0:
     signal.alarm(60)  # ends one that waits
-    os._exit(0 if everything() == wanted else 3)
+    os._exit(0 if everything().endswith(wanted) else 3)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code, *["loaded"] * loaded], check=True, timeout=120)
