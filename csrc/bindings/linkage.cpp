@@ -29,8 +29,7 @@ py::array_t<double> linkage_matrix(const py::array& x, const std::string& method
   std::int64_t zero = -1;
   bool memory = true;
   const Monitor monitor{Watch::proceed, &watch};
-  {
-    const py::gil_scoped_release no_gil;
+  without_gil([&] {
     try {
       const std::unique_ptr<double[]> rows(new double[n * padded]);
       const std::int64_t row_stride = x.strides(0) / item, column_stride = x.strides(1) / item;
@@ -44,7 +43,7 @@ py::array_t<double> linkage_matrix(const py::array& x, const std::string& method
     } catch (const std::bad_alloc&) {
       memory = false;
     }
-  }
+  });
   if (watch.error) std::rethrow_exception(watch.error);
   if (zero >= 0) throw py::value_error("linkage: X row " + std::to_string(zero) + " is all zeros and has no cosine distance");
   if (!memory) {
@@ -71,10 +70,9 @@ py::array_t<double> linkage_of_condensed(const py::array_t<double, py::array::c_
   py::array_t<double> z({n - 1, std::int64_t{4}});
   Watch watch{progress};
   const Monitor monitor{Watch::proceed, &watch};
-  {
-    const py::gil_scoped_release no_gil;  // bad_alloc becomes MemoryError
+  without_gil([&] {  // bad_alloc becomes MemoryError
     linkage_of_distances(condensed.data(), n, method, entries, torch_threads(), monitor, z.mutable_data());
-  }
+  });
   if (watch.error) std::rethrow_exception(watch.error);
   watch.tell(monitor.effort);
   return z;

@@ -13,6 +13,30 @@
 
 namespace clustercl {
 
+// Python before 3.14 that ends unwinds a daemon thread that asks for the GIL. Kernels and torch catch all that is thrown, and
+// destructors let nothing through, which would abort the process: the thread stays here instead.
+[[noreturn]] inline void wait_for_the_end() {
+  for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
+}
+
+// pybind11's gil_scoped_release takes the GIL back in its destructor.
+template <class F>
+void without_gil(const F& work) {
+  PyThreadState* const state = PyEval_SaveThread();
+  std::exception_ptr error;
+  try {
+    work();
+  } catch (...) {
+    error = std::current_exception();
+  }
+  try {
+    PyEval_RestoreThread(state);
+  } catch (const abi::__forced_unwind&) {
+    wait_for_the_end();
+  }
+  if (error) std::rethrow_exception(error);
+}
+
 // Asked by the kernel without the GIL; ten times a second it takes the GIL, looks for Ctrl-C and tells the progress.
 struct Watch {
   using Clock = std::chrono::steady_clock;
@@ -47,12 +71,6 @@ struct Watch {
     } catch (...) {
       error = std::current_exception();
     }
-  }
-
-  // Python before 3.14 that ends unwinds a daemon thread that asks for the GIL. Kernels and torch catch all that is thrown, which
-  // would abort the process: the thread stays here instead.
-  [[noreturn]] static void wait_for_the_end() {
-    for (;;) std::this_thread::sleep_for(std::chrono::hours(1));
   }
 };
 

@@ -39,12 +39,11 @@ py::array_t<double> linkage_matrix_cuda(std::uintptr_t rows, std::int64_t n, std
   const Monitor monitor{Watch::proceed, &watch};
   cudaError_t error = cudaSuccess;
   bool finished = false;
-  {
-    const py::gil_scoped_release no_gil;  // bad_alloc becomes MemoryError
+  without_gil([&] {  // bad_alloc becomes MemoryError
     if (in.metric == Metric::cosine) error = normalize_rows_cuda(x, n, padded, on);
     if (error == cudaSuccess)
       error = linkage_cuda(in, x, reinterpret_cast<void*>(workspace), torch_threads(), monitor, z.mutable_data(), finished, on);
-  }
+  });
   if (watch.error) std::rethrow_exception(watch.error);
   if (error != cudaSuccess) throw std::runtime_error(std::string("linkage: ") + cudaGetErrorString(error));
   watch.tell(monitor.effort);

@@ -397,6 +397,27 @@ def test_a_program_ends_while_a_daemon_thread_clusters(threads, progress):
     assert run.returncode == 0 and run.stderr == ""
 
 
+@pytest.mark.slow
+def test_a_program_ends_while_daemon_threads_take_their_trees():
+    """They want the GIL back when they are done, as the program ends."""
+    code = """
+import threading, time, numpy as np
+from clustercl import linkage
+
+def work():
+    while True:
+        linkage(np.eye(50), "ward")
+        linkage(np.arange(28.0), "average", "precomputed")
+
+for _ in range(2):
+    threading.Thread(target=work, daemon=True).start()
+time.sleep(0.3)
+"""
+    for _ in range(3):
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        assert run.returncode == 0 and run.stderr == ""
+
+
 @pytest.mark.parametrize(
     "x, arguments, text",
     [
