@@ -189,8 +189,9 @@ class RunFolder:
         for folder in (self.evaluation, self.test_data):
             with suppress(OSError):  # a run that is only read may lie on a disk that cannot be written to
                 finish_folder(folder)
+        own = [self.path / stage for stage in STAGES[:-1]]
         for path in [*self.path.glob(".*"), *self.path.glob("*/.*")]:
-            of_holder = path.parent.name in STAGES[:-1] and owner_of(path) is not None
+            of_holder = path.parent in own and owner_of(path) is not None
             if not (of_holder or is_left(path) or path.name.startswith(".discarded.")):
                 continue
             with suppress(OSError):

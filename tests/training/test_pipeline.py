@@ -290,13 +290,15 @@ def test_a_damaged_best_stops_who_reads_it(finished, skin, tiny, tmp_path, stage
         train(tiny(), out, skin, [skin / "unlabelled"], devices=CPU, quiet=True)
 
 
-def test_only_files_of_dead_processes_are_swept(tmp_path):
+@pytest.mark.parametrize("name", ["run", "pretrain"])  # a run may be called what a stage is called
+def test_only_files_of_dead_processes_are_swept(name, tmp_path):
     dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True)
-    machine = owner().split("-")[1]
+    machine, run = owner().split("-")[1], tmp_path / name
+    run.mkdir()
     for process in (int(dead.stdout), os.getppid()):
-        (tmp_path / f".{process}-{machine}.last.pt").touch()
-    RunFolder(tmp_path).sweep()
-    assert [path.name for path in tmp_path.iterdir()] == [f".{os.getppid()}-{machine}.last.pt"]
+        (run / f".{process}-{machine}.1.report.html").touch()
+    RunFolder(run).sweep()
+    assert [path.name for path in run.iterdir()] == [f".{os.getppid()}-{machine}.1.report.html"]
 
 
 def test_files_of_another_machine_are_swept_when_it_is_silent(tmp_path):
