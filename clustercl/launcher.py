@@ -11,11 +11,18 @@ RANK = {"torchrun": "RANK", "srun": "SLURM_PROCID"}
 def launcher() -> str:
     """ "torchrun" or "srun" where it started this process, srun with others; "" where neither did.
 
-    SLURM's variables are there in a batch script too, where no srun has started several processes.
+    SLURM's variables are there in a batch script too, where no srun has started several processes, and in a shell that
+    `srun --ntasks 4 --pty bash` gave.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return "torchrun"
-    return "srun" if int(os.environ.get(WORLD["srun"], 1)) > 1 else ""
+    return "srun" if int(os.environ.get(WORLD["srun"], 1)) > 1 and not _typed_by_hand() else ""
+
+
+def _typed_by_hand() -> bool:
+    """Whether this is what somebody started in a shell of srun's: no task of srun's has a terminal but with --pty, and
+    of those one alone."""
+    return os.environ.get("SLURM_TASK_PID", str(os.getpid())) != str(os.getpid()) and os.isatty(0)
 
 
 def started_world() -> int:

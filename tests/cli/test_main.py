@@ -1,6 +1,7 @@
 """What every command shares: help, exit codes, one sentence instead of a traceback."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from clustercl.cli.main import COMMANDS, cli, main, run
+from clustercl.training.devices import DeviceRequest, Placement
 from clustercl.training.pipeline import COMMANDS as STAGES
 from clustercl.training.pipeline import OWN_KEYS
 
@@ -202,6 +204,21 @@ def test_one_process_that_they_started_is_one(one, monkeypatch, capsys, tmp_path
     assert code == 0 and printed.out.startswith("wrote skin demo data")
     code, printed = exit_code(["evaluate", str(tmp_path / "nowhere"), "--device", "cpu"], capsys)
     assert code == 1 and "one process" not in printed.err
+
+
+@pytest.mark.parametrize(("task", "terminal"), [("shell", True), ("shell", False), ("itself", True)])
+def test_a_command_in_a_shell_that_srun_gave_is_one(task, terminal, monkeypatch, capsys, tmp_path):
+    """`srun --ntasks 4 --pty bash` tells what it starts there of four processes, of which there is one."""
+    process = {"shell": os.getppid(), "itself": os.getpid()}[task]
+    for name, value in {**SRUN, "SLURM_STEP_NUM_NODES": "1", "SLURM_TASK_PID": str(process)}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("os.isatty", lambda number: terminal)
+    code, printed = exit_code(["data", "demo", str(tmp_path / "demo"), "--task", "skin", "--cases", "2"], capsys)
+    if task == "shell" and terminal:
+        assert code == 0 and printed.out.startswith("wrote skin demo data")
+        assert DeviceRequest("cpu", processes=4).resolved() == Placement("cpu", 4)
+    else:
+        assert code == 2 and "got 2 by srun" in printed.err
 
 
 def test_debug_lets_the_exception_through(monkeypatch):
