@@ -47,4 +47,9 @@ def is_alive(process: int) -> bool:
 
 
 def _machine() -> str:
-    return hashlib.blake2b(socket.gethostname().encode(), digest_size=4).hexdigest()
+    """Within which process numbers differ: containers have numbers of their own, maybe with one host name."""
+    try:
+        numbers = os.readlink("/proc/self/ns/pid")
+    except OSError:  # not Linux
+        numbers = ""
+    return hashlib.blake2b(f"{socket.gethostname()} {numbers}".encode(), digest_size=4).hexdigest()

@@ -132,12 +132,14 @@ def test_what_a_kill_left_is_removed_by_the_next_evaluation(made, hearts, tmp_pa
     )
 
 
-def test_two_machines_with_the_same_process_number_keep_their_files(tmp_path, monkeypatch):
-    """As in containers, where a program often is process 1, with one file system."""
+@pytest.mark.parametrize("differing", ["socket.gethostname", "os.readlink"])
+def test_two_machines_with_the_same_process_number_keep_their_files(differing, tmp_path, monkeypatch):
+    """As in containers, where a program often is process 1, with one file system; with docker's --network host they
+    have one host name, too, but not one set of process numbers."""
     with atomic_folder(tmp_path / "out", "last.txt") as here:
         (here / "last.txt").write_text("here")
         with monkeypatch.context() as patch:
-            patch.setattr("clustercl.owner.socket.gethostname", lambda: "another")
+            patch.setattr(f"clustercl.owner.{differing}", lambda *_: "another")
             with atomic_folder(tmp_path / "out", "last.txt") as there:
                 (there / "last.txt").write_text("there")
         assert (tmp_path / "out/last.txt").read_text() == "there"
