@@ -284,7 +284,10 @@ def test_ctrl_c_while_torch_is_imported_is_not_forgotten(tmp_path):
         "try:\n    os.kill(os.getpid(), signal.SIGINT)\n    time.sleep(5)\n"
         "except KeyboardInterrupt:\n    print('forgotten', file=sys.stderr)\n"
     )
-    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from clustercl.cli.main import main; main()"
+    program = (  # what a shell runs behind itself ignores Ctrl-C
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"sys.path.insert(0, {str(tmp_path)!r}); from clustercl.cli.main import main; main()"
+    )
     done = subprocess.run([sys.executable, "-c", program, "info"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "clustercl: stopped\n")
 
