@@ -21,7 +21,7 @@ namespace {
 
 constexpr std::int64_t kRows = 64;         // that a thread takes at a time when pairs merge
 constexpr std::int64_t kAhead = 48;        // pairs that a row's entries are fetched ahead
-constexpr std::int64_t kFew = 32;          // pairs at most that are joined one after the other
+constexpr std::int64_t kFew = 32;          // of so many pairs at most entries are gathered, pair by pair
 constexpr std::int64_t kDense = 16;        // where fewer than one in so many clusters merges, entries are fetched ahead
 
 template <class T>
@@ -223,9 +223,8 @@ class Condensed final : public Space {
       for (std::int64_t q = p + 1; q < m; ++q) *to++ = from[place_[active[q]]];
     }
     for (std::int64_t p = 0; p < m; ++p) {
-      weights_[p] = weights_[place_[active[p]]];
+      staying_[p] = weights_[p] = weights_[place_[active[p]]];
       sizes_[p] = sizes_[place_[active[p]]];
-      staying_[p] = weights_[p];
       id_[p] = active[p];
     }
     for (std::int64_t p = 0; p < m; ++p) place_[active[p]] = p;
@@ -257,7 +256,7 @@ class Condensed final : public Space {
   std::vector<std::int64_t> id_, place_;  // of a place; of an id
   CondensedScan<T> scan_;
   std::vector<Listed> lists_;  // of the unions of a round, by thread
-  std::vector<T> scratch_;     // of join_few
+  std::vector<T> scratch_;  // of join_few
 };
 
 }  // namespace

@@ -2,7 +2,7 @@
 //
 //   s(x, y) = |x|^2 + |y|^2 - 2 <x, y>, and where that is less than kNearShare of |x|^2 + |y|^2, sum_f (x_f - y_f)^2
 //
-// Shapes: rows (n, padded); norm (n,), |x|^2. Not stored: products, distances of one triangle alone.
+// Shapes: rows (n, padded); norm (n,), |x|^2. Stored beside the matrix: norm alone.
 // Threads: 64 rows times 64 by four warps (tile.cuh, Fma); a tile is written along its rows and, out of shared memory, along its
 // columns. Near rows are few in most tiles: a warp measures four of a row at a time.
 // Numerics: float64, a product adds up feature by feature with one fma each, as in condensed_cpu.cpp. Determinism: an entry

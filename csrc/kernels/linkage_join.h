@@ -4,7 +4,7 @@
 //
 // Shapes: linkage.h's condensed matrix of m clusters by place; pairs as arrays, in any number. Stored: nothing beside, but
 // for join_few two rows.
-// Threads: whoever owns row C of the matrix; the lists are a thread's own. Numerics: float64, and what T keeps of it.
+// Threads: whoever owns row C of the matrix, join_few one alone; the lists are a thread's own. Numerics: float64, and what T keeps of it.
 // Determinism: an entry depends on its two alone, a list on what it was told. Source: Lance and Williams 1967.
 #pragma once
 
